@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from harness.workloads.synthetic import FAMILIES, generate
 
 Chat = tuple[str, str]
 """One user message and the assistant's answer."""
+
+POOL_CHATS = 32
+"""Chats that wait to be packed: enough to fill rows to about 97%."""
 
 IGNORED = -100
 """Label of a token that is read but not learned: prompts and padding (torch's cross-entropy default)."""
@@ -61,28 +64,37 @@ def encode_chat(tokenizer: Tokenizer, chat: Chat) -> tuple[list[int], int]:
 def packed_rows(
     tokenizer: Tokenizer, chats: Iterator[Chat], row_tokens: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Fill rows with whole chats; each row starts with a chat, the rest is padding.
+    """Fill rows with whole chats, of a small pool always the longest that still fits; the rest is padding.
+
+    Chats longer than a row are left out.
 
     Yields:
         ids, labels and chat numbers, each [row_tokens] int64. Labels are `IGNORED` on prompts and padding;
         chat numbers start at 1, padding is 0, so that attention can be kept within a chat.
     """
-    ids, labels, owners = _empty_row(row_tokens)
-    filled = number = 0
-    for chat in chats:
-        tokens, prompt_tokens = encode_chat(tokenizer, chat)
-        if len(tokens) > row_tokens:
-            continue
-        if filled + len(tokens) > row_tokens:
-            yield ids, labels, owners
-            ids, labels, owners = _empty_row(row_tokens)
-            filled = number = 0
-        number += 1
-        end = filled + len(tokens)
-        ids[filled:end] = tokens
-        labels[filled + prompt_tokens : end] = tokens[prompt_tokens:]
-        owners[filled:end] = number
-        filled = end
+    fitting = ((ids, prompt) for ids, prompt in (encode_chat(tokenizer, chat) for chat in chats) if len(ids) <= row_tokens)
+    pool = list(islice(fitting, POOL_CHATS))
+    while pool:
+        ids, labels, owners = _empty_row(row_tokens)
+        filled = number = 0
+        # The oldest chat of the pool opens the row, so that none waits for ever.
+        choice: int | None = 0
+        while choice is not None:
+            tokens, prompt_tokens = pool.pop(choice)
+            number += 1
+            end = filled + len(tokens)
+            ids[filled:end] = tokens
+            labels[filled + prompt_tokens : end] = tokens[prompt_tokens:]
+            owners[filled:end] = number
+            filled = end
+            pool.extend(islice(fitting, 1))
+            room = row_tokens - filled
+            choice = max(
+                (index for index, (ids_, _) in enumerate(pool) if len(ids_) <= room),
+                key=lambda index: len(pool[index][0]),
+                default=None,
+            )
+        yield ids, labels, owners
 
 
 def _empty_row(row_tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,16 @@
+"""The one place that imports transformers for training, made importable beside a CPU build of torch."""
+
+from __future__ import annotations
+
+import torch
+
+if not torch.cuda.is_available():
+    # torchvision's compiled operators do not load beside a CPU build of torch, but its Python part, which transformers
+    # imports, registers fake kernels for these two: their schemas have to exist.
+    _TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
+    for _name in ("nms", "qnms"):
+        _TORCHVISION.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402  (after the schemas above)
+
+__all__ = ["LlamaConfig", "LlamaForCausalLM"]

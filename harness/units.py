@@ -1,0 +1,29 @@
+"""Units as types, and the one place that turns numbers into text."""
+
+from __future__ import annotations
+
+NS_PER_S = 1_000_000_000
+MISSING = "–"
+"""What a table shows where there is no number; never 0."""
+
+
+def seconds(duration_ns: int) -> float:
+    """Nanoseconds as seconds."""
+    return duration_ns / NS_PER_S
+
+
+def fixed(value: float | None, digits: int, suffix: str = "") -> str:
+    """A number with a fixed count of decimals, or the mark for a missing one."""
+    return MISSING if value is None else f"{value:.{digits}f}{suffix}"
+
+
+def duration(value_s: float) -> str:
+    """A duration for people: `42 s`, `3 min 05 s`, `1 h 02 min`."""
+    whole = round(value_s)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
