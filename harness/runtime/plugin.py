@@ -1,13 +1,76 @@
-"""SGLang's entry point into draftbench: runs at the top of the server and of every scheduler process."""
+"""SGLang's entry point into draftbench (group `sglang.srt.plugins`).
+
+It is called at the top of the server process and of every scheduler process. SGLang logs and swallows what it raises,
+so the scheduler process writes a receipt at the end: a launch without one is refused.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
+"""Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
+RECEIPT, ROUNDS = "receipt.json", "rounds.log"
+
 
 def activate() -> None:
-    """Install what the engine needs on this host."""
+    """Prepare this process for measuring; does nothing in an SGLang that draftbench did not start."""
+    folder = os.environ.get(ENGINE_FOLDER)
+    if folder is None:
+        return
     import torch
 
     if not torch.cuda.is_available():
         from harness.runtime.cpu import install
 
         install()
+    _record_in_scheduler(Path(folder))
+
+
+def _record_in_scheduler(folder: Path) -> None:
+    """Hook the scheduler's construction: only then are the resolved arguments and the draft's class known."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
+        from harness.runtime.rounds import RoundLog, record_accepted_drafts, record_phases
+
+        result = original(scheduler, *args, **kwargs)
+        if scheduler.ps.tp_rank == 0:
+            log = RoundLog(folder / ROUNDS)
+            worker = scheduler.draft_worker
+            if worker is not None:
+                record_accepted_drafts(log)
+                if scheduler.server_args.device == "cpu" and hasattr(worker, "draft_worker"):
+                    record_phases(log, worker)
+            write_receipt(folder / RECEIPT, scheduler)
+        return result
+
+    HookRegistry.register("sglang.srt.managers.scheduler.Scheduler.__init__", build, HookType.AROUND)
+
+
+def write_receipt(path: Path, scheduler: Any) -> None:
+    """Say what really runs: versions, algorithm, the draft model's class, the resolved server arguments."""
+    import sglang
+    import torch
+
+    worker = scheduler.draft_worker
+    draft_runner = getattr(getattr(worker, "draft_worker", None), "draft_runner", None)
+    arguments = {
+        name: value if isinstance(value, str | int | float | bool | None) else repr(value)
+        for name, value in vars(scheduler.server_args).items()
+    }
+    receipt = {
+        "sglang": sglang.__version__,
+        "torch": torch.__version__,
+        "algorithm": scheduler.server_args.speculative_algorithm,
+        "draft_class": None if draft_runner is None else type(draft_runner.model).__name__,
+        "target_class": type(scheduler.tp_worker.model_runner.model).__name__,
+        "max_total_num_tokens": scheduler.max_total_num_tokens,
+        "server_args": arguments,
+    }
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(receipt, indent=1, sort_keys=True))
+    partial.rename(path)

@@ -1,0 +1,63 @@
+"""What the load generator and the trainer see of a running engine, whatever runs behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.records import PhaseTimes
+
+
+class Receipt(BaseModel):
+    """What an engine says of itself, written by our plugin from inside its scheduler process."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sglang: str
+    torch: str
+    algorithm: str | None
+    draft_class: str | None
+    target_class: str
+    max_total_num_tokens: int
+    server_args: dict[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True)
+class EngineEvents:
+    """What an engine recorded since it was last asked: accepted drafts per verify step by request, summed phases."""
+
+    accepted: dict[str, list[int]]
+    phases: PhaseTimes | None
+
+
+class Engine(Protocol):
+    """A running engine: one target, one draft configuration."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """What really runs."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Base address of its HTTP interface, on the loopback interface."""
+        ...
+
+    @property
+    def num_proposed_drafts(self) -> int | None:
+        """Nodes of each verify step's tree without the root; None without a draft."""
+        ...
+
+    def take_events(self) -> EngineEvents:
+        """Rounds recorded since the last call."""
+        ...
+
+    def failure(self) -> str | None:
+        """Why the engine can no longer answer, with its log's last lines; None while it is alive."""
+        ...
+
+    def stop(self) -> None:
+        """End the engine and everything it started. May be called twice."""
+        ...

@@ -1,0 +1,81 @@
+"""One streamed request to an engine: what arrived and when."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+
+from harness.records import Chunk
+
+REQUEST_TIMEOUT_S = 600.0
+
+
+@dataclass
+class Answer:
+    """What one request brought, filled as chunks arrive; `error` is set when it failed."""
+
+    sent_ns: int = 0
+    finished_ns: int = 0
+    chunks: list[Chunk] = field(default_factory=list)
+    output_ids: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+async def stream_request(
+    session: aiohttp.ClientSession, url: str, request_id: str, prompt_ids: tuple[int, ...], sampling: dict[str, Any]
+) -> Answer:
+    """Send a prompt to SGLang's /generate and collect its stream; failures are returned, never raised.
+
+    Only the time stamps are taken while tokens arrive; a chunk is the tokens of one server message, as SGLang's
+    incremental streaming sends them (entrypoints/http_server.py, 0.5.17).
+    """
+    body = orjson.dumps(
+        {"rid": request_id, "input_ids": prompt_ids, "sampling_params": sampling, "stream": True}
+    )
+    answer = Answer(sent_ns=time.monotonic_ns())
+    try:
+        async with session.post(
+            f"{url}/generate", data=body, headers={"Content-Type": "application/json"}
+        ) as response:
+            if response.status != 200:
+                answer.error = f"HTTP {response.status}: {(await response.text())[:500]}"
+            else:
+                await _read_events(response, answer)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        answer.error = f"{type(error).__name__}: {error}"
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        answer.error = f"the engine's stream could not be read ({type(error).__name__}: {error})"
+    answer.finished_ns = time.monotonic_ns()
+    if answer.error is None and answer.finish_reason is None:
+        answer.error = "the stream ended before the engine finished the request"
+    return answer
+
+
+async def _read_events(response: aiohttp.ClientResponse, answer: Answer) -> None:
+    async for line in response.content:
+        if not line.startswith(b"data: "):
+            continue
+        at_ns = time.monotonic_ns()
+        payload = line[6:].strip()
+        if payload == b"[DONE]":
+            return
+        message = orjson.loads(payload)
+        if "error" in message:
+            answer.error = str(message["error"])
+            return
+        tokens = message["output_ids"]
+        answer.meta = message["meta_info"]
+        if tokens:
+            answer.output_ids.extend(tokens)
+            answer.chunks.append(Chunk(at_ns=at_ns, num_tokens=len(tokens)))
+        reason = answer.meta.get("finish_reason")
+        if reason is not None:
+            answer.finish_reason = reason["type"]
+            if reason["type"] not in ("stop", "length"):
+                answer.error = f"the engine ended the request: {reason}"

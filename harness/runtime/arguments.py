@@ -1,0 +1,113 @@
+"""An arm's server arguments: a pure function of the suite, the arm and the host.
+
+Everything that is not about the draft is set explicitly and alike for every arm, because SGLang's speculative hook
+otherwise changes limits by itself (it sets max_running_requests to 48 and turns mixed chunking off).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.runtime.cpu import environment as cpu
+
+if TYPE_CHECKING:
+    from drafts.api import DraftSpec
+    from harness.suite import Arm, Suite
+
+Scalar = str | int | float | bool
+
+DRAFT_ARGUMENTS = frozenset(
+    {
+        # What SGLang derives from the speculative arguments (arg_groups/speculative_hook.py, 0.5.17).
+        "disable_overlap_schedule",
+        "enable_mixed_chunk",
+        "draft_attention_backend",
+    }
+)
+"""Resolved arguments, besides speculative_*, that may differ between arms."""
+
+PER_PROCESS_ARGUMENTS = frozenset({"port", "nccl_port", "served_model_name", "random_seed", "device_uuid"})
+"""Resolved arguments that belong to the process and not to the configuration."""
+
+
+@dataclass(frozen=True)
+class ModelPaths:
+    """Where an arm's weights lie on this machine."""
+
+    target: Path
+    draft: Path | None
+
+
+def server_arguments(
+    suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths, has_gpu: bool
+) -> dict[str, Scalar]:
+    """Server arguments by their field names, without host and port."""
+    arguments: dict[str, Scalar] = {
+        "model_path": str(paths.target),
+        "dtype": suite.target.dtype,
+        "skip_tokenizer_init": True,
+        "incremental_streaming_output": True,
+        "stream_interval": 1,
+        "skip_server_warmup": True,
+        "sleep_on_idle": True,
+        "page_size": 1,
+        "sampling_backend": "pytorch",
+        "attention_backend": "triton",
+        "max_total_tokens": suite.max_total_tokens,
+        "max_running_requests": suite.running_requests,
+        "disable_radix_cache": not suite.prefix_cache,
+        "random_seed": suite.sampling.seed,
+        "log_level": "info",
+        "log_level_http": "warning",
+    }
+    if suite.chunked_prefill_size is not None:
+        arguments["chunked_prefill_size"] = suite.chunked_prefill_size
+    if not has_gpu:
+        arguments.update(cpu.server_arguments())
+    if spec.sglang_algorithm is not None and paths.draft is not None:
+        assert arm.num_steps is not None and arm.topk is not None and arm.num_draft_tokens is not None
+        arguments.update(
+            speculative_algorithm=spec.sglang_algorithm,
+            speculative_draft_model_path=str(paths.draft),
+            speculative_num_steps=arm.num_steps,
+            speculative_eagle_topk=arm.topk,
+            speculative_num_draft_tokens=arm.num_draft_tokens,
+        )
+    arguments.update(arm.engine)
+    return arguments
+
+
+def command_line(arguments: Mapping[str, Scalar]) -> list[str]:
+    """The same arguments as SGLang's command line spells them; False flags are left out."""
+    words: list[str] = []
+    for name, value in arguments.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif value is not False:
+            words.extend((flag, str(value)))
+    return words
+
+
+def unequal_arguments(
+    resolved: Mapping[str, Mapping[str, object]], declared: Mapping[str, frozenset[str]]
+) -> list[str]:
+    """Resolved arguments that differ between arms though they do not concern the draft, one sentence each.
+
+    Args:
+        resolved: per arm, what its engine's receipt says.
+        declared: per arm, the names that its suite entry sets under `engine:` and that may therefore differ.
+    """
+    allowed = DRAFT_ARGUMENTS | PER_PROCESS_ARGUMENTS | frozenset().union(*declared.values())
+    names = {name for arguments in resolved.values() for name in arguments}
+    findings = []
+    for name in sorted(names):
+        if name.startswith("speculative_") or name in allowed:
+            continue
+        values = {arm: arguments.get(name) for arm, arguments in resolved.items()}
+        if len({repr(value) for value in values.values()}) > 1:
+            findings.append(f"{name} differs: " + ", ".join(f"{arm} {value!r}" for arm, value in values.items()))
+    return findings

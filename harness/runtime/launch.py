@@ -1,0 +1,186 @@
+"""One SGLang server as a child process: start, readiness, receipt, and a certain end."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.engine import EngineEvents, Receipt
+from harness.errors import EngineError
+from harness.records import PhaseTimes
+from harness.runtime.arguments import Scalar, command_line
+from harness.runtime.cpu import environment as cpu
+
+TESTED_SGLANG = "0.5.17"
+READY_TIMEOUT_S = 900.0
+"""Large models load for minutes; an engine that died is noticed at once."""
+STOP_TIMEOUT_S = 10.0
+LOG_LINES_SHOWN = 25
+_ENGINE_FOLDER, _RECEIPT, _ROUNDS = "DRAFTBENCH_ENGINE_FOLDER", "receipt.json", "rounds.log"
+
+
+class SglangEngine:
+    """A running SGLang server. `folder` holds its log, receipt and rounds."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+        self._read_bytes = 0
+        self._receipt: Receipt | None = None
+        self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def receipt(self) -> Receipt:
+        """What the scheduler process wrote about itself."""
+        assert self._receipt is not None, "wait_ready comes first"
+        return self._receipt
+
+    @property
+    def num_proposed_drafts(self) -> int | None:
+        """Nodes of a verify step's tree without the root."""
+        tokens = self.receipt.server_args.get("speculative_num_draft_tokens")
+        return int(tokens) - 1 if self.receipt.algorithm is not None and isinstance(tokens, int) else None
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Wait until the server answers and has given its receipt.
+
+        Raises:
+            EngineError: it died, did not answer in time, or our plugin left no receipt.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not _answers(f"{self.url}/health"):
+            if (reason := self.failure()) is not None:
+                raise EngineError(f"the engine ended while it started.\n{reason}")
+            if time.monotonic() > deadline:
+                raise EngineError(f"the engine did not answer within {timeout_s:.0f} s.\n{self._log_end()}")
+            time.sleep(0.1)
+        path = self._folder / _RECEIPT
+        if not path.exists():
+            raise EngineError(
+                "the engine runs, but draftbench's plugin left no receipt in it, so nothing it says can be trusted; "
+                f"install the project into the engine's environment (make setup).\n{self._log_end()}"
+            )
+        self._receipt = Receipt.model_validate(json.loads(path.read_text()))
+        if self._receipt.sglang != TESTED_SGLANG:
+            raise EngineError(
+                f"SGLang {self._receipt.sglang} is not tested; draftbench works with {TESTED_SGLANG} (make setup)."
+            )
+
+    def take_events(self) -> EngineEvents:
+        """Rounds written since the last call; a line that is still being written is left for the next call."""
+        path = self._folder / _ROUNDS
+        if not path.exists():
+            return EngineEvents({}, None)
+        with path.open("rb") as file:
+            file.seek(self._read_bytes)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read_bytes += len(whole)
+        accepted: dict[str, list[int]] = {}
+        phases = [0, 0, 0, 0]
+        num_rounds = 0
+        for line in whole.decode().splitlines():
+            kind, *fields = line.split()
+            if kind == "r":
+                accepted.setdefault(fields[0], []).append(int(fields[1]))
+            else:
+                num_rounds += 1
+                phases = [total + int(field) for total, field in zip(phases, fields, strict=True)]
+        draft, verify, extend, round_ = phases
+        times = PhaseTimes(
+            num_rounds=num_rounds, draft_ns=draft, verify_ns=verify, extend_ns=extend, round_ns=round_
+        )
+        return EngineEvents(accepted, times if num_rounds else None)
+
+    def failure(self) -> str | None:
+        """How the server process ended and its last lines, or None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        how = f"exit code {code}"
+        if code in (-9, 137):
+            how += " (a failed scheduler kills its parent this way; it need not be lack of memory)"
+        return f"{how}; {self._log_end()}"
+
+    def stop(self) -> None:
+        """End the whole process group: politely, then for certain."""
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, sign)
+            except ProcessLookupError:
+                break
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            while time.monotonic() < deadline and _group_lives(self._process):
+                time.sleep(0.05)
+            if not _group_lives(self._process):
+                break
+        self._process.wait()
+
+    def _log_end(self) -> str:
+        log = self._folder / "engine.log"
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        return f"the last lines of {log}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def start_engine(arguments: Mapping[str, Scalar], folder: Path, has_gpu: bool) -> SglangEngine:
+    """Start a server in its own process group and return at once; `wait_ready` comes next."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (_RECEIPT, _ROUNDS):
+        (folder / name).unlink(missing_ok=True)
+    port = _free_port()
+    command = [sys.executable, "-m", "sglang.launch_server", "--host", "127.0.0.1", "--port", str(port)]
+    command += command_line(arguments)
+    (folder / "command.json").write_text(json.dumps(command, indent=1) + "\n")
+    environment = dict(os.environ)
+    if not has_gpu:
+        environment.update(cpu.engine_environment())
+    environment.update({_ENGINE_FOLDER: str(folder.resolve()), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"})
+    with (folder / "engine.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    return SglangEngine(process, port, folder)
+
+
+def _die_with_parent() -> None:
+    """Linux ends the server if the harness is killed without a chance to clean up (prctl PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _group_lives(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
