@@ -1,0 +1,223 @@
+#!/usr/bin/env python
+"""draftbench: compares draft architectures for speculative decoding, all verified by SGLang's own runtime."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.suite import Suite
+
+COMMANDS = ("run", "plan", "list", "doctor", "report", "schema")
+USAGE = """\
+python bench.py SUITE.yaml [--out DIR] [--only ARM,…] [--resume]   run a suite
+python bench.py plan SUITE.yaml     cells, estimated time and memory; starts nothing
+python bench.py list                architectures, workloads, embedded models and their origin
+python bench.py doctor              what this host can run, what is missing, and what mends it
+python bench.py report RUN          write a run's results again from its records
+python bench.py schema              the suites' JSON Schema, for editors
+"""
+
+
+def main(words: list[str]) -> int:
+    """Run one command; errors that a user can mend become a message and exit code 2."""
+    args = parse(words)
+    from rich.console import Console
+
+    from harness.errors import HarnessError
+
+    console = Console(soft_wrap=True)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(globals()[f"command_{args.command}"](args, console))
+    except HarnessError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what was measured is kept, go on with --resume", file=sys.stderr)
+        return 130
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Arguments; a first word that is no command is the suite to run."""
+    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+        words = ["run", *words]
+    parser = argparse.ArgumentParser("bench.py", description=__doc__, usage="\n" + USAGE)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run a suite (the word can be left out)")
+    run.add_argument("suite", type=Path)
+    run.add_argument("--out", type=Path, help="the run's folder; default runs/NAME-TIME, with --resume the newest one")
+    run.add_argument("--only", help="names of arms, separated by commas; the baseline is always kept")
+    run.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    commands.add_parser("plan", help="show the cells").add_argument("suite", type=Path)
+    commands.add_parser("list", help="what can be named in a suite")
+    commands.add_parser("doctor", help="check this host")
+    commands.add_parser("report", help="write the report again").add_argument("run", type=Path)
+    commands.add_parser("schema", help="print the suites' JSON Schema")
+    return parser.parse_args(words)
+
+
+def command_run(args: argparse.Namespace, console: Console) -> int:
+    """Load, plan, find the models, make the reference pass, run the cells, write the report."""
+    from drafts.api import discover
+    from harness.execute import reference_pass, run_cells
+    from harness.plan import plan_cells
+    from harness.progress import Progress
+    from harness.provenance import has_gpu
+    from harness.runtime.arms import find_arms
+    from harness.suite import load_suite
+    from harness.workloads.render import ChatRenderer
+    from reports.files import write_results
+
+    suite = only(load_suite(args.suite), args.only)
+    store = open_store(args, suite)
+    arms = find_arms(suite, discover(), args.suite.parent, store.folder, has_gpu())
+    cells = plan_cells(suite)
+    pending = store.pending(cells)
+    if pending:
+        renderer = ChatRenderer(arms.target)
+        with Progress(console, len(pending)) as progress, arms.pool(progress.starting) as pool:
+            reference = pool.get(arms.reference)
+            prompts = reference_pass(suite, reference, renderer, arms.context_tokens, store, progress)
+            run_cells(pending, prompts, suite, lambda: arms.pool(progress.starting), pool, store, progress)
+            note_engines(store, {name: receipt.model_dump() for name, receipt in pool.receipts.items()})
+    store.write_manifest({**store.manifest(), "finished": True, "models": arms.hashes()})
+    return show(write_results(store.folder), console)
+
+
+def command_plan(args: argparse.Namespace, console: Console) -> int:
+    """Print the cells in their order and what they will cost."""
+    from harness.plan import estimate, plan_cells
+    from harness.suite import load_suite
+
+    suite = load_suite(args.suite)
+    for cell in plan_cells(suite):
+        console.print(
+            f"launch {cell.launch} block {cell.block} {cell.workload} c={cell.concurrency} {cell.arm}", highlight=False
+        )
+    console.print(str(estimate(suite)), highlight=False, markup=False)
+    return 0
+
+
+def command_list(args: argparse.Namespace, console: Console) -> int:
+    """Print what a suite can name."""
+    from tabulate import tabulate
+
+    from drafts.api import discover
+    from harness.models import embedded_names
+    from harness.workloads.load import SOURCES
+
+    specs = discover().values()
+    rows = [(spec.name, spec.title, spec.sglang_algorithm or "–", spec.origin) for spec in specs]
+    print(tabulate(rows, ("architecture", "what it is", "SGLang algorithm", "origin"), "simple"))
+    print()
+    print(tabulate(sorted(SOURCES.items()), ("workload source", "origin"), "simple"))
+    print()
+    print("embedded models:", ", ".join(embedded_names()))
+    return 0
+
+
+def command_doctor(args: argparse.Namespace, console: Console) -> int:
+    """Check this host; exit code 1 if something is missing."""
+    from harness.doctor import diagnose
+
+    findings = diagnose()
+    for finding in findings:
+        console.print(("ok      " if finding.ok else "MISSING ") + finding.text, highlight=False, markup=False)
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def command_report(args: argparse.Namespace, console: Console) -> int:
+    """Write results.csv, results.json and report.md from a run's records."""
+    from reports.files import write_results
+
+    return show(write_results(args.run), console)
+
+
+def command_schema(args: argparse.Namespace, console: Console) -> int:
+    """Print the JSON Schema of suites."""
+    import json
+
+    from harness.suite import suite_schema
+
+    print(json.dumps(suite_schema(), indent=2))
+    return 0
+
+
+def only(suite: Suite, names: str | None) -> Suite:
+    """The suite with the named arms and the baseline."""
+    from harness.errors import SuiteError
+
+    if names is None:
+        return suite
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    known = [arm.name for arm in suite.arms]
+    for name in wanted:
+        if name not in known:
+            raise SuiteError(f"--only names {name}, which is no arm of {suite.name}; its arms are {', '.join(known)}.")
+    kept = tuple(arm for arm in suite.arms if arm.name in wanted or arm.architecture == "vanilla")
+    return suite.model_copy(update={"arms": kept})
+
+
+def open_store(args: argparse.Namespace, suite: Suite):  # type: ignore[no-untyped-def]  # imported lazily
+    """The run's folder: a new one, or the one to go on with."""
+    import hashlib
+
+    from harness.errors import RecordError
+    from harness.provenance import git_commit, host, package_versions
+    from harness.store import MANIFEST, RunStore
+
+    resolved = suite.model_dump(mode="json")
+    suite_sha256 = hashlib.sha256(repr(sorted(resolved.items())).encode()).hexdigest()
+    if args.resume:
+        folder = args.out
+        if folder is None:
+            runs = sorted(Path("runs").glob(f"{suite.name}-*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
+            if not runs:
+                raise RecordError(f"there is no run of {suite.name} in runs/ to resume; leave --resume out.")
+            folder = runs[-1].parent
+        return RunStore.reopen(folder, suite_sha256)
+    now = datetime.now(UTC)
+    folder = args.out or Path("runs") / f"{suite.name}-{now:%Y%m%d-%H%M%S}"
+    manifest = {
+        "version": 1,
+        "suite": resolved,
+        "suite_text": args.suite.read_text(),
+        "suite_sha256": suite_sha256,
+        "command": "python bench.py " + args.suite.name + (f" --only {args.only}" if args.only else ""),
+        "started_at": now.isoformat(timespec="seconds"),
+        "git_commit": git_commit(),
+        "host": host(),
+        "packages": package_versions(),
+        "finished": False,
+    }
+    return RunStore.create(folder, manifest)
+
+
+def note_engines(store, receipts) -> None:  # type: ignore[no-untyped-def]
+    """Keep what the engines said of themselves."""
+    store.write_manifest({**store.manifest(), "engines": receipts})
+
+
+def show(report: Path, console: Console) -> int:
+    """Print the main table and the report's path; exit code 1 if no row is valid."""
+    from reports.terminal import print_rows
+
+    valid = print_rows(report.parent, console)
+    console.print(f"report: {report}", highlight=False, markup=False)
+    return 0 if valid else 1
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

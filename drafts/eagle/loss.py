@@ -1,0 +1,105 @@
+"""EAGLE's objective, for one pass (EAGLE) or several aligned passes (HASS).
+
+Pass j imitates draft step j: its hidden states are the draft's own of pass j-1, moved on by one entry, and its attention
+sees what a query at step j sees: entries made from the target's features up to where the round began, and the draft's
+own of passes 2 to j after that.
+Source: EAGLE (arXiv 2401.15077, section 4.2); HASS (arXiv 2408.15766, sections 3.1 and 3.2).
+
+Shapes: B batch, T entries, D hidden size, H heads, C head size, N learned entries, K the target's likeliest tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from drafts.eagle.model import EagleDraft
+from drafts.training.features import Batch
+
+
+@dataclass(frozen=True)
+class EagleObjective:
+    """Number of passes and the weight of each term; EAGLE's published weights are 1.0 and 0.1, HASS's 1.0, 0.1 and 1.0."""
+
+    num_passes: int
+    feature_weight: float
+    logit_weight: float
+    topk_weight: float
+    topk: int
+    pass_decay: float
+    detach: bool
+
+
+def eagle_loss(draft: EagleDraft, batch: Batch, objective: EagleObjective) -> Tensor:
+    """The weighted mean of the passes' losses over the entries that a draft step can meet."""
+    passes: list[tuple[Tensor, Tensor]] = []
+    hidden_BTD = batch.hidden_BTD
+    total, weight_sum = hidden_BTD.new_zeros(()), 0.0
+    for step in range(objective.num_passes):
+
+        def attend(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            passes.append((k, v))
+            return aligned_attention(q, passes)
+
+        output_BTD = draft(batch.tokens_BT, hidden_BTD, batch.positions_BT, attend)
+        # An entry can be met at step j only when j-1 entries of the same answer stand before it.
+        learned_BT = batch.learned_BT.clone()
+        learned_BT[:, step:] &= batch.learned_BT[:, : learned_BT.shape[1] - step]
+        learned_BT[:, :step] = False
+        weight = objective.pass_decay**step
+        total = total + weight * _pass_loss(draft, output_BTD[learned_BT], batch, learned_BT, objective)
+        weight_sum += weight
+        own_BTD = output_BTD.detach() if objective.detach else output_BTD
+        hidden_BTD = torch.cat((batch.hidden_BTD[:, :1], own_BTD[:, :-1].to(batch.hidden_BTD.dtype)), dim=1)
+    return total / weight_sum
+
+
+def _pass_loss(
+    draft: EagleDraft, output_ND: Tensor, batch: Batch, learned_BT: Tensor, objective: EagleObjective
+) -> Tensor:
+    feature = nn.functional.smooth_l1_loss(output_ND.float(), batch.next_hidden_BTD[learned_BT])
+    logits_NV = draft.logits(output_ND).float()
+    probs_NK, ids_NK = batch.top_probs_BTK[learned_BT], batch.top_ids_BTK[learned_BT]
+    log_probs_NK = logits_NV.gather(1, ids_NK) - logits_NV.logsumexp(1, keepdim=True)
+    cost_NK = -probs_NK * log_probs_NK
+    soft = cost_NK.sum(1).mean()
+    top = cost_NK[:, : objective.topk].sum(1).mean()
+    return objective.feature_weight * feature + objective.logit_weight * soft + objective.topk_weight * top
+
+
+def aligned_attention(q: Tensor, passes: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Attention of pass j = len(passes), whose own keys and values come last in `passes`.
+
+    The query at entry t belongs to a round whose last entry made from target features is r = t-j+1. It sees pass 1's
+    entries up to r, and at r+m (m = 1 to j-1) pass m+1's entry, its own among them.
+
+    Args:
+        q: queries [B, H, T, C] of pass j.
+        passes: keys and values [B, H, T, C] of passes 1 to j.
+    """
+    own = len(passes) - 1
+    keys, values = passes[0]
+    if own == 0:
+        return nn.functional.scaled_dot_product_attention(q, keys, values, is_causal=True)
+    size = q.shape[2]
+    # Recent entries lie on diagonals: `back` entries before the query stands pass j-back's.
+    recent = [(_moved(passes[own - back][0], back), _moved(passes[own - back][1], back)) for back in range(own)]
+    prefix_scores = q @ keys.transpose(-1, -2)
+    outside = torch.ones(size, size, dtype=torch.bool, device=q.device).triu(1 - own)
+    # Entries before the first round have no prefix: they are never learned, but must stay finite.
+    recent_scores = torch.stack([(q * k).sum(-1) for k, _ in recent], dim=-1)
+    scores = torch.cat((prefix_scores.masked_fill(outside, -torch.inf), recent_scores), dim=-1)
+    weights = (scores.float() * q.shape[-1] ** -0.5).softmax(-1).to(q.dtype)
+    attended = weights[..., :size] @ values
+    for back, (_, v) in enumerate(recent):
+        attended = attended + weights[..., size + back, None] * v
+    return attended
+
+
+def _moved(x_BHTC: Tensor, by: int) -> Tensor:
+    """Move entries `by` places later; the first ones repeat the first entry."""
+    if by == 0:
+        return x_BHTC
+    return torch.cat((x_BHTC[:, :, :1].expand(-1, -1, min(by, x_BHTC.shape[2]), -1), x_BHTC[:, :, :-by]), dim=2)

@@ -1,0 +1,58 @@
+"""The EAGLE draft in plain torch: one fusion matrix and one LLaMA layer between the target's embedding and head.
+
+Input at entry i: the embedding of token i+1 beside the hidden state at i (after the target's final norm); output: an
+estimate of the hidden state at i+1, which the target's head turns into token i+2. No input norm, no final norm.
+Source: EAGLE (arXiv 2401.15077), eagle/model/cnets1.py; SGLang 0.5.17, srt/models/llama_eagle.py.
+
+Shapes: B batch, T entries, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drafts.training.layer import Attend, Layer, LayerShape, reset
+
+ARCHITECTURE = "LlamaForCausalLMEagle"
+
+
+class EagleDraft(nn.Module):
+    """A one-layer EAGLE head; embedding and output head are the target's and stay frozen."""
+
+    def __init__(self, shape: LayerShape, embedding_VD: Tensor, head_VD: Tensor) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
+        self.fc = nn.Linear(2 * shape.hidden_size, shape.hidden_size)
+        self.layers = nn.ModuleList([Layer(shape, input_norm=False)])
+        self.register_buffer("head_VD", head_VD.float(), persistent=False)
+
+    def forward(self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+        """Estimate the next hidden state [B, T, D] at every entry."""
+        x_BTD = self.fc(torch.cat((self.embed_tokens(tokens_BT), hidden_BTD), dim=-1))
+        for index, layer in enumerate(self.layers):
+            x_BTD = layer(index, x_BTD, positions_BT, attend)
+        return x_BTD
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The target's head on estimated hidden states [..., D]."""
+        return nn.functional.linear(hidden, self.head_VD)
+
+
+def new_eagle(config: Mapping[str, Any], embedding_VD: Tensor, head_VD: Tensor, seed: int) -> EagleDraft:
+    """An untrained head for the target that `config` (its config.json) describes."""
+    draft = EagleDraft(LayerShape.of(config), embedding_VD, head_VD)
+    reset(draft, seed)
+    return draft
+
+
+def eagle_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The draft's config.json.
+
+    Embeddings count as untied even where the target ties them: SGLang deletes the draft's embedding and head one after
+    the other before it puts the target's in place, which fails when both are one.
+    """
+    return {**config, "architectures": [ARCHITECTURE], "num_hidden_layers": 1, "tie_word_embeddings": False}

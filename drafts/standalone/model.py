@@ -1,0 +1,63 @@
+"""The standalone draft in plain torch: a small LLaMA language model with the target's tokenizer.
+
+SGLang's STANDALONE worker feeds its draft the tokens from the second one on (entry i holds token i+1), so the draft is
+trained without the first token too.
+Source: Leviathan et al. 2023 (arXiv 2211.17192); SGLang 0.5.17, srt/speculative/standalone_worker_v2.py.
+
+Shapes: B batch, T entries, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from drafts.training.layer import Attend, Layer, LayerShape, Norm, reset
+
+ARCHITECTURE = "LlamaForCausalLM"
+NUM_LAYERS = 2
+
+
+class Trunk(nn.Module):
+    """Embedding, layers and final norm, under the names that a LLaMA checkpoint has."""
+
+    def __init__(self, shape: LayerShape, vocab_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(vocab_size, shape.hidden_size)
+        self.layers = nn.ModuleList([Layer(shape, input_norm=True) for _ in range(num_layers)])
+        self.norm = Norm(shape.hidden_size, shape.rms_norm_eps)
+
+
+class StandaloneDraft(nn.Module):
+    """A small LLaMA with tied embeddings."""
+
+    def __init__(self, shape: LayerShape, vocab_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.model = Trunk(shape, vocab_size, num_layers)
+
+    def forward(self, tokens_BT: Tensor, _hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+        """The hidden state [B, T, D] after the final norm; the target's hidden states are not looked at."""
+        x_BTD = self.model.embed_tokens(tokens_BT)
+        for index, layer in enumerate(self.model.layers):
+            x_BTD = layer(index, x_BTD, positions_BT, attend)
+        out: Tensor = self.model.norm(x_BTD)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The tied head on hidden states [..., D]."""
+        return nn.functional.linear(hidden, self.model.embed_tokens.weight)
+
+
+def new_standalone(config: Mapping[str, Any], embedding_VD: Tensor, seed: int) -> StandaloneDraft:
+    """An untrained draft as wide as the target; its embedding starts as a copy of the target's."""
+    draft = StandaloneDraft(LayerShape.of(config), config["vocab_size"], NUM_LAYERS)
+    reset(draft, seed)
+    draft.model.embed_tokens.weight.data.copy_(embedding_VD)
+    return draft
+
+
+def standalone_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The draft's config.json."""
+    return {**config, "architectures": [ARCHITECTURE], "num_hidden_layers": NUM_LAYERS, "tie_word_embeddings": True}

@@ -1,0 +1,68 @@
+"""The engines of one launch: started when first needed, kept while memory allows, checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from harness.engine import Engine, Receipt
+from harness.errors import EngineError, HarnessError
+
+Start = Callable[[str], Engine]
+"""Starts the named arm's engine and returns it ready, or raises a HarnessError."""
+
+
+class EnginePool:
+    """At most `capacity` running engines; the one unused for longest gives way. Leaving the context ends them all."""
+
+    def __init__(
+        self, start: Start, capacity: int, check: Callable[[Mapping[str, Receipt]], None]
+    ) -> None:
+        self._start, self._capacity, self._check = start, capacity, check
+        self._running: dict[str, Engine] = {}
+        self._starts_failed: dict[str, str] = {}
+        self.receipts: dict[str, Receipt] = {}
+
+    def __enter__(self) -> EnginePool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for arm in list(self._running):
+            self._running.pop(arm).stop()
+
+    def get(self, arm: str) -> Engine:
+        """The arm's engine, started anew if it died; an arm that failed to start is not tried again.
+
+        Raises:
+            EngineError: it cannot be started, or its resolved arguments differ from the other arms'.
+        """
+        engine = self._running.pop(arm, None)
+        if engine is not None and engine.failure() is not None:
+            engine.stop()
+            engine = None
+        if engine is None:
+            engine = self._started(arm)
+        self._running[arm] = engine
+        return engine
+
+    def _started(self, arm: str) -> Engine:
+        if arm in self._starts_failed:
+            raise EngineError(self._starts_failed[arm])
+        while len(self._running) >= self._capacity:
+            self._running.pop(next(iter(self._running))).stop()
+        try:
+            engine = self._start(arm)
+        except HarnessError as error:
+            self._starts_failed[arm] = str(error)
+            raise
+        self.receipts[arm] = engine.receipt
+        try:
+            self._check(self.receipts)
+        except HarnessError as error:
+            engine.stop()
+            del self.receipts[arm]
+            self._starts_failed[arm] = str(error)
+            raise
+        return engine

@@ -1,0 +1,123 @@
+"""Sends a cell's prompts to an engine in a closed loop and turns the answers into records."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from harness.engine import Engine
+from harness.errors import EngineError
+from harness.load.client import REQUEST_TIMEOUT_S, Answer, stream_request
+from harness.load.prompts import Prompt
+from harness.records import CellKey, PhaseTimes, RequestRecord, Round
+
+
+class RoundBook:
+    """Rounds of requests that are still running, read from the engine whenever one finishes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._accepted: dict[str, list[int]] = {}
+        self._phases: list[PhaseTimes] = []
+        engine.take_events()
+
+    def pop(self, request_id: str) -> tuple[Round, ...] | None:
+        """The finished request's verify steps in order; None if the engine has no draft."""
+        events = self._engine.take_events()
+        for owner, accepted in events.accepted.items():
+            self._accepted.setdefault(owner, []).extend(accepted)
+        if events.phases is not None:
+            self._phases.append(events.phases)
+        proposed = self._engine.num_proposed_drafts
+        if proposed is None:
+            return None
+        return tuple(
+            Round(num_accepted_drafts=accepted, num_proposed_drafts=proposed)
+            for accepted in self._accepted.pop(request_id, [])
+        )
+
+    def phases(self) -> PhaseTimes | None:
+        """The phase times of all rounds so far, summed; None where the engine measures none."""
+        if not self._phases:
+            return None
+        fields = PhaseTimes.model_fields
+        return PhaseTimes(**{name: sum(getattr(times, name) for times in self._phases) for name in fields})
+
+
+async def run_closed_loop(
+    engine: Engine,
+    cell: CellKey,
+    prompts: Sequence[Prompt],
+    sampling: dict[str, Any],
+    book: RoundBook,
+    on_record: Callable[[RequestRecord], None],
+) -> None:
+    """Keep `cell.concurrency` requests under way until every prompt was sent once; each finished one is handed over."""
+    waiting: Iterator[tuple[int, Prompt]] = iter(enumerate(prompts))
+    async with open_session() as session:
+
+        async def worker() -> None:
+            for number, prompt in waiting:
+                request_id = f"{cell.slug}-{number}"
+                answer = await stream_request(
+                    session, engine.url, request_id, prompt.prompt_ids, {**sampling, "max_new_tokens": prompt.max_tokens}
+                )
+                on_record(to_record(cell, request_id, prompt, answer, book.pop(request_id)))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(cell.concurrency):
+                group.create_task(worker())
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client session without a limit on connections and with a long time limit for a request."""
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, trust_env=False
+    ) as session:
+        yield session
+
+
+async def flush_cache(engine: Engine) -> None:
+    """Empty the engine's caches and its draft's online state.
+
+    Raises:
+        EngineError: the engine refused or does not answer.
+    """
+    try:
+        async with open_session() as session, session.post(f"{engine.url}/flush_cache") as response:
+            if response.status != 200:
+                raise EngineError(f"the engine did not flush its caches: {(await response.text())[:300]}")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise EngineError(f"the engine did not answer /flush_cache: {error}. {engine.failure() or ''}") from error
+
+
+def to_record(
+    cell: CellKey, request_id: str, prompt: Prompt, answer: Answer, rounds: tuple[Round, ...] | None
+) -> RequestRecord:
+    """One request's record: client times, engine counters."""
+    meta = answer.meta
+    return RequestRecord(
+        cell=cell,
+        request_id=request_id,
+        prompt_id=prompt.prompt_id,
+        turn=prompt.turn,
+        category=prompt.category,
+        prompt_sha256=prompt.sha256,
+        num_prompt_tokens=len(prompt.prompt_ids),
+        num_cached_tokens=meta.get("cached_tokens"),
+        sent_ns=answer.sent_ns,
+        chunks=tuple(answer.chunks),
+        finished_ns=answer.finished_ns,
+        output_ids=tuple(answer.output_ids),
+        finish_reason="failed" if answer.error is not None else answer.finish_reason,  # type: ignore[arg-type]
+        rounds=rounds,
+        engine_verify_ct=meta.get("spec_verify_ct"),
+        engine_accept_length=meta.get("spec_accept_length"),
+        error=answer.error,
+    )

@@ -1,0 +1,139 @@
+"""From a suite's arm to its running, checked engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from drafts.api import DraftSpec
+from harness.engine import Receipt
+from harness.engines import EnginePool
+from harness.errors import EngineError
+from harness.models import check_draft_fits, context_tokens, model_folder, read_config
+from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
+from harness.runtime.launch import SglangEngine, start_engine
+from harness.suite import Arm, Suite
+
+CPU_ENGINE_BYTES = 2.4e9
+"""Memory of one engine's processes with a tiny model on the CPU, as measured, rounded up."""
+REFERENCE = Arm(name="reference", architecture="vanilla")
+"""Stands in for the reference pass where a suite has no vanilla arm."""
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Every arm of a suite with its models found and checked, ready to be started."""
+
+    suite: Suite
+    specs: Mapping[str, DraftSpec]
+    paths: Mapping[str, ModelPaths]
+    by_name: Mapping[str, Arm]
+    has_gpu: bool
+    engines_folder: Path
+
+    @property
+    def target(self) -> Path:
+        """The target's folder."""
+        return next(iter(self.paths.values())).target
+
+    @property
+    def context_tokens(self) -> int:
+        """The target's context, shortened by what a round may draft beyond the last token."""
+        longest = max((arm.num_draft_tokens or 0) + (arm.num_steps or 0) * (arm.topk or 0) for arm in self.suite.arms)
+        return context_tokens(read_config(self.target)) - longest
+
+    @property
+    def reference(self) -> str:
+        """Name of the arm that makes the reference pass."""
+        return next((arm.name for arm in self.suite.arms if arm.architecture == "vanilla"), REFERENCE.name)
+
+    def start(self, name: str) -> SglangEngine:
+        """Start an arm's engine and wait until it is ready and what it should be.
+
+        Raises:
+            EngineError: it did not start, or runs something else than the suite says.
+        """
+        arm, spec = self.by_name[name], self.specs[name]
+        arguments = server_arguments(self.suite, arm, spec, self.paths[name], self.has_gpu)
+        engine = start_engine(arguments, self.engines_folder / name, self.has_gpu)
+        try:
+            engine.wait_ready()
+            _check_receipt(arm, spec, engine.receipt)
+        except BaseException as error:
+            engine.stop()
+            if isinstance(error, EngineError):
+                raise EngineError(f"arm {name}: {error}") from error
+            raise
+        return engine
+
+    def pool(self, announce: Callable[[str], None]) -> EnginePool:
+        """A pool for one launch: all arms stay resident if memory allows, else they take turns."""
+
+        def start(name: str) -> SglangEngine:
+            announce(name)
+            return self.start(name)
+
+        return EnginePool(start, self.capacity(), self._check_equal)
+
+    def capacity(self) -> int:
+        """How many engines may run at once. On a GPU one: each takes the memory that it finds."""
+        if self.has_gpu:
+            return 1
+        weights = sum(file.stat().st_size for file in self.target.glob("*.safetensors"))
+        each = CPU_ENGINE_BYTES + 4 * weights
+        return max(1, int(psutil.virtual_memory().available * 0.9 // each))
+
+    def _check_equal(self, receipts: Mapping[str, Receipt]) -> None:
+        resolved = {name: receipt.server_args for name, receipt in receipts.items()}
+        declared = {name: frozenset(self.by_name[name].engine) for name in receipts}
+        findings = unequal_arguments(resolved, declared)
+        if findings:
+            raise EngineError(
+                "the arms would not run under equal conditions: " + "; ".join(findings) + ". "
+                "Set these alike for all arms, or name them under engine: where the difference is meant."
+            )
+
+
+def find_arms(
+    suite: Suite, known: Mapping[str, DraftSpec], suite_folder: Path, run_folder: Path, has_gpu: bool
+) -> Arms:
+    """Find and check every model of a suite before anything is started.
+
+    Raises:
+        CheckpointError: a model is missing or a draft does not fit the target.
+    """
+    target = model_folder(suite.target.model, suite_folder, suite.target.revision)
+    read_config(target)
+    specs: dict[str, DraftSpec] = {}
+    paths: dict[str, ModelPaths] = {}
+    arms = {arm.name: arm for arm in suite.arms}
+    if all(arm.architecture != "vanilla" for arm in suite.arms):
+        arms[REFERENCE.name] = REFERENCE
+    for arm in arms.values():
+        spec = specs[arm.name] = known[arm.architecture]
+        draft = None
+        if arm.checkpoint is not None:
+            draft = model_folder(arm.checkpoint, suite_folder)
+            check_draft_fits(target, draft, shares_hidden_state=spec.sglang_algorithm == "EAGLE")
+        paths[arm.name] = ModelPaths(target, draft)
+    return Arms(suite, specs, paths, arms, has_gpu, run_folder / "engines")
+
+
+def _check_receipt(arm: Arm, spec: DraftSpec, receipt: Receipt) -> None:
+    if receipt.algorithm != spec.sglang_algorithm:
+        raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {spec.sglang_algorithm}.")
+    if spec.draft_model_class is not None and receipt.draft_class != spec.draft_model_class:
+        raise EngineError(
+            f"the engine loaded the draft as {receipt.draft_class}, not {spec.draft_model_class}; "
+            'check "architectures" in its config.json.'
+        )
+    for name, wanted in (
+        ("speculative_num_steps", arm.num_steps),
+        ("speculative_eagle_topk", arm.topk),
+        ("speculative_num_draft_tokens", arm.num_draft_tokens),
+    ):
+        if spec.sglang_algorithm is not None and receipt.server_args.get(name) != wanted:
+            raise EngineError(f"the engine resolved {name} to {receipt.server_args.get(name)}, the suite says {wanted}.")

@@ -1,0 +1,121 @@
+"""A run's folder: append-only JSONL records, a manifest, and which cells are sealed.
+
+Every request is on disk when it is finished. A cell is sealed by its record in cells.jsonl; what belongs to no sealed
+cell is set aside, not deleted, when a run is resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import RecordError
+from harness.records import CellKey, CellRecord, ReferenceRecord, RequestRecord
+
+MANIFEST, REQUESTS, CELLS, REFERENCES = "manifest.json", "requests.jsonl", "cells.jsonl", "references.jsonl"
+INTERRUPTED = "interrupted.jsonl"
+R = TypeVar("R", bound=BaseModel)
+
+
+class RunStore:
+    """One run's folder, open for writing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
+        """Start a run in a new or empty folder.
+
+        Raises:
+            RecordError: the folder already holds a run.
+        """
+        if (folder / MANIFEST).exists():
+            raise RecordError(f"{folder} already holds a run; give another --out, or --resume to go on with it.")
+        folder.mkdir(parents=True, exist_ok=True)
+        store = cls(folder)
+        store.write_manifest(manifest)
+        return store
+
+    @classmethod
+    def reopen(cls, folder: Path, suite_sha256: str) -> RunStore:
+        """Go on with an interrupted run of the same suite; unsealed requests move to interrupted.jsonl.
+
+        Raises:
+            RecordError: no run there, or a run of another suite.
+        """
+        if not (folder / MANIFEST).exists():
+            raise RecordError(f"{folder} holds no run to resume (no {MANIFEST}); leave --resume out to start one.")
+        store = cls(folder)
+        if store.manifest()["suite_sha256"] != suite_sha256:
+            raise RecordError(
+                f"{folder} was made from another version of this suite; resume it with that one, or start a new run."
+            )
+        store._set_unsealed_aside()
+        return store
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as it was last written."""
+        content: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
+        return content
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace the manifest in one step."""
+        _write_whole(self.folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=str) + "\n")
+
+    def append(self, record: RequestRecord | CellRecord | ReferenceRecord) -> None:
+        """Add one record to its file, on disk when this returns."""
+        name = {RequestRecord: REQUESTS, CellRecord: CELLS, ReferenceRecord: REFERENCES}[type(record)]
+        with (self.folder / name).open("ab") as file:
+            file.write(record.model_dump_json().encode() + b"\n")
+
+    def references(self) -> tuple[ReferenceRecord, ...]:
+        """The reference pass so far."""
+        return tuple(read_records(self.folder / REFERENCES, ReferenceRecord))
+
+    def pending(self, cells: Iterable[CellKey]) -> tuple[CellKey, ...]:
+        """The cells that are not sealed yet, in their order; a cell that failed is tried again."""
+        sealed = {record.cell for record in read_records(self.folder / CELLS, CellRecord) if record.error is None}
+        return tuple(cell for cell in cells if cell not in sealed)
+
+    def _set_unsealed_aside(self) -> None:
+        records = list(read_records(self.folder / CELLS, CellRecord))
+        sealed = {record.cell for record in records if record.error is None}
+        requests = list(read_records(self.folder / REQUESTS, RequestRecord))
+        loose = [r for r in [*requests, *records] if r.cell not in sealed]
+        if loose:
+            with (self.folder / INTERRUPTED).open("a") as file:
+                file.writelines(record.model_dump_json() + "\n" for record in loose)
+        for name, kept in ((REQUESTS, requests), (CELLS, records)):
+            lines = [record.model_dump_json() + "\n" for record in kept if record.cell in sealed]
+            _write_whole(self.folder / name, "".join(lines))
+
+
+def read_records(path: Path, kind: type[R]) -> Iterable[R]:
+    """Records of a JSONL file in their order; none if there is no file.
+
+    A last line without its end was being written when the process was killed and is left out.
+
+    Raises:
+        RecordError: any other line that is not such a record, with file and line.
+    """
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            yield kind.model_validate_json(line)
+        except ValidationError as error:
+            raise RecordError(f"{path}:{number}: not a {kind.__name__}: {error.errors()[0]['msg']}") from error
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
