@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
 
     from harness.errors import HarnessError
 
-    console = Console(soft_wrap=True)
+    console = Console(width=None if sys.stdout.isatty() else 120)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return int(globals()[f"command_{args.command}"](args, console))

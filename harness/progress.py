@@ -19,6 +19,7 @@ class Progress:
         self._console = console
         self._num_cells, self._cells_done = num_cells, 0
         self._began = time.monotonic()
+        self._failures: set[str] = set()
         self._live = Live("", console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
         self._title, self._total, self._done = "", 0, 0
         self._tokens = self._steps = self._accepted = 0
@@ -75,7 +76,9 @@ class Progress:
         self._cells_done += 1
         counted = f"[{self._cells_done}/{self._num_cells}]"
         if record.error is not None:
-            self.note(f"{counted} {_title(record.cell)}: FAILED: {record.error}")
+            told = "as before" if record.error in self._failures else record.error
+            self._failures.add(record.error)
+            self.note(f"{counted} {_title(record.cell)}: FAILED: {told}")
         else:
             failed = f", {record.num_failed} failed" if record.num_failed else ""
             self.note(f"{counted} {_title(record.cell)}: {self._figures()}{failed}{self._eta()}")

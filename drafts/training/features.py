@@ -23,6 +23,9 @@ from harness.errors import CheckpointError
 TOP_TOKENS = 16
 """Tokens of the target's distribution that are kept; on the embedded target they hold more than 0.99 of the mass."""
 
+FEATURE_BATCH_TOKENS = 2048
+"""Tokens that the target reads at once: few enough for a CPU's cache."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -73,16 +76,24 @@ def read_samples(path: Path) -> list[Sample]:
 class Features:
     """The target's view of a list of samples: hidden states and likeliest tokens of every position, in fp16."""
 
-    def __init__(self, target: LlamaForCausalLM, samples: list[Sample], tokens_per_batch: int = 8192) -> None:
+    def __init__(self, target: LlamaForCausalLM, samples: list[Sample], cache: Path | None = None) -> None:
+        """Compute the features, or map them from the file `cache` where an earlier run has left them."""
         self.samples = [sample for sample in samples if len(sample.output_ids) >= 2]
         lengths = [len(sample.ids) for sample in self.samples]
         self.starts = np.concatenate(([0], np.cumsum(lengths)))
         total = int(self.starts[-1])
+        if cache is not None and cache.exists():
+            saved = torch.load(cache, mmap=True, weights_only=True)
+            self.hidden_SD, self.top_ids_SK, self.top_probs_SK = saved
+            return
         self.hidden_SD = torch.empty(total, target.config.hidden_size, dtype=torch.float16)
         self.top_ids_SK = torch.empty(total, TOP_TOKENS, dtype=torch.int16)
         self.top_probs_SK = torch.empty(total, TOP_TOKENS, dtype=torch.float16)
-        for chosen in _by_length(lengths, tokens_per_batch, np.arange(len(lengths))):
+        for chosen in _by_length(lengths, FEATURE_BATCH_TOKENS, np.arange(len(lengths))):
             self._fill(target, chosen)
+        if cache is not None:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            torch.save((self.hidden_SD, self.top_ids_SK, self.top_probs_SK), cache)
 
     @torch.no_grad()
     def _fill(self, target: LlamaForCausalLM, chosen: np.ndarray) -> None:

@@ -25,6 +25,7 @@ DRAFT_ARGUMENTS = frozenset(
         "disable_overlap_schedule",
         "enable_mixed_chunk",
         "draft_attention_backend",
+        "max_speculative_num_draft_tokens",
     }
 )
 """Resolved arguments, besides speculative_*, that may differ between arms."""

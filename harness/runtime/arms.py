@@ -13,6 +13,7 @@ from harness.engine import Receipt
 from harness.engines import EnginePool
 from harness.errors import EngineError
 from harness.models import check_draft_fits, context_tokens, model_folder, read_config
+from harness.provenance import folder_sha256
 from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
 from harness.runtime.launch import SglangEngine, start_engine
 from harness.suite import Arm, Suite
@@ -49,6 +50,12 @@ class Arms:
     def reference(self) -> str:
         """Name of the arm that makes the reference pass."""
         return next((arm.name for arm in self.suite.arms if arm.architecture == "vanilla"), REFERENCE.name)
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every model folder, by what it is."""
+        found = {"target": folder_sha256(self.target)}
+        drafts = {name: paths.draft for name, paths in self.paths.items() if paths.draft is not None}
+        return found | {f"draft {name}": folder_sha256(folder) for name, folder in drafts.items()}
 
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.

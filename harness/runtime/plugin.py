@@ -58,9 +58,11 @@ def write_receipt(path: Path, scheduler: Any) -> None:
 
     worker = scheduler.draft_worker
     draft_runner = getattr(getattr(worker, "draft_worker", None), "draft_runner", None)
+    # Objects (parsed configurations) print their address; plain values and lists of them are what was resolved.
     arguments = {
         name: value if isinstance(value, str | int | float | bool | None) else repr(value)
         for name, value in vars(scheduler.server_args).items()
+        if " object at 0x" not in repr(value)
     }
     receipt = {
         "sglang": sglang.__version__,

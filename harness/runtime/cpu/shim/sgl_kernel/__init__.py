@@ -145,6 +145,8 @@ def build_tree_kernel_efficient_cpu(
 
     Candidate c was proposed below entry c // topk of parent_list; entry 0 is the root, any other holds the number of
     the candidate that is the parent (sglang/srt/speculative/eagle_utils.py, organize_draft_results, 0.5.17).
+    Where scores tie exactly, a candidate can be selected without its parent. Such an orphan cannot be reached: it gets
+    no links, and sees the root and itself.
 
     Args:
         parent_list: [B, topk * (depth - 1) + 1]; selected_index: [B, n - 1], ascending candidate numbers.
@@ -167,10 +169,15 @@ def build_tree_kernel_efficient_cpu(
         parents = [-1] * size
         for node, candidate in enumerate(selected, 1):
             entry = candidate // topk
-            parents[node] = 0 if entry == 0 else node_of_candidate[entries[entry]]
-            ancestors.append([*ancestors[parents[node]], node])
-            depths.append(depths[parents[node]] + 1)
+            parent = 0 if entry == 0 else node_of_candidate.get(entries[entry], -1)
+            orphan = parent == -1 or parent >= node or (parent > 0 and parents[parent] == -1)
+            parents[node] = -1 if orphan else parent
+            line = [0] if orphan else ancestors[parent]
+            ancestors.append([*line, node])
+            depths.append(len(line))
         for node in range(size - 1, 0, -1):
+            if parents[node] == -1:
+                continue
             sibling[node] = first_child[parents[node]]
             first_child[parents[node]] = node
         mask = [[False] * size for _ in range(size)]

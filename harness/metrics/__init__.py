@@ -1,0 +1,1 @@
+"""Records in, numbers out: pure functions, one definition of each metric. Missing is None, never 0."""

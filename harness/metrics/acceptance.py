@@ -1,0 +1,68 @@
+"""How many drafted tokens the target accepts. A round's a counts accepted drafts without the bonus token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.records import RequestRecord, Round
+
+
+def rounds_of(requests: Iterable[RequestRecord]) -> list[Round]:
+    """All verify steps of the requests that finished."""
+    return [round_ for request in requests if request.error is None for round_ in request.rounds or ()]
+
+
+def acceptance_length(rounds: Sequence[Round]) -> float | None:
+    """Tokens per verify step, bonus token included: 1 + Σ a / V, pooled over the steps; None without a step."""
+    if not rounds:
+        return None
+    return 1 + sum(round_.num_accepted_drafts for round_ in rounds) / len(rounds)
+
+
+def survival(rounds: Sequence[Round]) -> list[float]:
+    """S_k for k = 1, 2, …: the share of steps with at least k accepted drafts; 1 + Σ S_k is the acceptance length."""
+    deepest = max((round_.num_accepted_drafts for round_ in rounds), default=0)
+    return [sum(round_.num_accepted_drafts >= k for round_ in rounds) / len(rounds) for k in range(1, deepest + 1)]
+
+
+def conditional_acceptance(rounds: Sequence[Round], depth: int) -> list[float | None]:
+    """α_k for k = 1 … depth: of the steps with k − 1 accepted drafts or more, the share with k or more."""
+    counts = [sum(round_.num_accepted_drafts >= k for round_ in rounds) for k in range(depth + 1)]
+    return [counts[k] / counts[k - 1] if counts[k - 1] else None for k in range(1, depth + 1)]
+
+
+def draft_acceptance(rounds: Sequence[Round]) -> float | None:
+    """Accepted drafts over proposed nodes; not comparable across tree shapes."""
+    proposed = sum(round_.num_proposed_drafts for round_ in rounds)
+    return sum(round_.num_accepted_drafts for round_ in rounds) / proposed if proposed else None
+
+
+def verify_utilisation(rounds: Sequence[Round]) -> float | None:
+    """Emitted tokens over verified nodes, root included: Σ (a + 1) / Σ (d + 1)."""
+    nodes = sum(round_.num_proposed_drafts + 1 for round_ in rounds)
+    return sum(round_.num_accepted_drafts + 1 for round_ in rounds) / nodes if nodes else None
+
+
+def delivered_tokens_per_round(requests: Iterable[RequestRecord]) -> float | None:
+    """Tokens that users receive per verify step, the prefill's token left out: τ less what is cut off at the end."""
+    done = [request for request in requests if request.error is None and request.rounds]
+    steps = sum(len(request.rounds or ()) for request in done)
+    return sum(len(request.output_ids) - 1 for request in done) / steps if steps else None
+
+
+def disagrees_with_engine(request: RequestRecord) -> str | None:
+    """Why a request's rounds contradict the engine's counters or the tokens delivered; None if they agree.
+
+    The rounds emit 1 (prefill) + Σ (a + 1) tokens; what is delivered may be cut short by at most one round.
+    """
+    if request.error is not None or request.rounds is None:
+        return None
+    steps = len(request.rounds)
+    if request.engine_verify_ct is not None and request.engine_verify_ct != steps:
+        return f"{request.request_id}: {steps} recorded rounds, the engine counts {request.engine_verify_ct}"
+    emitted = 1 + sum(round_.num_accepted_drafts + 1 for round_ in request.rounds)
+    cut = emitted - len(request.output_ids)
+    longest = max((round_.num_accepted_drafts for round_ in request.rounds[-1:]), default=0)
+    if not 0 <= cut <= longest:
+        return f"{request.request_id}: rounds emit {emitted} tokens, {len(request.output_ids)} were delivered"
+    return None

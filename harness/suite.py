@@ -1,0 +1,250 @@
+"""Suites: what is run, as strict frozen models, read from YAML with errors that name file and line."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from drafts.api import discover
+from harness.errors import SuiteError
+from harness.workloads.synthetic import FAMILIES
+from harness.yaml_lines import Path_, load_yaml
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
+Positive = Annotated[int, Field(ge=1)]
+Source = Literal["synthetic", "chat_jsonl", "gsm8k", "mt_bench"]
+
+
+class Section(BaseModel):
+    """A part of a suite: frozen, strict about types and unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Target(Section):
+    """The model that decides."""
+
+    model: str = Field(description="Embedded name (tiny), hub id (owner/name), or path relative to the suite.")
+    revision: str | None = Field(None, description="Revision of a hub id.")
+    dtype: Literal["float32", "bfloat16", "float16"]
+
+
+class Arm(Section):
+    """The target with one draft configuration."""
+
+    name: Name
+    architecture: str = Field(description="One of `bench.py list`.")
+    checkpoint: str | None = Field(None, description="The draft's weights: embedded name, hub id or path.")
+    num_steps: Positive | None = Field(None, description="Draft steps of a round: the tree's depth.")
+    topk: Positive | None = Field(None, description="Branches kept at each step: the tree's width.")
+    num_draft_tokens: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Nodes of the tree that are verified, the root included."
+    )
+    engine: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Further SGLang server arguments, for this arm alone."
+    )
+
+
+class Workload(Section):
+    """Where prompts come from."""
+
+    name: Name
+    source: Source
+    family: str | None = Field(None, description=f"For synthetic: one of {', '.join(FAMILIES)}.")
+    split: Literal["heldout", "train"] = Field("heldout", description="For synthetic.")
+    path: str | None = Field(None, description="Local file, relative to the suite, instead of the public home.")
+    revision: str | None = Field(None, description="Revision of the public data set.")
+    num_prompts: Positive | None = Field(None, description="How many, chosen by the seed; all if left out.")
+    max_tokens: Positive | None = Field(None, description="Longest output, instead of sampling's.")
+
+
+class Sampling(Section):
+    """How tokens are chosen, alike for every arm."""
+
+    temperature: Annotated[float, Field(ge=0)]
+    max_tokens: Positive
+    seed: int
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: int = -1
+
+
+class LoadPoint(Section):
+    """How many requests are under way at once."""
+
+    concurrency: Positive
+
+
+class Suite(Section):
+    """One comparison: every arm on every workload at every load point, in blocks and launches."""
+
+    version: Literal[1]
+    name: Name
+    target: Target
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1, strict=False)]
+    workloads: Annotated[tuple[Workload, ...], Field(min_length=1, strict=False)]
+    sampling: Sampling
+    load: Annotated[tuple[LoadPoint, ...], Field(min_length=1, strict=False)]
+    blocks: Positive = Field(description="Repetitions of all prompts, with the arms in another order.")
+    launches: Positive = Field(1, description="How often every engine is started anew.")
+    warmup_requests: Annotated[int, Field(ge=0)] = Field(2, description="Unmeasured requests before the first cell.")
+    prefix_cache: bool = Field(False, description="SGLang's radix cache; off, or repeated prompts would be free.")
+    max_total_tokens: Positive = Field(8192, description="Slots of the KV pool, the same for every arm.")
+    chunked_prefill_size: Positive | None = Field(None, description="Longest piece of a prompt in one pass.")
+    max_running_requests: Positive | None = Field(None, description="Largest concurrency if left out.")
+
+    @property
+    def running_requests(self) -> int:
+        """Requests that an engine may run at once."""
+        return self.max_running_requests or max(point.concurrency for point in self.load)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Suite:
+        for kind, names in (("arms", [a.name for a in self.arms]), ("workloads", [w.name for w in self.workloads])):
+            for index, name in enumerate(names):
+                if name in names[:index]:
+                    raise ValueError(f"{kind}[{index}].name is {name}, as an earlier one; give each a name of its own")
+        return self
+
+
+def load_suite(path: Path) -> Suite:
+    """Read and check a suite.
+
+    Raises:
+        SuiteError: anything wrong with it, with file, line, what was found and what is allowed.
+    """
+    values, lines = load_yaml(path)
+    for section in ("arms", "workloads", "load"):
+        if isinstance(values.get(section), list):
+            values[section] = tuple(values[section])
+    try:
+        suite = Suite.model_validate(values)
+    except ValidationError as error:
+        raise SuiteError("\n".join(_sentence(found, path, lines, values) for found in error.errors())) from None
+    problems = [*_arm_problems(suite), *_workload_problems(suite, path.parent)]
+    if problems:
+        raise SuiteError("\n".join(f"{path}:{_line(at, lines)}: {text}" for at, text in problems))
+    return suite.model_copy(update={"workloads": tuple(_located(w, path.parent) for w in suite.workloads)})
+
+
+def suite_schema() -> dict[str, Any]:
+    """JSON Schema of suites, for editors."""
+    return Suite.model_json_schema()
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """What is allowed, with the nearest name first if one is near."""
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"allowed: {', '.join(known)}.{hint}"
+
+
+def _sentence(found: Any, path: Path, lines: dict[Path_, int], values: dict[str, Any]) -> str:
+    at: Path_ = tuple(key for key in found["loc"] if (isinstance(key, int) or not key.startswith(("str", "bool"))))
+    place = f"{path}:{_line(at, lines)}: "
+    name = _spelled(at)
+    kind = found["type"]
+    if kind == "extra_forbidden":
+        known = sorted(_fields_at(at[:-1]))
+        return f"{place}{name} is not known here; {nearest(str(at[-1]), known)}"
+    if kind == "missing":
+        return f"{place}{name} is missing; it has no default, so the suite must say it."
+    shown = f"{name} is {found['input']!r}; " if not isinstance(found["input"], dict | tuple) and at else ""
+    text = found["msg"].removeprefix("Value error, ")
+    hint = ""
+    if isinstance(found["input"], bool):
+        hint = " YAML reads yes, no, on and off as true and false: put a word in quotes."
+    elif kind == "literal_error" and isinstance(found["input"], str):
+        options = found["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{place}{shown}{nearest(found['input'], options)}"
+    return f"{place}{shown}{text[0].lower() + text[1:]}.{hint}"
+
+
+def _line(at: Path_, lines: dict[Path_, int]) -> int:
+    while at not in lines:
+        at = at[:-1]
+    return lines[at]
+
+
+def _spelled(at: Path_) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in at).lstrip(".") or "the suite"
+
+
+def _fields_at(at: Path_) -> list[str]:
+    sections: dict[str, type[Section]] = {
+        "target": Target,
+        "arms": Arm,
+        "workloads": Workload,
+        "sampling": Sampling,
+        "load": LoadPoint,
+    }
+    section = sections[str(at[0])] if at else Suite
+    return list(section.model_fields)
+
+
+def _arm_problems(suite: Suite) -> list[tuple[Path_, str]]:
+    known = discover()
+    problems: list[tuple[Path_, str]] = []
+    for index, arm in enumerate(suite.arms):
+        spec = known.get(arm.architecture)
+        if spec is None:
+            text = f"arms[{index}].architecture is {arm.architecture}; {nearest(arm.architecture, list(known))}"
+            problems.append((("arms", index, "architecture"), text))
+            continue
+        for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens"):
+            given = getattr(arm, field) is not None
+            wanted = spec.drafts and (field != "checkpoint" or spec.needs_checkpoint)
+            if given and not wanted:
+                text = f"arms[{index}].{field} means nothing for {spec.name} ({spec.title}); leave it out."
+                problems.append((("arms", index, field), text))
+            elif wanted and not given:
+                problems.append((("arms", index), f"arms[{index}].{field} is missing; {spec.name} needs it."))
+        if arm.num_steps and arm.topk and arm.num_draft_tokens:
+            problems.extend(_tree_problems(index, arm.num_steps, arm.topk, arm.num_draft_tokens))
+    return problems
+
+
+def _tree_problems(index: int, steps: int, topk: int, tokens: int) -> list[tuple[Path_, str]]:
+    at: Path_ = ("arms", index, "num_draft_tokens")
+    if topk == 1 and tokens != steps + 1:
+        text = f"with topk 1 and num_steps {steps} the tree is a chain of {steps + 1} nodes; set it to {steps + 1}."
+        return [(at, f"arms[{index}].num_draft_tokens is {tokens}; {text}")]
+    largest = 1 + topk + (steps - 1) * topk * topk
+    if tokens > largest:
+        text = f"num_steps {steps} and topk {topk} give at most {largest} nodes, the root included."
+        return [(at, f"arms[{index}].num_draft_tokens is {tokens}; {text}")]
+    return []
+
+
+def _workload_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
+    problems: list[tuple[Path_, str]] = []
+    for index, workload in enumerate(suite.workloads):
+        here: Path_ = ("workloads", index)
+        if workload.source == "synthetic":
+            if workload.family is None:
+                problems.append((here, f"workloads[{index}].family is missing; {nearest('', list(FAMILIES))}"))
+            elif workload.family not in FAMILIES:
+                text = f"workloads[{index}].family is {workload.family}; {nearest(workload.family, list(FAMILIES))}"
+                problems.append(((*here, "family"), text))
+            if workload.num_prompts is None:
+                problems.append((here, f"workloads[{index}].num_prompts is missing; a synthetic family has no end."))
+            if workload.path is not None:
+                problems.append(((*here, "path"), f"workloads[{index}].path means nothing for synthetic; leave it out."))
+            continue
+        if workload.family is not None:
+            text = f"workloads[{index}].family means nothing for {workload.source}; leave it out."
+            problems.append(((*here, "family"), text))
+        if workload.source == "chat_jsonl" and workload.path is None:
+            problems.append((here, f"workloads[{index}].path is missing; chat_jsonl reads a file of yours."))
+        if workload.path is not None and not (folder / workload.path).exists():
+            text = f"workloads[{index}].path: there is no file {folder / workload.path}; paths are relative to the suite."
+            problems.append(((*here, "path"), text))
+    return problems
+
+
+def _located(workload: Workload, folder: Path) -> Workload:
+    if workload.path is None:
+        return workload
+    return workload.model_copy(update={"path": str(folder / workload.path)})

@@ -1,0 +1,91 @@
+"""Chat messages to token ids with the target's own template and tokenizer, without transformers."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NoReturn
+
+from harness.errors import CheckpointError
+
+
+class ChatRenderer:
+    """The chat template and tokenizer of one model folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read tokenizer.json and the template (chat_template.jinja, or in tokenizer_config.json).
+
+        Raises:
+            CheckpointError: one of them is missing or broken.
+        """
+        from jinja2 import TemplateError
+        from jinja2.ext import loopcontrols
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        from tokenizers import Tokenizer
+
+        path = folder / "tokenizer.json"
+        if not path.exists():
+            raise CheckpointError(f"{path} is missing; prompts are rendered with the target's fast tokenizer.")
+        self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        config_path = folder / "tokenizer_config.json"
+        config: dict[str, Any] = json.loads(config_path.read_text()) if config_path.exists() else {}
+        template_path = folder / "chat_template.jinja"
+        text = template_path.read_text() if template_path.exists() else config.get("chat_template")
+        if isinstance(text, list):
+            text = next((entry["template"] for entry in text if entry.get("name") == "default"), None)
+        if not isinstance(text, str):
+            raise CheckpointError(
+                f"{folder} has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); "
+                "put the model's template there."
+            )
+        # The settings and names that transformers gives to templates (utils/chat_template_utils.py, 5.12).
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _refuse
+        self._names = {
+            name: value["content"] if isinstance(value, dict) else value
+            for name, value in config.items()
+            if name.endswith("_token") and value is not None
+        }
+        try:
+            self._template = environment.from_string(text)
+        except TemplateError as error:
+            raise CheckpointError(f"the chat template of {folder} is broken: {error}.") from error
+
+    def render(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        """Token ids of a conversation that the assistant is to continue; the template alone adds special tokens.
+
+        Raises:
+            CheckpointError: the template refuses such a conversation.
+        """
+        from jinja2 import TemplateError
+
+        try:
+            text = self._template.render(messages=list(messages), add_generation_prompt=True, **self._names)
+        except TemplateError as error:
+            raise CheckpointError(f"the target's chat template refuses a conversation: {error}.") from error
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of an output, without special tokens."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def prompt_sha256(ids: Sequence[int]) -> str:
+    """Hash of token ids as little-endian int32."""
+    return sha256(struct.pack(f"<{len(ids)}i", *ids)).hexdigest()
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> NoReturn:
+    from jinja2 import TemplateError
+
+    raise TemplateError(message)

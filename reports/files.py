@@ -1,0 +1,90 @@
+"""From a run's records to its result files: results.csv, results.json, report.md."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RecordError
+from harness.metrics.rows import ArmInfo, Row, build_rows, rows_as_json
+from harness.records import CellRecord, ReferenceRecord, RequestRecord
+from harness.store import CELLS, MANIFEST, REFERENCES, REQUESTS, read_records
+from reports.markdown import render_markdown
+
+CSV_FIELDS = tuple(name for name in Row.model_fields if name != "detail")
+
+
+def write_results(run: Path) -> Path:
+    """Compute every row of a run and write the three files; the same records give the same bytes.
+
+    Returns:
+        The path of report.md.
+
+    Raises:
+        RecordError: there is no run in the folder, or a record is damaged.
+    """
+    manifest = read_manifest(run)
+    rows = rows_of_run(run, manifest)
+    (run / "results.csv").write_text(_csv(rows))
+    (run / "results.json").write_text(rows_as_json(rows))
+    report = run / "report.md"
+    report.write_text(render_markdown(rows, manifest, records_sha256(run)))
+    return report
+
+
+def rows_of_run(run: Path, manifest: dict[str, Any]) -> tuple[Row, ...]:
+    """Every row of a run, from its records alone."""
+    suite = manifest["suite"]
+    return build_rows(
+        tuple(ArmInfo.model_validate(arm) for arm in suite["arms"]),
+        read_records(run / REQUESTS, RequestRecord),
+        read_records(run / CELLS, CellRecord),
+        read_records(run / REFERENCES, ReferenceRecord),
+        suite["sampling"]["temperature"],
+        suite["target"]["dtype"],
+    )
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """A run's manifest.
+
+    Raises:
+        RecordError: it is missing or no JSON.
+    """
+    path = run / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RecordError(f"{run} holds no run (no {MANIFEST}); give the folder that a run wrote.") from None
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
+    return manifest
+
+
+def records_sha256(run: Path) -> str:
+    """One hash over the run's records, file by file."""
+    digest = hashlib.sha256()
+    for name in (REQUESTS, CELLS, REFERENCES):
+        path = run / name
+        if path.exists():
+            digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _csv(rows: tuple[Row, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_FIELDS)
+    for row in rows:
+        writer.writerow([_csv_value(getattr(row, name)) for name in CSV_FIELDS])
+    return text.getvalue()
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else value

@@ -1,0 +1,126 @@
+"""report.md: the answer first, then the tables, what was invalid, the host, and how to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from harness.metrics.rows import Row
+from reports.table import (
+    COLUMN_MEANINGS,
+    MAIN_HEADERS,
+    acceptance_table,
+    best_rows,
+    main_row,
+    round_table,
+    speedup_text,
+)
+
+
+def render_markdown(rows: Sequence[Row], manifest: Mapping[str, Any], records_sha256: str) -> str:
+    """The whole report as markdown; the same input gives the same bytes."""
+    suite = manifest["suite"]
+    sections = [
+        f"# {suite['name']}",
+        answer(rows, manifest),
+        "## Results",
+        _main(rows),
+        COLUMN_MEANINGS,
+        _notes(rows),
+    ]
+    headers, lines = acceptance_table(rows)
+    if lines:
+        sections += [
+            "## Acceptance by step",
+            _table(headers, lines),
+            "α_k: of the rounds that accepted k − 1 drafts or more, the share that accepted k or more.",
+        ]
+    headers, lines = round_table(rows)
+    if lines:
+        sections += [
+            "## Where a round's time goes",
+            _table(headers, lines),
+            "Wall clock inside the engine. Step: mean time of one round at the client. Verify utilisation: emitted "
+            "tokens over verified nodes.",
+        ]
+    sections += ["## Conditions", _conditions(manifest, records_sha256)]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def answer(rows: Sequence[Row], manifest: Mapping[str, Any]) -> str:
+    """Who is fastest on this host, by how much and on what; and what was invalid."""
+    sentences = []
+    for index in sorted(best_rows(rows)):
+        row = rows[index]
+        where = f"{row.workload} at concurrency {row.concurrency}"
+        rivals = [other for other in rows if (other.workload, other.concurrency) == (row.workload, row.concurrency)]
+        if row.architecture == "vanilla":
+            measured = any(other.valid and other.architecture != "vanilla" for other in rivals)
+            text = "no draft is faster than vanilla" if measured else "there is no valid row of a draft"
+            sentences.append(f"On {where} {text}.")
+        elif row.speedup is None:
+            sentences.append(f"On {where} {row.arm} is fastest; there is no valid vanilla row to compare with.")
+        else:
+            scope = row.detail["speedup_scope"]
+            sentences.append(f"On {where} **{row.arm}** is fastest, {speedup_text(row)} vanilla ({scope}).")
+    invalid = [row for row in rows if not row.valid]
+    if invalid:
+        sentences.append(f"{len(invalid)} of {len(rows)} rows are invalid and take part in no comparison.")
+    if not manifest.get("finished"):
+        sentences.append("The run was not finished; rows hold the cells that were.")
+    return " ".join(sentences) if sentences else "Nothing was measured."
+
+
+def _main(rows: Sequence[Row]) -> str:
+    best = best_rows(rows)
+    lines = []
+    for index, row in enumerate(rows):
+        cells = main_row(row)
+        if not row.valid:
+            cells = [f"~~{cell}~~" for cell in cells]
+        elif index in best:
+            cells[4], cells[5] = f"**{cells[4]}**", f"**{cells[5]}**"
+        lines.append(cells)
+    return _table(MAIN_HEADERS, lines)
+
+
+def _notes(rows: Sequence[Row]) -> str:
+    lines = []
+    for row in rows:
+        name = f"{row.arm} on {row.workload}, concurrency {row.concurrency}"
+        if not row.valid:
+            lines.append(f"- **Invalid**: {name}: {row.reason}.")
+        if row.num_failed:
+            lines.append(f"- {name}: {row.num_failed} of {row.num_requests} requests failed.")
+        lines.extend(f"- Warning: {name}: {warning}." for warning in row.detail["warnings"])
+    return "\n".join(lines)
+
+
+def _conditions(manifest: Mapping[str, Any], records_sha256: str) -> str:
+    suite = manifest["suite"]
+    sampling = suite["sampling"]
+    synthetic = [workload["name"] for workload in suite["workloads"] if workload["source"] == "synthetic"]
+    facts = [
+        ("target", f"{suite['target']['model']}, {suite['target']['dtype']}"),
+        ("sampling", ", ".join(f"{name} {value}" for name, value in sampling.items())),
+        ("design", f"{suite['blocks']} blocks, {suite['launches']} launches; arms counterbalanced within blocks"),
+        ("synthetic workloads", ", ".join(synthetic) or "none"),
+        ("prefix cache", "on" if suite.get("prefix_cache") else "off"),
+        *((name, str(value)) for name, value in manifest.get("host", {}).items()),
+        *((name, str(value)) for name, value in manifest.get("packages", {}).items()),
+        ("draftbench commit", str(manifest.get("git_commit", "unknown"))),
+        ("started", str(manifest.get("started_at", "unknown"))),
+        ("command", f"`{manifest.get('command', '')}`"),
+        ("suite SHA-256", str(manifest.get("suite_sha256", "unknown"))),
+        *((f"{name} SHA-256", value) for name, value in sorted(manifest.get("models", {}).items())),
+        ("records SHA-256", records_sha256),
+    ]
+    return _table(("what", "value"), [list(fact) for fact in facts])
+
+
+def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    right = {"conc.", "τ", "tokens/s", "TTFT ms", "TPOT ms", "c", "lossless", "step ms"}
+    align = ["right" if name in right or name.startswith("α") else "left" for name in headers]
+    return tabulate(lines, headers, "github", colalign=align, disable_numparse=True)

@@ -1,0 +1,92 @@
+"""The tables of a report as headers and cells of text; tabulate and rich only lay them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.metrics.rows import Row
+from harness.units import MISSING, fixed
+
+MAIN_HEADERS = ("arm", "workload", "conc.", "τ", "tokens/s", "speedup [95%]", "TTFT ms", "TPOT ms", "c", "lossless")
+COLUMN_MEANINGS = (
+    "τ: tokens per verify step, bonus token included, 1 + Σ accepted / steps; tokens/s: delivered tokens over wall "
+    "clock; speedup: throughput ratio to vanilla within a block, geometric mean; TTFT: time to first token; TPOT: "
+    "time per output token after it; c: time of a round over time of a vanilla step, break-even is τ = c; lossless: "
+    "share of greedy outputs equal to vanilla's, token for token."
+)
+
+
+def main_row(row: Row) -> list[str]:
+    """One line of the main table."""
+    return [
+        row.arm,
+        row.workload,
+        str(row.concurrency),
+        fixed(row.acceptance_length, 2),
+        fixed(row.output_tokens_per_s, 1),
+        speedup_text(row),
+        fixed(None if row.ttft_s is None else 1000 * row.ttft_s, 1),
+        fixed(None if row.tpot_s is None else 1000 * row.tpot_s, 2),
+        fixed(row.step_cost_ratio, 2),
+        MISSING if row.lossless_share is None else f"{row.lossless_share:.0%}",
+    ]
+
+
+def speedup_text(row: Row) -> str:
+    """`1.62x [1.55, 1.70]`; the baseline has none."""
+    if row.speedup is None:
+        return MISSING
+    if row.architecture == "vanilla":
+        return "baseline"
+    interval = "" if row.speedup_low is None else f" [{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
+    return f"{row.speedup:.2f}x{interval}"
+
+
+def best_rows(rows: Sequence[Row]) -> set[int]:
+    """Indices of the fastest valid row of each workload and load point."""
+    best: dict[tuple[str, int], int] = {}
+    for index, row in enumerate(rows):
+        if not row.valid or row.output_tokens_per_s is None:
+            continue
+        point = (row.workload, row.concurrency)
+        held = best.get(point)
+        if held is None or row.output_tokens_per_s > (rows[held].output_tokens_per_s or 0):
+            best[point] = index
+    return set(best.values())
+
+
+def acceptance_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Conditional acceptance α_k by step for every row with a draft."""
+    curves = [(row, row.detail["conditional_acceptance"]) for row in rows if row.detail["conditional_acceptance"]]
+    depth = max((len(curve) for _, curve in curves), default=0)
+    headers = ["arm", "workload", "conc.", "depth × width, nodes", *(f"α{k}" for k in range(1, depth + 1))]
+    lines = [
+        [row.arm, row.workload, str(row.concurrency), tree_text(row)]
+        + [fixed(value, 2) for value in curve]
+        + [""] * (depth - len(curve))
+        for row, curve in curves
+    ]
+    return headers, lines
+
+
+def tree_text(row: Row) -> str:
+    """`5 × 4, 16`: the tree's depth, width and verified nodes."""
+    detail = row.detail
+    return f"{detail['depth']} × {detail['width']}, {detail['nodes']}"
+
+
+def round_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Where a round's time goes, for every row whose engine measured it."""
+    headers = ["arm", "workload", "conc.", "step ms", "draft", "verify", "extend", "other", "verify utilisation"]
+    lines = []
+    for row in rows:
+        split = row.detail["round_split"]
+        if split is None:
+            continue
+        step = row.detail["decode_step_s"]
+        lines.append(
+            [row.arm, row.workload, str(row.concurrency), fixed(None if step is None else 1000 * step, 1)]
+            + [f"{split[name]:.0%}" for name in ("draft", "verify", "extend", "other")]
+            + [fixed(row.detail["verify_utilisation"], 2)]
+        )
+    return headers, lines

@@ -1,0 +1,31 @@
+"""The main table on a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from reports.files import read_manifest, rows_of_run
+from reports.markdown import answer
+from reports.table import MAIN_HEADERS, best_rows, main_row
+
+
+def print_rows(run: Path, console: Console) -> bool:
+    """Print the answer and the main table; whether any row is valid."""
+    manifest = read_manifest(run)
+    rows = rows_of_run(run, manifest)
+    best = best_rows(rows)
+    table = Table(title=manifest["suite"]["name"], caption="invalid rows are struck through; τ includes the bonus token")
+    for header in MAIN_HEADERS:
+        table.add_column(header, justify="left" if header in ("arm", "workload") else "right", no_wrap=True)
+    for index, row in enumerate(rows):
+        style = "strike dim" if not row.valid else "bold" if index in best else ""
+        table.add_row(*main_row(row), style=style)
+    console.print(table)
+    console.print(answer(rows, manifest).replace("**", ""), highlight=False, markup=False)
+    for row in rows:
+        if not row.valid:
+            console.print(f"invalid: {row.arm} on {row.workload}: {row.reason}", highlight=False, markup=False)
+    return any(row.valid for row in rows)
