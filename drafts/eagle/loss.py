@@ -1,8 +1,8 @@
 """EAGLE's objective, for one pass (EAGLE) or several aligned passes (HASS).
 
-Pass j imitates draft step j: its hidden states are the draft's own of pass j-1, moved on by one entry, and its attention
-sees what a query at step j sees: entries made from the target's features up to where the round began, and the draft's
-own of passes 2 to j after that.
+Pass j imitates draft step j: its hidden states are the draft's own of pass j-1, moved on by one entry, and its
+attention sees what a query at step j sees: entries made from the target's features up to where the round began, and the
+draft's own of passes 2 to j after that.
 Source: EAGLE (arXiv 2401.15077, section 4.2); HASS (arXiv 2408.15766, sections 3.1 and 3.2).
 
 Shapes: B batch, T entries, D hidden size, H heads, C head size, N learned entries, K the target's likeliest tokens.
@@ -21,7 +21,11 @@ from drafts.training.features import Batch
 
 @dataclass(frozen=True)
 class EagleObjective:
-    """Number of passes and the weight of each term; EAGLE's published weights are 1.0 and 0.1, HASS's 1.0, 0.1 and 1.0."""
+    """Number of passes and the weight of each term; EAGLE publishes 1.0 and 0.1, HASS 1.0, 0.1 and 1.0.
+
+    `pass_decay` is the weight of a pass relative to the one before; `detach` keeps gradients within a pass, as HASS
+    does.
+    """
 
     num_passes: int
     feature_weight: float
@@ -84,11 +88,11 @@ def aligned_attention(q: Tensor, passes: list[tuple[Tensor, Tensor]]) -> Tensor:
     if own == 0:
         return nn.functional.scaled_dot_product_attention(q, keys, values, is_causal=True)
     size = q.shape[2]
+    # Entries before the first round repeat the first entry: they are never learned, but have to stay finite.
     # Recent entries lie on diagonals: `back` entries before the query stands pass j-back's.
     recent = [(_moved(passes[own - back][0], back), _moved(passes[own - back][1], back)) for back in range(own)]
     prefix_scores = q @ keys.transpose(-1, -2)
     outside = torch.ones(size, size, dtype=torch.bool, device=q.device).triu(1 - own)
-    # Entries before the first round have no prefix: they are never learned, but must stay finite.
     recent_scores = torch.stack([(q * k).sum(-1) for k, _ in recent], dim=-1)
     scores = torch.cat((prefix_scores.masked_fill(outside, -torch.inf), recent_scores), dim=-1)
     weights = (scores.float() * q.shape[-1] ** -0.5).softmax(-1).to(q.dtype)

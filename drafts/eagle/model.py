@@ -28,6 +28,7 @@ class EagleDraft(nn.Module):
         self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
         self.fc = nn.Linear(2 * shape.hidden_size, shape.hidden_size)
         self.layers = nn.ModuleList([Layer(shape, input_norm=False)])
+        self.head_VD: Tensor
         self.register_buffer("head_VD", head_VD.float(), persistent=False)
 
     def forward(self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:

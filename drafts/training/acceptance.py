@@ -3,12 +3,14 @@
 Follows SGLang 0.5.17 step by step, including that a branch reads the keys and values of its own slot, not of the beam
 it was continued from (srt/speculative/spec_utils.py `select_top_k_tokens`, eagle_utils.py `organize_draft_results`).
 
-Shapes: T entries of one sample, R entries at which a round may start, W tree width, D hidden size, H heads, C head size.
+Shapes: T entries of one sample, R entries at which a round may start, W tree width, D hidden size, H heads, C head
+size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -65,7 +67,7 @@ def measure_acceptance(draft: Draft, features: Features, tree: TreeSize) -> Acce
             num_tokens += min(accepted + 1, last - start)
             start += accepted + 1
     reached = histogram.flip(0).cumsum(0).flip(0)
-    rates = [int(b) / int(a) if a else 0.0 for a, b in zip(reached[:-1], reached[1:], strict=True)]
+    rates = [int(b) / int(a) if a else 0.0 for a, b in pairwise(reached)]
     return Acceptance(round(num_tokens / int(reached[0]), 3), [round(rate, 4) for rate in rates])
 
 

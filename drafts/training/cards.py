@@ -45,8 +45,9 @@ def card(ledger: dict[str, Any]) -> str:
 
 - Architecture: `{ledger["architecture"]}`; {ledger["num_trained_parameters"]:,} trained parameters, stored as fp16.
 - Data: {data["num_outputs"]:,} outputs of the target, {data["num_tokens"]:,} tokens; hashes in training.json.
-- Budget: {ledger["budget"]["num_steps"]} steps of {ledger["budget"]["tokens_per_batch"]:,} tokens, Muon and AdamW; about
-  {ledger["training_flops_estimate"]:.2e} FLOPs, {ledger["wall_s"]:.0f} s on two CPU cores.
+- Budget: {ledger["budget"]["num_steps"]} steps of {ledger["budget"]["tokens_per_batch"]:,} tokens, Muon and AdamW;
+  about {ledger["training_flops_estimate"]:.2e} FLOPs, {ledger["wall_s"]:.0f} s on a CPU, threads:
+  {ledger["num_threads"]}.
 - Only of use with the target whose hash training.json names.
 
 Acceptance on held-out prompts, greedy, bonus token included, simulated in plain torch ({size["num_steps"]} steps,

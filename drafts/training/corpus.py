@@ -72,7 +72,8 @@ def packed_rows(
         ids, labels and chat numbers, each [row_tokens] int64. Labels are `IGNORED` on prompts and padding;
         chat numbers start at 1, padding is 0, so that attention can be kept within a chat.
     """
-    fitting = ((ids, prompt) for ids, prompt in (encode_chat(tokenizer, chat) for chat in chats) if len(ids) <= row_tokens)
+    encoded = (encode_chat(tokenizer, chat) for chat in chats)
+    fitting = ((ids, prompt) for ids, prompt in encoded if len(ids) <= row_tokens)
     pool = list(islice(fitting, POOL_CHATS))
     while pool:
         ids, labels, owners = _empty_row(row_tokens)
@@ -103,7 +104,7 @@ def _empty_row(row_tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def chat_mask(owners_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention mask [B, 1, T, T] (bool, causal within each chat) and positions [B, T] counted from each chat's start."""
+    """Attention mask [B, 1, T, T] (bool, causal within each chat) and positions [B, T] from each chat's start."""
     size = owners_BT.shape[1]
     same = owners_BT[:, :, None] == owners_BT[:, None, :]
     causal = torch.ones(size, size, dtype=torch.bool).tril()

@@ -25,7 +25,7 @@ from drafts.eagle.loss import EagleObjective, eagle_loss
 from drafts.eagle.model import eagle_config, new_eagle
 from drafts.standalone.loss import StandaloneObjective, standalone_loss
 from drafts.standalone.model import new_standalone, standalone_config
-from drafts.training.acceptance import Acceptance, Draft, TreeSize, measure_acceptance
+from drafts.training.acceptance import Draft, TreeSize, measure_acceptance
 from drafts.training.cards import save_draft
 from drafts.training.corpus import sha256_of
 from drafts.training.features import Batch, Features, read_samples
@@ -69,12 +69,19 @@ class Recipe:
         return standalone_loss(draft, batch, self.objective)
 
 
+def embedding_of(target: LlamaForCausalLM) -> Tensor:
+    """The target's token embedding [V, D]."""
+    weight = target.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight.data
+
+
 def _new_eagle(config: dict[str, Any], target: LlamaForCausalLM, seed: int) -> nn.Module:
-    return new_eagle(config, target.get_input_embeddings().weight.data, target.lm_head.weight.data, seed)
+    return new_eagle(config, embedding_of(target), target.lm_head.weight.data, seed)
 
 
 def _new_standalone(config: dict[str, Any], target: LlamaForCausalLM, seed: int) -> nn.Module:
-    return new_standalone(config, target.get_input_embeddings().weight.data, seed)
+    return new_standalone(config, embedding_of(target), seed)
 
 
 RECIPES = {
@@ -97,8 +104,9 @@ RECIPES = {
     ),
     "hass": Recipe(
         "eagle",
-        "A one-layer EAGLE head, trained as HASS over 5 aligned passes, with the top-10 loss. Same batches and steps as "
-        "`eagle`, about five times its training compute. Cross-entropy weighs 1.0 here, not 0.1.",
+        "A one-layer EAGLE head, trained as HASS over 5 aligned passes, with the top-10 loss. Same batches and steps "
+        "as `eagle`, about five times its training compute. Differs from HASS: cross-entropy weighs 1.0, not 0.1, and "
+        "gradients flow through the passes.",
         _new_eagle,
         eagle_config,
         EagleObjective(5, 1.0, 1.0, 1.0, 10, 1.0, False),
@@ -120,9 +128,7 @@ def new_optimizers(draft: nn.Module, budget: Budget) -> tuple[torch.optim.Optimi
     inner = [p for name, p in trained if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in trained if p.ndim != 2 or "embed" in name]
     return (
-        torch.optim.Muon(
-            inner, budget.learning_rate, weight_decay=budget.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
+        torch.optim.Muon(inner, budget.learning_rate, weight_decay=budget.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, budget.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
     )
 
@@ -151,10 +157,13 @@ def fit(draft: nn.Module, loss_of: Loss, features: Features, budget: Budget) -> 
 
 
 def flops_per_step(draft: nn.Module, recipe: Recipe, features: Features, budget: Budget) -> float:
-    """Multiply-adds times two of one optimizer step, from parameter counts: 6 per trained weight and token, 4 for the
-    frozen head on the learned share of the tokens (its own gradient is not computed)."""
+    """Floating-point operations of one optimizer step, from parameter counts.
+
+    Per token and pass 6 for each trained weight; on the learned share of the tokens 4 for each weight of a frozen head
+    (its own gradient is not computed), 6 for a trained one. Attention scores and the optimizer are left out.
+    """
     inner = sum(p.numel() for name, p in draft.named_parameters() if p.requires_grad and "embed" not in name)
-    head = features.hidden_SD.shape[1] * int(draft.get_buffer("head_VD").shape[0]) if recipe.architecture == "eagle" else 0
+    head = draft.get_buffer("head_VD").numel() if recipe.architecture == "eagle" else 0
     tied = sum(p.numel() for name, p in draft.named_parameters() if p.requires_grad and "embed" in name)
     learned = sum(len(s.output_ids) - 1 for s in features.samples) / sum(len(s.ids) for s in features.samples)
     per_token = 6 * inner + learned * (4 * head + 6 * tied)
@@ -189,6 +198,7 @@ def train(
         "num_entries_seen": budget.num_steps * budget.tokens_per_batch,
         "training_flops_estimate": flops_per_step(draft, recipe, features, budget) * budget.num_steps,
         "wall_s": round(wall_s, 1),
+        "num_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "loss_every_25_steps": [round(loss, 4) for loss in losses[::25]],
         "heldout_acceptance": {

@@ -149,7 +149,7 @@ class Features:
 
 
 def _by_length(lengths: list[int], tokens_per_batch: int, order: np.ndarray) -> list[np.ndarray]:
-    """Cut samples into batches of at most `tokens_per_batch` padded tokens; `order` breaks ties between equal lengths."""
+    """Cut samples into batches of at most `tokens_per_batch` padded tokens; `order` breaks ties of like lengths."""
     groups: list[list[int]] = [[]]
     for index in sorted(order, key=lambda index: lengths[index] // 16):
         longest = max([lengths[index], *(lengths[other] for other in groups[-1])])

@@ -11,6 +11,6 @@ if not torch.cuda.is_available():
     for _name in ("nms", "qnms"):
         _TORCHVISION.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402  (after the schemas above)
+from transformers import LlamaConfig, LlamaForCausalLM
 
 __all__ = ["LlamaConfig", "LlamaForCausalLM"]

@@ -1,4 +1,4 @@
-"""One LLaMA layer in plain torch whose attention is handed in, so that training and decoding share every weight and formula.
+"""One LLaMA layer in plain torch whose attention is handed in, so that training and decoding share every formula.
 
 Shapes: B batch, T positions, D hidden size, H heads, C head size.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""Attention of one layer: its index, then queries, keys and values [B, H, T, C] after rotation; returns [B, H, T, C]."""
+"""Attention of one layer: its index, then rotated queries, keys and values [B, H, T, C]; returns [B, H, T, C]."""
 
 
 @dataclass(frozen=True)

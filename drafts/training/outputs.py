@@ -5,6 +5,7 @@
 
 The correct answer serves as a draft of the output: one forward pass tells how far the target agrees with it, and only
 what comes after is decoded token by token. `--answers correct` writes the correct answers themselves: a stand-in.
+Where other processes use the cores, OMP_NUM_THREADS=1 is many times quicker than two threads that wait for each other.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ MAX_OUTPUT_TOKENS = 320
 ROWS = 96
 
 
-def chats_of(split: str, gsm8k: list[Chat], num_chats: int, seed: int) -> list[Chat]:
-    """Chats of a split: the target's own training mix, or as many held-out ones of every family (GSM8K's is train)."""
+def chats_of(split: str, gsm8k: list[Chat], num_chats: int, seed: int) -> list[tuple[str, Chat]]:
+    """Chats of a split, each with its group: the target's training mix, or as many held-out ones of every family.
+
+    GSM8K's held-out chats are the first of its train split: the target's training left the first hundred out.
+    """
     if split == "train":
-        return list(islice(mixed_chats(gsm8k[100:], 0.15, seed), num_chats))
+        return [("mix", chat) for chat in islice(mixed_chats(gsm8k[100:], 0.15, seed), num_chats)]
     each = num_chats // (len(FAMILIES) + 1)
     tasks = [task for family in FAMILIES for task in islice(generate(family, "heldout", seed), each)]
-    return [(task.prompt, task.answer) for task in tasks] + gsm8k[:each]
+    return [(task.family, (task.prompt, task.answer)) for task in tasks] + [("gsm8k", chat) for chat in gsm8k[:each]]
 
 
 @torch.inference_mode()
@@ -105,11 +109,11 @@ def _decode(target: LlamaForCausalLM, prefixes: list[tuple[int, ...]], end: int)
     return [tuple(tail) for tail in tails]
 
 
-def write_corpus(target_path: Path, chats: list[Chat], answers: str, out: Path) -> None:
-    """Write one JSON object per chat: prompt_ids and output_ids."""
+def write_corpus(target_path: Path, chats: list[tuple[str, Chat]], answers: str, out: Path) -> None:
+    """Write one JSON object per chat: family, prompt_ids and output_ids."""
     tokenizer = Tokenizer.from_file(str(target_path / "tokenizer.json"))
     samples = []
-    for chat in chats:
+    for _, chat in chats:
         ids, prompt_tokens = encode_chat(tokenizer, chat)
         samples.append(Sample(tuple(ids[:prompt_tokens]), tuple(ids[prompt_tokens:])))
     began = time.monotonic()
@@ -117,8 +121,9 @@ def write_corpus(target_path: Path, chats: list[Chat], answers: str, out: Path) 
         target = LlamaForCausalLM.from_pretrained(target_path, dtype=torch.float32).eval()
         samples = greedy_outputs(target, samples, tokenizer.token_to_id(END))
     with out.open("w") as file:
-        for sample in samples:
-            file.write(json.dumps({"prompt_ids": sample.prompt_ids, "output_ids": sample.output_ids}) + "\n")
+        for (family, _), sample in zip(chats, samples, strict=True):
+            record = {"family": family, "prompt_ids": sample.prompt_ids, "output_ids": sample.output_ids}
+            file.write(json.dumps(record) + "\n")
     print(f"{len(samples)} outputs after {time.monotonic() - began:.0f} s", flush=True)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -75,7 +76,7 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
     return model
 
 
-def answer_loss(model: LlamaForCausalLM, rows: list[tuple[np.ndarray, ...]]) -> torch.Tensor:
+def answer_loss(model: LlamaForCausalLM, rows: Sequence[tuple[np.ndarray, ...]]) -> torch.Tensor:
     """Mean cross-entropy over the answers' tokens of packed rows."""
     ids_BT, labels_BT, owners_BT = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
     mask, positions_BT = chat_mask(owners_BT)
@@ -105,9 +106,7 @@ def train(recipe: Recipe, gsm8k_path: Path, out: Path) -> None:
     save_tokenizer(tokenizer, out)
     validation = {
         "gsm8k": list(packed_rows(tokenizer, iter(held_back), recipe.row_tokens)),
-        "synthetic": list(
-            islice(packed_rows(tokenizer, mixed_chats([], 0.0, recipe.seed + 1), recipe.row_tokens), 40)
-        ),
+        "synthetic": list(islice(packed_rows(tokenizer, mixed_chats([], 0.0, recipe.seed + 1), recipe.row_tokens), 40)),
     }
     model = new_model(recipe)
     hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]

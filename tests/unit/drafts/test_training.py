@@ -1,0 +1,228 @@
+"""Training of the embedded drafts: attention of aligned passes, the loop, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from drafts.eagle.loss import EagleObjective, aligned_attention, eagle_loss
+from drafts.eagle.model import EagleDraft, eagle_config, new_eagle
+from drafts.standalone.loss import StandaloneObjective, standalone_loss
+from drafts.standalone.model import StandaloneDraft, new_standalone, standalone_config
+from drafts.training.acceptance import TreeSize, accepted_drafts, measure_acceptance
+from drafts.training.cards import save_draft
+from drafts.training.drafts import RECIPES, Budget, embedding_of, fit
+from drafts.training.features import Features, Sample, read_samples
+from drafts.training.hf import LlamaConfig, LlamaForCausalLM
+from harness.errors import CheckpointError
+
+CONFIG: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "num_hidden_layers": 2,
+    "model_type": "llama",
+}
+
+
+@pytest.fixture(scope="module")
+def target() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**CONFIG, tie_word_embeddings=True)).eval()
+
+
+@pytest.fixture(scope="module")
+def features(target: LlamaForCausalLM) -> Features:
+    """Counting modulo a small number: learned within a few steps."""
+    samples = [Sample((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(12 + i))) for i in range(6)]
+    return Features(target, samples)
+
+
+def eagle_of(target: LlamaForCausalLM) -> EagleDraft:
+    return new_eagle(CONFIG, embedding_of(target), target.lm_head.weight.data, 3)
+
+
+def standalone_of(target: LlamaForCausalLM) -> StandaloneDraft:
+    return new_standalone(CONFIG, embedding_of(target), 3)
+
+
+def naive_decode(draft: EagleDraft, tokens: Tensor, hidden: Tensor, start: int, num_steps: int) -> list[Tensor]:
+    """Outputs of draft steps 1 to num_steps of one round, token by token with a growing list of keys and values.
+
+    Entries up to `start` are made from target features; each later one from the draft's own output before it.
+    """
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+
+    def attend(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys.append(k)
+        values.append(v)
+        return torch.nn.functional.scaled_dot_product_attention(q, torch.cat(keys, 2), torch.cat(values, 2))
+
+    outputs: list[Tensor] = []
+    for entry in range(start + num_steps):
+        state = hidden[:, entry : entry + 1] if entry <= start else outputs[-1]
+        output = draft(tokens[:, entry : entry + 1], state, torch.tensor([[entry]]), attend)
+        if entry >= start:
+            outputs.append(output)
+    return outputs
+
+
+def test_aligned_passes_equal_step_by_step_decoding(target: LlamaForCausalLM) -> None:
+    """Pass j at entry t gives what draft step j gives there in a round that began at t - j + 1."""
+    torch.manual_seed(1)
+    draft, entries, num_passes = eagle_of(target), 9, 5
+    tokens, hidden = torch.randint(0, 64, (1, entries)), torch.randn(1, entries, 32)
+    passes: list[tuple[Tensor, Tensor]] = []
+    outputs: list[Tensor] = []
+    states = hidden
+    for _ in range(num_passes):
+
+        def attend(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            passes.append((k, v))
+            return aligned_attention(q, passes)
+
+        outputs.append(draft(tokens, states, torch.arange(entries)[None], attend))
+        states = torch.cat((hidden[:, :1], outputs[-1][:, :-1]), dim=1)
+    for start in range(entries - num_passes + 1):
+        for step, expected in enumerate(naive_decode(draft, tokens, hidden, start, num_passes)):
+            torch.testing.assert_close(outputs[step][:, start + step], expected[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_chain_accepts_what_step_by_step_decoding_accepts(target: LlamaForCausalLM) -> None:
+    """With one branch, the simulated number of accepted drafts is that of a greedy chain run token by token."""
+    torch.manual_seed(2)
+    draft, entries, first = eagle_of(target), 14, 3
+    hidden = torch.randn(1, entries, 32)
+    tokens = torch.randint(0, 64, (1, entries))
+    # Plant the draft's own continuation of one entry, so that some drafts are accepted.
+    for step in range(3):
+        outputs = naive_decode(draft, tokens, hidden, 6, step + 1)
+        tokens[0, 7 + step] = draft.logits(outputs[step][0, 0]).argmax()
+    accepted = accepted_drafts(draft, tokens, hidden, first, TreeSize(4, 1, 5))
+    assert accepted[6 - first] >= 3
+    for start in range(first, entries - 4):
+        outputs = naive_decode(draft, tokens, hidden, start, 4)
+        said = [int(draft.logits(output[0, 0]).argmax()) for output in outputs]
+        right = [int(tokens[0, start + 1 + step]) == token for step, token in enumerate(said)]
+        # Later steps were fed the target's tokens here, the draft's own in a chain: equal as far as all are right.
+        assert int(accepted[start - first]) == (right.index(False) if False in right else 4)
+
+
+def test_a_wider_tree_accepts_no_less_at_step_one(target: LlamaForCausalLM, features: Features) -> None:
+    """The first step's accept rate grows with the number of branches."""
+    draft = eagle_of(target)
+    narrow = measure_acceptance(draft, features, TreeSize(2, 1, 3))
+    wide = measure_acceptance(draft, features, TreeSize(2, 4, 16))
+    assert wide.accept_rates[0] >= narrow.accept_rates[0]
+    assert 1.0 <= narrow.acceptance_length <= 3.0
+
+
+@pytest.mark.parametrize("name", ["standalone", "eagle", "hass"])
+def test_loss_falls(target: LlamaForCausalLM, features: Features, name: str) -> None:
+    """A few steps on a handful of samples lower each draft's loss; frozen weights stay as they were."""
+    draft = standalone_of(target) if name == "standalone" else eagle_of(target)
+    frozen = {key: p.clone() for key, p in draft.named_parameters() if not p.requires_grad}
+    budget = Budget(num_steps=16, tokens_per_batch=256, warmup_steps=2, decay_steps=4)
+    losses = fit(draft, RECIPES[name].loss, features, budget)
+    assert losses[-1] < 0.95 * losses[0]
+    assert all(torch.equal(p, frozen[key]) for key, p in draft.named_parameters() if key in frozen)
+
+
+def test_padding_does_not_change_the_loss(target: LlamaForCausalLM, features: Features) -> None:
+    """The loss of a short and a long sample together is the mean of their own, weighted by learned entries."""
+    objective, draft = EagleObjective(1, 1.0, 1.0, 1.0, 10, 1.0, True), eagle_of(target)
+    alone = [eagle_loss(draft, features.batch([index]), objective) for index in (0, 5)]
+    counts = [int(features.batch([index]).learned_BT.sum()) for index in (0, 5)]
+    expected = (alone[0] * counts[0] + alone[1] * counts[1]) / sum(counts)
+    torch.testing.assert_close(eagle_loss(draft, features.batch([0, 5]), objective), expected)
+
+
+def test_learned_entries_are_those_of_the_output(target: LlamaForCausalLM, features: Features) -> None:
+    """The first learned entry predicts the output's second token, the last its last."""
+    batch, sample = features.batch([0]), features.samples[0]
+    learned = batch.learned_BT[0]
+    assert batch.next_tokens_BT[0][learned].tolist() == list(sample.output_ids[1:])
+    assert int(learned.nonzero()[0]) == len(sample.prompt_ids) - 1
+    objective = StandaloneObjective(0.0, 1.0)
+    assert standalone_loss(standalone_of(target), batch, objective) > 0
+
+
+EAGLE_KEYS = {
+    "embed_tokens.weight",
+    "fc.weight",
+    "fc.bias",
+    "layers.0.self_attn.q_proj.weight",
+    "layers.0.self_attn.k_proj.weight",
+    "layers.0.self_attn.v_proj.weight",
+    "layers.0.self_attn.o_proj.weight",
+    "layers.0.post_attention_layernorm.weight",
+    "layers.0.mlp.gate_proj.weight",
+    "layers.0.mlp.up_proj.weight",
+    "layers.0.mlp.down_proj.weight",
+}
+
+
+def ledger() -> dict[str, Any]:
+    found = {"acceptance_length": 2.0, "accept_rates": [0.5, 0.5]}
+    return {
+        "draft": "x", "architecture": "eagle", "summary": "s", "num_trained_parameters": 1, "num_threads": 1, "wall_s": 1.0,
+        "data": {"num_outputs": 1, "num_tokens": 1}, "budget": {"num_steps": 1, "tokens_per_batch": 1},
+        "training_flops_estimate": 1.0,
+        "heldout_acceptance": {
+            "tree": {"size": {"num_steps": 2, "topk": 4, "num_draft_tokens": 8}, "code": found},
+            "chain": {"size": {"num_steps": 2, "topk": 1, "num_draft_tokens": 3}, "code": found},
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path: Path) -> Path:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text("{}")
+    return tmp_path
+
+
+def test_an_eagle_checkpoint_has_the_keys_that_sglang_loads(target: LlamaForCausalLM, tokenizer_folder: Path) -> None:
+    """Names and types of LlamaForCausalLMEagle (SGLang 0.5.17), and untied embeddings in its configuration."""
+    out = tokenizer_folder / "eagle"
+    save_draft(eagle_of(target), eagle_config(CONFIG), ledger(), tokenizer_folder, out)
+    weights = load_file(out / "model.safetensors")
+    assert set(weights) == EAGLE_KEYS
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    config = json.loads((out / "config.json").read_text())
+    assert (config["architectures"], config["num_hidden_layers"]) == (["LlamaForCausalLMEagle"], 1)
+    assert config["tie_word_embeddings"] is False
+    assert "| code | 2.00 | 2.00 | 0.50 0.50 |" in (out / "README.md").read_text()
+
+
+def test_a_standalone_checkpoint_is_a_llama(target: LlamaForCausalLM, tokenizer_folder: Path) -> None:
+    """transformers loads it, and its logits are those of the draft that was trained."""
+    out, draft = tokenizer_folder / "standalone", standalone_of(target)
+    save_draft(draft, standalone_config(CONFIG), ledger(), tokenizer_folder, out)
+    loaded = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    ids = torch.randint(0, 64, (2, 9))
+
+    def attend(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    ours = draft.logits(draft(ids, torch.empty(0), torch.arange(9).expand(2, -1), attend))
+    torch.testing.assert_close(loaded(ids).logits, ours, rtol=0.02, atol=0.02)
+
+
+def test_a_damaged_corpus_says_where(tmp_path: Path) -> None:
+    """A line without output_ids is named by file and number."""
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"prompt_ids": [1], "output_ids": [2, 3]}\n{"prompt_ids": [1]}\n')
+    with pytest.raises(CheckpointError, match=r"corpus\.jsonl:2: .*output_ids"):
+        read_samples(path)
