@@ -1,0 +1,89 @@
+"""What this host can run, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+from harness.errors import HarnessError
+from harness.models import embedded_names
+from harness.provenance import gpu_names
+from harness.runtime.launch import TESTED_SGLANG
+
+NEEDED_MEMORY_GB = 3
+NEEDED_DISK_GB = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    ok: bool
+    text: str
+
+
+def diagnose() -> tuple[Finding, ...]:
+    """Look at everything that a run needs; starts nothing."""
+    return (_python(), *_packages(), _gpu(), _memory(), _disk(), _architectures(), _models())
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] < (3, 13)
+    return Finding(fits, f"Python {version}" + ("" if fits else ": use 3.11 or 3.12 (make setup PYTHON=python3.11)"))
+
+
+def _packages() -> tuple[Finding, ...]:
+    findings = []
+    for name in ("torch", "transformers", "sglang"):
+        if importlib.util.find_spec(name) is None:
+            findings.append(Finding(False, f"{name} is not installed: make setup"))
+            continue
+        version = metadata.version(name)
+        fits = name != "sglang" or version == TESTED_SGLANG
+        findings.append(Finding(fits, f"{name} {version}" + ("" if fits else f": {TESTED_SGLANG} is needed, make setup")))
+    return tuple(findings)
+
+
+def _gpu() -> Finding:
+    names = gpu_names()
+    cuda_build = importlib.util.find_spec("sgl_kernel") is not None
+    if not names:
+        return Finding(True, "no NVIDIA GPU: SGLang runs on the CPU, without energy telemetry")
+    if cuda_build:
+        return Finding(True, f"GPU: {', '.join(names)}, through SGLang's CUDA build")
+    return Finding(False, f"GPU: {', '.join(names)}, but SGLang's CUDA kernels are not installed: make setup PROFILE=cuda")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available / 1e9
+    fits = free >= NEEDED_MEMORY_GB
+    advice = "" if fits else f": an engine needs about {NEEDED_MEMORY_GB} GB, free some"
+    return Finding(fits, f"{free:.0f} GB of memory free" + advice)
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free / 1e9
+    fits = free >= NEEDED_DISK_GB
+    return Finding(fits, f"{free:.0f} GB of disk free" + ("" if fits else f": runs need {NEEDED_DISK_GB} GB, free some"))
+
+
+def _architectures() -> Finding:
+    from drafts.api import discover
+
+    try:
+        return Finding(True, f"architectures: {', '.join(discover())}")
+    except HarnessError as error:
+        return Finding(False, str(error))
+
+
+def _models() -> Finding:
+    names = embedded_names()
+    if "tiny" in names:
+        return Finding(True, f"embedded models: {', '.join(names)}")
+    return Finding(False, "the embedded models are missing: check the project out anew (drafts/checkpoints/tiny)")

@@ -1,0 +1,183 @@
+"""Every metric against values worked out by hand, with its zero, one and failed case."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.metrics import acceptance, gates
+from harness.metrics.compare import speedup
+from harness.metrics.latency import mean, tpot_s, ttft_s
+from harness.metrics.lossless import first_difference, lossless_share
+from harness.metrics.rows import ArmInfo, build_rows, round_split
+from harness.metrics.throughput import decode_step_s, output_tokens_per_s
+from harness.records import PhaseTimes, ReferenceRecord, Round
+
+
+def rounds(*accepted: int) -> list[Round]:
+    return [Round(num_accepted_drafts=a, num_proposed_drafts=5) for a in accepted]
+
+
+def test_acceptance_length_includes_the_bonus_token():
+    """Rounds with 0 and 3 accepted drafts give (1 + 4) / 2 tokens."""
+    assert acceptance.acceptance_length(rounds(0, 3)) == 2.5
+    assert acceptance.acceptance_length(rounds(0)) == 1.0
+    assert acceptance.acceptance_length([]) is None
+
+
+def test_conditional_acceptance_counts_only_rounds_that_came_so_far():
+    """Of 4 rounds 3 accept one draft, 1 of those a second one, and it goes no further."""
+    assert acceptance.conditional_acceptance(rounds(0, 1, 1, 2), 4) == [3 / 4, 1 / 3, 0.0, None]
+
+
+def test_draft_acceptance_and_verify_utilisation():
+    """3 of 10 nodes accepted; 5 tokens emitted from 12 verified nodes, roots included."""
+    assert acceptance.draft_acceptance(rounds(0, 3)) == pytest.approx(0.3)
+    assert acceptance.verify_utilisation(rounds(0, 3)) == pytest.approx(5 / 12)
+    assert acceptance.draft_acceptance([]) is None
+    assert acceptance.verify_utilisation([]) is None
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=50))
+def test_acceptance_length_is_one_plus_the_survivals(accepted: list[int]):
+    """τ = 1 + Σ S_k for every list of rounds."""
+    found = acceptance.acceptance_length(rounds(*accepted))
+    assert found == pytest.approx(1 + sum(acceptance.survival(rounds(*accepted))))
+
+
+def test_failed_requests_lend_no_rounds(request_record):
+    """A failed request's rounds are left out of the acceptance length."""
+    kept = acceptance.rounds_of([request_record(accepted=(1,)), request_record(accepted=(5,), error="lost")])
+    assert [r.num_accepted_drafts for r in kept] == [1]
+
+
+def test_delivered_tokens_leave_the_prefill_token_out(request_record):
+    """4 tokens of which 1 is from prefill, in 2 rounds: 1.5 a round."""
+    assert acceptance.delivered_tokens_per_round([request_record(accepted=(2, 0))]) == 1.5
+    assert acceptance.delivered_tokens_per_round([request_record(accepted=None)]) is None
+
+
+def test_rounds_must_agree_with_the_engine(request_record):
+    """1 + (2 + 1) tokens were emitted and 4 delivered; other counts, or more delivered than emitted, are named."""
+    assert acceptance.disagrees_with_engine(request_record(accepted=(2,))) is None
+    assert acceptance.disagrees_with_engine(request_record(accepted=(4,))) is None
+    assert "the engine counts 3" in acceptance.disagrees_with_engine(request_record(accepted=(2,), engine_verify_ct=3))
+    assert "emit 3 tokens, 4" in acceptance.disagrees_with_engine(request_record(accepted=(1,)))
+    assert acceptance.disagrees_with_engine(request_record(accepted=None)) is None
+
+
+def test_latency_by_hand(request_record):
+    """First chunk at 10 ms with 1 token, last at 30 ms after 3 more: TTFT 10 ms, TPOT 20 / 3 ms."""
+    assert ttft_s(request_record()) == pytest.approx(0.010)
+    assert tpot_s(request_record()) == pytest.approx(0.020 / 3)
+    assert tpot_s(request_record(((10, 4),))) is None
+    assert ttft_s(request_record(error="lost")) is None
+    assert ttft_s(request_record((), None)) is None
+    assert mean([None, 2.0, 4.0]) == 3.0
+    assert mean([None]) is None
+
+
+def test_throughput_runs_from_the_first_send_to_the_last_token(request_record):
+    """4 + 4 tokens between 0 and 60 ms; a failed request adds neither tokens nor time."""
+    requests = [
+        request_record(),
+        request_record(((50, 1), (60, 3)), sent_ms=40),
+        request_record(((900, 4),), error="lost"),
+    ]
+    assert output_tokens_per_s(requests) == pytest.approx(8 / 0.060)
+    assert output_tokens_per_s(requests[2:]) is None
+
+
+def test_a_decode_step_is_a_round_or_a_token(request_record):
+    """20 ms after the first chunk: 2 rounds take 10 ms each; without a draft 3 tokens take 20 / 3 ms each."""
+    assert decode_step_s([request_record(accepted=(1, 0))]) == pytest.approx(0.010)
+    assert decode_step_s([request_record(accepted=None)]) == pytest.approx(0.020 / 3)
+    assert decode_step_s([request_record(((10, 4),))]) is None
+
+
+def test_speedup_is_paired_within_blocks():
+    """Ratios 2 and 8 give the geometric mean 4; blocks that only one side has are left out."""
+    found = speedup({(0, 0): 20.0, (0, 1): 80.0, (0, 2): 5.0}, {(0, 0): 10.0, (0, 1): 10.0})
+    assert found.value == pytest.approx(4)
+    assert found.scope == "within one launch"
+    half = 12.7062047364 * math.log(2)
+    assert found.low == pytest.approx(4 / math.exp(half), rel=1e-6)
+    assert speedup({(0, 0): 1.0}, {(0, 1): 1.0}) is None
+    assert speedup({(0, 0): 3.0}, {(0, 0): 1.0}).low is None
+
+
+def test_with_three_launches_the_interval_is_over_launches():
+    """Blocks are averaged within launches first, so equal launch means leave no width."""
+    arm = {(launch, block): (2.0, 8.0)[block] for launch in range(3) for block in range(2)}
+    found = speedup(arm, dict.fromkeys(arm, 1.0))
+    assert found.scope == "over 3 launches"
+    assert found.low == pytest.approx(4)
+
+
+def test_lossless_share_compares_token_ids(request_record):
+    """One of two outputs equals the reference; a failed request does not count."""
+    reference = ReferenceRecord(
+        workload="w", prompt_id="p", turn=0, prompt_sha256="h", prompt_ids=(1,), output_ids=(0, 1, 2, 3),
+        finish_reason="length",
+    )  # fmt: skip
+    known = {("w", "p", 0): reference}
+    changed = request_record(output_ids=(0, 1, 9, 3))
+    assert lossless_share([request_record(), changed], known) == 0.5
+    assert lossless_share([request_record(error="lost")], known) is None
+    assert first_difference((0, 1, 2), (0, 1, 9)) == 2
+    assert first_difference((0, 1), (0, 1, 9)) == 2
+    assert first_difference((0,), (0,)) is None
+
+
+def test_round_split_gives_shares():
+    """Of 100 ns 20 are draft, 60 verify, 10 extend; the rest is other."""
+    split = round_split([PhaseTimes(num_rounds=1, draft_ns=20, verify_ns=60, extend_ns=10, round_ns=100)])
+    assert split == pytest.approx({"draft": 0.2, "verify": 0.6, "extend": 0.1, "other": 0.1})
+    assert round_split([]) is None
+
+
+def test_gates_name_their_evidence(request_record):
+    """Failures, silent non-speculation, unequal prompts and impossible speedups are found; healthy rows pass."""
+    good = request_record()
+    assert list(gates.failures([good])) == []
+    assert "1 of 2 requests failed" in next(iter(gates.failures([good, request_record(error="lost")]))).evidence
+    assert list(gates.silent_non_speculation([good], drafts=True)) == []
+    silent = next(iter(gates.silent_non_speculation([request_record(accepted=(0, 0))], drafts=True)))
+    assert silent.severity == "invalid"
+    assert next(iter(gates.silent_non_speculation([request_record(accepted=None)], drafts=True))).severity == "invalid"
+    assert list(gates.unequal_prompts([good], {("p", 0): ("h", 0)})) == []
+    assert next(iter(gates.unequal_prompts([good], {("p", 0): ("x", 0)}))).gate == "unequal prompts"
+    assert next(iter(gates.unequal_prompts([good], {("p", 0): ("h", 4)}))).gate == "unequal cache"
+    assert list(gates.impossible_speedup(2.0, 3.0, 1)) == []
+    assert next(iter(gates.impossible_speedup(3.5, 3.0, 1))).severity == "invalid"
+    assert list(gates.impossible_speedup(3.5, 3.0, 4)) == []
+    steady = {0: [request_record()], 1: [request_record()]}
+    assert list(gates.unsteady_acceptance(steady, greedy=True)) == []
+    moved = {0: [request_record()], 1: [request_record(accepted=(1,))]}
+    assert next(iter(gates.unsteady_acceptance(moved, greedy=True))).severity == "warning"
+
+
+ARMS = (ArmInfo(name="vanilla", architecture="vanilla"), ArmInfo(name="eagle", architecture="eagle", num_steps=3))
+
+
+def test_rows_leave_unsealed_cells_out_and_keep_failed_ones(request_record, cell_record):
+    """A sealed cell gives numbers, an unsealed one nothing, a failed one an invalid row with its reason."""
+    plain = request_record(((10, 1), (50, 3)), None, arm="vanilla")
+    fast = request_record(((10, 1), (30, 3)), (2,))
+    unsealed = request_record(block=1)
+    cells = [cell_record(plain), cell_record(fast)]
+    rows = build_rows(ARMS, [plain, fast, unsealed], cells, [], 0.0, "float32")
+    assert [row.arm for row in rows] == ["vanilla", "eagle"]
+    assert rows[1].num_requests == 1
+    assert rows[1].speedup == pytest.approx(50 / 30)
+    assert rows[1].acceptance_length == 3.0
+    assert rows[1].step_cost_ratio == pytest.approx(20 / (40 / 3))
+    assert rows[1].lossless_share is None
+    assert rows[1].valid
+    failed = build_rows(ARMS, [plain], [cells[0], cell_record(fast, error="died")], [], 0.0, "float32")
+    assert not failed[1].valid
+    assert failed[1].reason == "failed cell: 1 of 1 cells: died"
+    assert failed[1].output_tokens_per_s is None
