@@ -21,6 +21,7 @@ def save_draft(
     out.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in draft.state_dict().items()}
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)  # safetensors leaves it readable by its owner alone
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (out / "training.json").write_text(json.dumps(ledger, indent=1) + "\n")
     (out / "README.md").write_text(card(ledger))

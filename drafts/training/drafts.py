@@ -95,8 +95,8 @@ RECIPES = {
     ),
     "eagle": Recipe(
         "eagle",
-        "A one-layer EAGLE head, trained on one step. Cross-entropy weighs 1.0 here, not EAGLE's 0.1: features of a "
-        "128-wide target are cheap to match and say little about its argmax.",
+        "A one-layer EAGLE head, trained on one step. Differs from EAGLE: cross-entropy weighs 1.0, not 0.1, and no noise "
+        "is added to the features.",
         _new_eagle,
         eagle_config,
         EagleObjective(1, 1.0, 1.0, 0.0, 10, 1.0, True),

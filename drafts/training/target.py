@@ -67,7 +67,7 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
         tie_word_embeddings=True,
         attention_bias=False,
         bos_token_id=None,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[call-arg]  # taken by the base class
     )
     model = LlamaForCausalLM(config)
     for name, parameter in model.named_parameters():

@@ -38,7 +38,8 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def target() -> LlamaForCausalLM:
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**CONFIG, tie_word_embeddings=True)).eval()
+    model: LlamaForCausalLM = LlamaForCausalLM(LlamaConfig(**CONFIG, tie_word_embeddings=True))
+    return model.requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,8 @@ EAGLE_KEYS = {
 def ledger() -> dict[str, Any]:
     found = {"acceptance_length": 2.0, "accept_rates": [0.5, 0.5]}
     return {
-        "draft": "x", "architecture": "eagle", "summary": "s", "num_trained_parameters": 1, "num_threads": 1, "wall_s": 1.0,
+        "draft": "x", "architecture": "eagle", "summary": "s", "wall_s": 1.0,
+        "num_trained_parameters": 1, "num_threads": 1,
         "data": {"num_outputs": 1, "num_tokens": 1}, "budget": {"num_steps": 1, "tokens_per_batch": 1},
         "training_flops_estimate": 1.0,
         "heldout_acceptance": {
