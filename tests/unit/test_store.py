@@ -1,0 +1,54 @@
+"""Result files: nothing measured is lost, a killed run can be resumed, damage is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import RecordError
+from harness.records import RequestRecord
+from harness.store import CELLS, INTERRUPTED, REQUESTS, RunStore, read_records
+
+MANIFEST = {"suite_sha256": "s"}
+
+
+def test_a_sealed_cell_is_not_pending(tmp_path, request_record, cell_record):
+    """Cells without a seal, and cells that failed, are run again."""
+    store = RunStore.create(tmp_path / "run", MANIFEST)
+    done, open_, failed = request_record(), request_record(block=1), request_record(block=2)
+    store.append(done)
+    store.append(cell_record(done))
+    store.append(cell_record(failed, error="died"))
+    assert store.pending([done.cell, open_.cell, failed.cell]) == (open_.cell, failed.cell)
+
+
+def test_resuming_sets_unsealed_requests_aside(tmp_path, request_record, cell_record):
+    """They move to interrupted.jsonl, so that the cell can be measured anew; a half-written line is dropped."""
+    store = RunStore.create(tmp_path, MANIFEST)
+    done, loose = request_record(), request_record(block=1)
+    store.append(done)
+    store.append(cell_record(done))
+    store.append(loose)
+    with (tmp_path / REQUESTS).open("ab") as file:
+        file.write(b'{"version": 1, "ce')
+    RunStore.reopen(tmp_path, "s")
+    assert list(read_records(tmp_path / REQUESTS, RequestRecord)) == [done]
+    assert loose.model_dump_json() in (tmp_path / INTERRUPTED).read_text()
+
+
+def test_runs_are_not_overwritten_or_mixed(tmp_path):
+    """A second run in the same folder, another suite, or no run at all is refused."""
+    RunStore.create(tmp_path, MANIFEST)
+    with pytest.raises(RecordError, match="already holds a run"):
+        RunStore.create(tmp_path, MANIFEST)
+    with pytest.raises(RecordError, match="another version of this suite"):
+        RunStore.reopen(tmp_path, "t")
+    with pytest.raises(RecordError, match="holds no run to resume"):
+        RunStore.reopen(tmp_path / "none", "s")
+
+
+def test_a_damaged_line_is_told_with_its_number(tmp_path, request_record):
+    """Only the last line may be incomplete."""
+    path = tmp_path / CELLS
+    path.write_text("{}\n" + request_record().model_dump_json() + "\n")
+    with pytest.raises(RecordError, match=r"cells\.jsonl:1: not a RequestRecord"):
+        list(read_records(path, RequestRecord))

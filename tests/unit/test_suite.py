@@ -1,0 +1,138 @@
+"""Suites: what is accepted, and that every mistake is told with file, line, what is allowed and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SuiteError
+from harness.plan import estimate, plan_cells
+from harness.suite import load_suite, suite_schema
+
+GOOD = """\
+version: 1
+name: try
+target: {model: tiny, dtype: float32}
+arms:
+  - name: vanilla
+    architecture: vanilla
+  - name: tree
+    architecture: eagle
+    checkpoint: tiny/eagle
+    num_steps: 3
+    topk: 2
+    num_draft_tokens: 6
+workloads:
+  - {name: sums, source: synthetic, family: arithmetic, num_prompts: 4}
+sampling: {temperature: 0, max_tokens: 32, seed: 0}
+load:
+  - concurrency: 1
+blocks: 2
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "suite.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_suite_loads_with_its_defaults(tmp_path):
+    """What the suite does not say is one launch, no prefix cache, and as many requests as its concurrency."""
+    suite = load_suite(write(tmp_path, GOOD))
+    assert (suite.launches, suite.prefix_cache, suite.running_requests) == (1, False, 1)
+    assert suite.arms[1].num_draft_tokens == 6
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("blocks: 2", "bloks: 2", 18, "bloks is not known here"),
+        ("blocks: 2", "bloks: 2", 18, "Did you mean blocks?"),
+        ("blocks: 2", "blocks: 0", 18, "blocks is 0; input should be greater than or equal to 1"),
+        ("blocks: 2", 'blocks: "2"', 18, "blocks is '2'; input should be a valid integer"),
+        ("blocks: 2", "blocks: yes", 18, "YAML reads yes, no, on and off as true and false"),
+        ("blocks: 2", "", 1, "blocks is missing"),
+        ("blocks: 2", "blocks: 2\nblocks: 3", 19, "blocks is given twice"),
+        ("version: 1", "version: 2", 1, "version is 2"),
+        ("architecture: eagle", "architecture: eagel", 8, "Did you mean eagle?"),
+        ("dtype: float32", "dtype: float23", 3, "Did you mean float32?"),
+        ("topk: 2", "topk: 0", 11, "arms[1].topk is 0"),
+        ("topk: 2", "top_k: 2", 11, "Did you mean topk?"),
+        ("    topk: 2\n", "", 7, "arms[1].topk is missing; eagle needs it"),
+        ("num_draft_tokens: 6", "num_draft_tokens: 60", 12, "at most 11 nodes"),
+        ("topk: 2", "topk: 1", 12, "a chain of 4 nodes; set it to 4"),
+        ("architecture: vanilla", "architecture: vanilla\n    num_steps: 2", 7, "num_steps means nothing for vanilla"),
+        ("name: tree", "name: vanilla", 1, "arms[1].name is vanilla"),
+        ("source: synthetic", "source: sinthetic", 14, "Did you mean synthetic?"),
+        ("family: arithmetic", "family: arithmetik", 14, "Did you mean arithmetic?"),
+        (", num_prompts: 4", "", 14, "num_prompts is missing"),
+        ("source: synthetic, family: arithmetic", "source: gsm8k, path: gone.jsonl", 14, "paths are relative to the suite"),
+        ("source: synthetic, family: arithmetic", "source: chat_jsonl", 14, "path is missing"),
+        ("temperature: 0", "temperature: -1", 15, "sampling.temperature is -1"),
+        ("name: try", "name: [", 2, "not YAML"),
+        ("name: try", "name: !!python/object:os.system {}", 2, "is not allowed"),
+        ("name: try", "name: try\n1: 2", 3, "a key must be a word"),
+    ],
+)
+def test_mistakes_are_told_with_file_and_line(tmp_path, old, new, line, said):
+    """Each mistake names the file, the line it stands on, and what is allowed."""
+    assert old in GOOD
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(SuiteError) as caught:
+        load_suite(path)
+    text = str(caught.value)
+    assert said in text
+    assert f"{path}:" in text
+    if "not YAML" not in said:
+        assert f"{path}:{line}: " in text
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "is a mapping"), ("- 1\n", "is a mapping"), ("7", "is a mapping")])
+def test_what_is_no_mapping_is_refused(tmp_path, text, said):
+    """An empty file, a list or a number is no suite."""
+    with pytest.raises(SuiteError, match=said):
+        load_suite(write(tmp_path, text))
+
+
+def test_a_missing_file_is_told(tmp_path):
+    """The message says where the project's own suites are."""
+    with pytest.raises(SuiteError, match="there is no such file; `ls suites`"):
+        load_suite(tmp_path / "none.yaml")
+
+
+def test_every_suite_of_the_project_loads():
+    """Suites that need local files are left to their own tests."""
+    suites = sorted(Path("suites").glob("*.yaml"))
+    assert suites
+    for path in suites:
+        assert load_suite(path).name == path.stem
+
+
+def test_the_plan_counterbalances_the_arms(tmp_path):
+    """Every cell once; each arm comes first in one of two blocks."""
+    cells = plan_cells(load_suite(write(tmp_path, GOOD)))
+    assert len(cells) == len(set(cells)) == 4
+    assert [cell.arm for cell in cells] == ["vanilla", "tree", "vanilla", "tree"] or cells[0].arm != cells[2].arm
+
+
+def test_three_arms_each_stand_at_different_places(tmp_path):
+    """Over the blocks no arm keeps one place in the order."""
+    more = GOOD.replace("blocks: 2", "blocks: 6").replace("  - name: tree", "  - name: again\n    architecture: vanilla\n  - name: tree")
+    cells = plan_cells(load_suite(write(tmp_path, more)))
+    for arm in ("vanilla", "again", "tree"):
+        places = {[c.arm for c in cells if c.block == block].index(arm) for block in range(6)}
+        assert len(places) > 1
+
+
+def test_the_estimate_counts_requests(tmp_path):
+    """4 prompts, 2 arms, 2 blocks."""
+    assert estimate(load_suite(write(tmp_path, GOOD))).num_requests == 16
+
+
+def test_the_schema_describes_the_suite():
+    """Editors find the fields and their meaning."""
+    schema = suite_schema()
+    assert "launches" in schema["properties"]
+    assert "topk" in schema["$defs"]["Arm"]["properties"]
