@@ -1,0 +1,143 @@
+"""bench.py as a user calls it, on the real engine."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+SUITE = """\
+version: 1
+name: small
+target: {model: tiny, dtype: float32}
+arms:
+  - {name: vanilla, architecture: vanilla}
+  - {name: hass, architecture: eagle, checkpoint: tiny/hass, num_steps: 3, topk: 2, num_draft_tokens: 6}
+workloads:
+  - {name: chat, source: mt_bench, path: chat.jsonl}
+sampling: {temperature: 0, max_tokens: 24, seed: 0}
+load: [{concurrency: 1}, {concurrency: 2}]
+blocks: 2
+chunked_prefill_size: 48
+"""
+CHAT = [
+    {"question_id": n, "category": "math", "turns": [f"Work out {n} + 57 step by step.", "Now add 10 to it."]}
+    for n in (34, 45, 56)
+]
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "bench.py", *words], capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished run, interrupted once on the way and resumed."""
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "small.yaml").write_text(SUITE)
+    (folder / "chat.jsonl").write_text("".join(json.dumps(record) + "\n" for record in CHAT))
+    out = folder / "run"
+    words = [sys.executable, "bench.py", str(folder / "small.yaml"), "--out", str(out)]
+    first = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 240
+    while not (out / "cells.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    started = psutil.Process(first.pid).children(recursive=True)
+    first.send_signal(signal.SIGINT)
+    told = first.communicate(timeout=60)[0]
+    assert first.returncode == 130, told
+    assert "what was measured is kept" in told
+    assert started
+    gone, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+    assert (out / "requests.jsonl").read_text()
+    done = bench(str(folder / "small.yaml"), "--out", str(out), "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, done.stdout
+
+
+def test_a_run_prints_the_comparison_and_the_reports_path(run):
+    """The table has a row per arm and load point; the last line is the report."""
+    out, printed = run
+    assert "baseline" in printed
+    assert printed.count("hass") >= 2
+    assert f"report: {out / 'report.md'}" in printed.replace("\n", "")
+
+
+def test_results_csv_is_the_stable_interface(run):
+    """One row per arm, workload and load point, with the documented columns; greedy is lossless."""
+    with (run[0] / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == (
+        "arm architecture workload concurrency temperature num_requests num_failed acceptance_length "
+        "output_tokens_per_s speedup speedup_low speedup_high ttft_s tpot_s step_cost_ratio lossless_share valid reason"
+    ).split()
+    assert [(row["arm"], row["concurrency"]) for row in rows] == [
+        ("vanilla", "1"), ("hass", "1"), ("vanilla", "2"), ("hass", "2")
+    ]  # fmt: skip
+    for row in rows:
+        assert row["valid"] == "true", row["reason"]
+        assert row["num_requests"] == str(2 * 6)
+        assert row["lossless_share"] == "1.0"
+    assert float(rows[1]["acceptance_length"]) > 1.2
+
+
+def test_prompts_are_equal_across_arms_and_turns_have_history(run):
+    """Each of the 6 requests has one hash for all arms; second turns are longer than first ones."""
+    records = [json.loads(line) for line in (run[0] / "requests.jsonl").read_text().splitlines()]
+    hashes: dict[tuple[str, int], set[str]] = {}
+    for record in records:
+        hashes.setdefault((record["prompt_id"], record["turn"]), set()).add(record["prompt_sha256"])
+    assert len(hashes) == 6
+    assert all(len(found) == 1 for found in hashes.values())
+    length = {turn: min(r["num_prompt_tokens"] for r in records if r["turn"] == turn) for turn in (0, 1)}
+    assert length[1] > length[0] + 20
+    assert {record["num_cached_tokens"] for record in records} == {0}
+
+
+def test_the_report_is_the_same_every_time(run):
+    """`report` writes the same bytes from the same records."""
+    before = (run[0] / "report.md").read_bytes()
+    assert bench("report", str(run[0])).returncode == 0
+    assert (run[0] / "report.md").read_bytes() == before
+    manifest = json.loads((run[0] / "manifest.json").read_text())
+    assert manifest["finished"]
+    assert manifest["engines"]["hass"]["draft_class"] == "LlamaForCausalLMEagle"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["none.yaml"], 2, "there is no such file"),
+        (["suites/quickstart.yaml", "--only", "hasss"], 2, "hasss, which is no arm"),
+        (["report", "suites"], 2, "holds no run"),
+        (["plan", "suites/quickstart.yaml"], 0, "24 cells"),
+        (["list"], 0, "EAGLE-2"),
+        (["schema"], 0, "launches"),
+        (["doctor"], 0, "sglang 0.5.17"),
+        (["--help"], 0, "starts nothing"),
+    ],
+)
+def test_commands_answer(words, code, said):
+    """Each command's exit code and what it says."""
+    done = bench(*words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+
+
+def test_prompts_that_do_not_fit_are_refused(tmp_path):
+    """Prompt plus output over the KV pool: told with the prompt and the numbers, before anything is measured."""
+    (tmp_path / "chat.jsonl").write_text(json.dumps({"turns": ["word " * 300]}) + "\n")
+    text = SUITE.replace("mt_bench", "chat_jsonl").replace("blocks: 2", "blocks: 2\nmax_total_tokens: 256")
+    (tmp_path / "small.yaml").write_text(text)
+    done = bench(str(tmp_path / "small.yaml"), "--out", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "max_total_tokens of the suite is 256" in " ".join(done.stderr.split())
+    assert not (tmp_path / "run" / "requests.jsonl").exists()
