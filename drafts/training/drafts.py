@@ -42,10 +42,10 @@ class Budget:
     """What is equal for all drafts: steps, batches and optimizer."""
 
     seed: int = 0
-    num_steps: int = 600
+    num_steps: int = 300
     tokens_per_batch: int = 6144
     warmup_steps: int = 30
-    decay_steps: int = 300
+    decay_steps: int = 150
     learning_rate: float = 6e-3
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -95,8 +95,8 @@ RECIPES = {
     ),
     "eagle": Recipe(
         "eagle",
-        "A one-layer EAGLE head, trained on one step. Differs from EAGLE: cross-entropy weighs 1.0, not 0.1, and no noise "
-        "is added to the features.",
+        "A one-layer EAGLE head, trained on one step. Differs from EAGLE: cross-entropy weighs 1.0, not 0.1, and no "
+        "noise is added to the features.",
         _new_eagle,
         eagle_config,
         EagleObjective(1, 1.0, 1.0, 0.0, 10, 1.0, True),

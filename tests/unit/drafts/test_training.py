@@ -38,7 +38,7 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def target() -> LlamaForCausalLM:
     torch.manual_seed(0)
-    model: LlamaForCausalLM = LlamaForCausalLM(LlamaConfig(**CONFIG, tie_word_embeddings=True))
+    model = LlamaForCausalLM(LlamaConfig(**CONFIG, tie_word_embeddings=True))  # type: ignore[no-untyped-call]
     return model.requires_grad_(False)
 
 
@@ -212,7 +212,7 @@ def test_a_standalone_checkpoint_is_a_llama(target: LlamaForCausalLM, tokenizer_
     """transformers loads it, and its logits are those of the draft that was trained."""
     out, draft = tokenizer_folder / "standalone", standalone_of(target)
     save_draft(draft, standalone_config(CONFIG), ledger(), tokenizer_folder, out)
-    loaded = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    loaded = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
     ids = torch.randint(0, 64, (2, 9))
 
     def attend(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
