@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from harness.suite import Suite
 
-COMMANDS = ("run", "plan", "list", "doctor", "report", "schema")
+COMMANDS = ("run", "plan", "list", "doctor", "report", "outputs", "schema")
 USAGE = """\
 python bench.py SUITE.yaml [--out DIR] [--only ARM,…] [--resume]   run a suite
 python bench.py plan SUITE.yaml     cells, estimated time and memory; starts nothing
 python bench.py list                architectures, workloads, embedded models and their origin
 python bench.py doctor              what this host can run, what is missing, and what mends it
 python bench.py report RUN          write a run's results again from its records
+python bench.py outputs SUITE.yaml --out FILE   the target's own answers as JSONL, to train drafts on
 python bench.py schema              the suites' JSON Schema, for editors
 """
 
@@ -60,6 +61,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     commands.add_parser("list", help="what can be named in a suite")
     commands.add_parser("doctor", help="check this host")
     commands.add_parser("report", help="write the report again").add_argument("run", type=Path)
+    outputs = commands.add_parser("outputs", help="write the target's own answers")
+    outputs.add_argument("suite", type=Path)
+    outputs.add_argument("--out", type=Path, required=True, help="JSONL of prompt_ids and output_ids")
     commands.add_parser("schema", help="print the suites' JSON Schema")
     return parser.parse_args(words)
 
@@ -139,6 +143,37 @@ def command_report(args: argparse.Namespace, console: Console) -> int:
     from reports.files import write_results
 
     return show(write_results(args.run), console)
+
+
+def command_outputs(args: argparse.Namespace, console: Console) -> int:
+    """Answer every first turn of a suite's workloads by the target alone and write token ids, one object a line."""
+    import json
+    import tempfile
+
+    from drafts.api import discover
+    from harness.execute import collect_outputs
+    from harness.provenance import has_gpu
+    from harness.runtime.arms import find_arms
+    from harness.suite import load_suite
+    from harness.workloads.render import ChatRenderer
+
+    suite = load_suite(args.suite)
+    with tempfile.TemporaryDirectory() as folder, args.out.open("w") as file:
+        arms = find_arms(suite, discover(), args.suite.parent, Path(folder), has_gpu())
+        with arms.pool(lambda name: console.print(f"starting {name}")) as pool:
+            collect_outputs(
+                suite,
+                pool.get(arms.reference),
+                ChatRenderer(arms.target),
+                arms.context_tokens,
+                lambda prompt, record: print(
+                    json.dumps({"prompt_ids": prompt.prompt_ids, "output_ids": record.output_ids}),
+                    file=file,
+                    flush=True,
+                ),
+            )
+    console.print(f"outputs: {args.out}", highlight=False, markup=False)
+    return 0
 
 
 def command_schema(args: argparse.Namespace, console: Console) -> int:

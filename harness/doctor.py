@@ -44,7 +44,9 @@ def _packages() -> tuple[Finding, ...]:
             continue
         version = metadata.version(name)
         fits = name != "sglang" or version == TESTED_SGLANG
-        findings.append(Finding(fits, f"{name} {version}" + ("" if fits else f": {TESTED_SGLANG} is needed, make setup")))
+        findings.append(
+            Finding(fits, f"{name} {version}" + ("" if fits else f": {TESTED_SGLANG} is needed, make setup"))
+        )
     return tuple(findings)
 
 
@@ -55,7 +57,9 @@ def _gpu() -> Finding:
         return Finding(True, "no NVIDIA GPU: SGLang runs on the CPU, without energy telemetry")
     if cuda_build:
         return Finding(True, f"GPU: {', '.join(names)}, through SGLang's CUDA build")
-    return Finding(False, f"GPU: {', '.join(names)}, but SGLang's CUDA kernels are not installed: make setup PROFILE=cuda")
+    return Finding(
+        False, f"GPU: {', '.join(names)}, but SGLang's CUDA kernels are not installed: make setup PROFILE=cuda"
+    )
 
 
 def _memory() -> Finding:
@@ -70,7 +74,9 @@ def _memory() -> Finding:
 def _disk() -> Finding:
     free = shutil.disk_usage(".").free / 1e9
     fits = free >= NEEDED_DISK_GB
-    return Finding(fits, f"{free:.0f} GB of disk free" + ("" if fits else f": runs need {NEEDED_DISK_GB} GB, free some"))
+    return Finding(
+        fits, f"{free:.0f} GB of disk free" + ("" if fits else f": runs need {NEEDED_DISK_GB} GB, free some")
+    )
 
 
 def _architectures() -> Finding:

@@ -15,9 +15,7 @@ Start = Callable[[str], Engine]
 class EnginePool:
     """At most `capacity` running engines; the one unused for longest gives way. Leaving the context ends them all."""
 
-    def __init__(
-        self, start: Start, capacity: int, check: Callable[[Mapping[str, Receipt]], None]
-    ) -> None:
+    def __init__(self, start: Start, capacity: int, check: Callable[[Mapping[str, Receipt]], None]) -> None:
         self._start, self._capacity, self._check = start, capacity, check
         self._running: dict[str, Engine] = {}
         self._starts_failed: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Errors that a user can cause or can do something about; each says where, what was found, what is allowed, what to do."""
+"""Errors that a user can cause or mend; each says where, what was found, what is allowed, what to do."""
 
 from __future__ import annotations
 

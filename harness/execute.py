@@ -82,13 +82,42 @@ def reference_pass(
     return prompts
 
 
+def collect_outputs(
+    suite: Suite,
+    engine: Engine,
+    renderer: ChatRenderer,
+    context_tokens: int,
+    keep: Callable[[Prompt, RequestRecord], None],
+) -> None:
+    """The target's own answers to every conversation's first turn, at the suite's largest concurrency, for training.
+
+    Raises:
+        WorkloadError: a prompt does not fit.
+        EngineError: a request failed.
+    """
+    for workload in suite.workloads:
+        prompts = {}
+        for conversation in load_workload(workload, suite.sampling.seed):
+            message = {"role": "user", "content": conversation.turns[0]}
+            ids = renderer.render([*_opening(conversation), message])
+            prompts[conversation.prompt_id] = _prompt(suite, workload, conversation, 0, ids)
+        _check_fit(list(prompts.values()), context_tokens, suite)
+
+        def pair(record: RequestRecord, prompts: dict[str, Prompt] = prompts) -> None:
+            if record.error is not None:
+                raise EngineError(f"{record.prompt_id} failed: {record.error}")
+            keep(prompts[record.prompt_id], record)
+
+        concurrency = max(point.concurrency for point in suite.load)
+        cell = CellKey(launch=0, block=0, arm="outputs", workload=workload.name, concurrency=concurrency)
+        _run_loop(engine, cell, list(prompts.values()), sampling_parameters(suite), pair)
+
+
 def _opening(conversation: Conversation) -> list[dict[str, str]]:
     return [] if conversation.system is None else [{"role": "system", "content": conversation.system}]
 
 
-def _prompt(
-    suite: Suite, workload: Workload, conversation: Conversation, turn: int, ids: tuple[int, ...]
-) -> Prompt:
+def _prompt(suite: Suite, workload: Workload, conversation: Conversation, turn: int, ids: tuple[int, ...]) -> Prompt:
     limit = workload.max_tokens or suite.sampling.max_tokens
     return Prompt(
         workload=workload.name,
@@ -192,7 +221,7 @@ def run_cell(
 
 
 def warm_up(engine: Engine, arm: str, concurrency: int, prompts: Sequence[Prompt], suite: Suite) -> None:
-    """Send unmeasured requests, at the concurrency to be measured, so that no cell pays what only the first one pays."""
+    """Send unmeasured requests at the concurrency to be measured: no cell pays what only the first one pays."""
     count = max(suite.warmup_requests, concurrency) if suite.warmup_requests else 0
     repeated = [prompts[index % len(prompts)] for index in range(count)]
     cell = CellKey(launch=0, block=-100, arm=arm, workload="warmup", concurrency=concurrency)

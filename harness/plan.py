@@ -21,7 +21,7 @@ def plan_cells(suite: Suite) -> tuple[CellKey, ...]:
     that drift does not always fall on the same arm.
     """
     names = [arm.name for arm in suite.arms]
-    cells = []
+    cells: list[CellKey] = []
     for launch in range(suite.launches):
         for block in range(suite.blocks):
             shift = (launch * suite.blocks + block) % len(names)
@@ -70,8 +70,7 @@ def estimate(suite: Suite) -> Estimate:
         return Estimate(cells, None, None, memory_gb)
     runs = suite.launches * suite.blocks * len(suite.load) * len(suite.arms)
     tokens = sum(
-        (workload.num_prompts or 0) * (workload.max_tokens or suite.sampling.max_tokens)
-        for workload in suite.workloads
+        (workload.num_prompts or 0) * (workload.max_tokens or suite.sampling.max_tokens) for workload in suite.workloads
     )
     time_s = tokens * (runs + 1) / CPU_TOKENS_PER_S + ENGINE_START_S * suite.launches * len(suite.arms)
     return Estimate(cells, runs * sum(count or 0 for count in counts), time_s, memory_gb)

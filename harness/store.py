@@ -87,10 +87,11 @@ class RunStore:
         records = list(read_records(self.folder / CELLS, CellRecord))
         sealed = {record.cell for record in records if record.error is None}
         requests = list(read_records(self.folder / REQUESTS, RequestRecord))
-        loose = [r for r in [*requests, *records] if r.cell not in sealed]
+        loose = [r.model_dump_json() for r in requests if r.cell not in sealed]
+        loose += [r.model_dump_json() for r in records if r.cell not in sealed]
         if loose:
             with (self.folder / INTERRUPTED).open("a") as file:
-                file.writelines(record.model_dump_json() + "\n" for record in loose)
+                file.writelines(line + "\n" for line in loose)
         for name, kept in ((REQUESTS, requests), (CELLS, records)):
             lines = [record.model_dump_json() + "\n" for record in kept if record.cell in sealed]
             _write_whole(self.folder / name, "".join(lines))

@@ -231,7 +231,9 @@ def _workload_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
             if workload.num_prompts is None:
                 problems.append((here, f"workloads[{index}].num_prompts is missing; a synthetic family has no end."))
             if workload.path is not None:
-                problems.append(((*here, "path"), f"workloads[{index}].path means nothing for synthetic; leave it out."))
+                problems.append(
+                    ((*here, "path"), f"workloads[{index}].path means nothing for synthetic; leave it out.")
+                )
             continue
         if workload.family is not None:
             text = f"workloads[{index}].family means nothing for {workload.source}; leave it out."
@@ -239,7 +241,9 @@ def _workload_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
         if workload.source == "chat_jsonl" and workload.path is None:
             problems.append((here, f"workloads[{index}].path is missing; chat_jsonl reads a file of yours."))
         if workload.path is not None and not (folder / workload.path).exists():
-            text = f"workloads[{index}].path: there is no file {folder / workload.path}; paths are relative to the suite."
+            text = (
+                f"workloads[{index}].path: there is no file {folder / workload.path}; paths are relative to the suite."
+            )
             problems.append(((*here, "path"), text))
     return problems
 

@@ -27,7 +27,9 @@ def load_yaml(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SuiteError(f"{path}: there is no such file; `ls suites` shows those that come with the project.") from None
+        raise SuiteError(
+            f"{path}: there is no such file; `ls suites` shows those that come with the project."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: cannot be read: {error}.") from error
     try:
@@ -51,7 +53,9 @@ def _value(node: yaml.Node, at: Path_, lines: dict[Path_, int], path: Path) -> A
         for key_node, value_node in node.value:
             key_line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                raise SuiteError(f"{path}:{key_line}: a key must be a word, found {key_node.value!r}; put it in quotes.")
+                raise SuiteError(
+                    f"{path}:{key_line}: a key must be a word, found {key_node.value!r}; put it in quotes."
+                )
             if key_node.value in content:
                 raise SuiteError(f"{path}:{key_line}: {key_node.value} is given twice; keep one of them.")
             lines[(*at, key_node.value)] = key_line

@@ -123,4 +123,4 @@ def _conditions(manifest: Mapping[str, Any], records_sha256: str) -> str:
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     right = {"conc.", "τ", "tokens/s", "TTFT ms", "TPOT ms", "c", "lossless", "step ms"}
     align = ["right" if name in right or name.startswith("α") else "left" for name in headers]
-    return tabulate(lines, headers, "github", colalign=align, disable_numparse=True)
+    return str(tabulate(lines, headers, "github", colalign=align, disable_numparse=True))

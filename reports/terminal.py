@@ -17,7 +17,9 @@ def print_rows(run: Path, console: Console) -> bool:
     manifest = read_manifest(run)
     rows = rows_of_run(run, manifest)
     best = best_rows(rows)
-    table = Table(title=manifest["suite"]["name"], caption="invalid rows are struck through; τ includes the bonus token")
+    table = Table(
+        title=manifest["suite"]["name"], caption="invalid rows are struck through; τ includes the bonus token"
+    )
     for header in MAIN_HEADERS:
         table.add_column(header, justify="left" if header in ("arm", "workload") else "right", no_wrap=True)
     for index, row in enumerate(rows):

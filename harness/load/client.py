@@ -35,14 +35,10 @@ async def stream_request(
     Only the time stamps are taken while tokens arrive; a chunk is the tokens of one server message, as SGLang's
     incremental streaming sends them (entrypoints/http_server.py, 0.5.17).
     """
-    body = orjson.dumps(
-        {"rid": request_id, "input_ids": prompt_ids, "sampling_params": sampling, "stream": True}
-    )
+    body = orjson.dumps({"rid": request_id, "input_ids": prompt_ids, "sampling_params": sampling, "stream": True})
     answer = Answer(sent_ns=time.monotonic_ns())
     try:
-        async with session.post(
-            f"{url}/generate", data=body, headers={"Content-Type": "application/json"}
-        ) as response:
+        async with session.post(f"{url}/generate", data=body, headers={"Content-Type": "application/json"}) as response:
             if response.status != 200:
                 answer.error = f"HTTP {response.status}: {(await response.text())[:500]}"
             else:

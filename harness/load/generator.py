@@ -64,7 +64,11 @@ async def run_closed_loop(
             for number, prompt in waiting:
                 request_id = f"{cell.slug}-{number}"
                 answer = await stream_request(
-                    session, engine.url, request_id, prompt.prompt_ids, {**sampling, "max_new_tokens": prompt.max_tokens}
+                    session,
+                    engine.url,
+                    request_id,
+                    prompt.prompt_ids,
+                    {**sampling, "max_new_tokens": prompt.max_tokens},
                 )
                 on_record(to_record(cell, request_id, prompt, answer, book.pop(request_id)))
 

@@ -74,11 +74,11 @@ def engine_counters(requests: Iterable[RequestRecord]) -> Iterable[Finding]:
         yield Finding("engine counters", "invalid", f"{len(wrong)} requests, the first: {wrong[0]}")
 
 
-def unsteady_acceptance(blocks: Mapping[object, Sequence[RequestRecord]], greedy: bool) -> Iterable[Finding]:
+def unsteady_acceptance(blocks: Iterable[Sequence[RequestRecord]], greedy: bool) -> Iterable[Finding]:
     """Greedy blocks repeat the same tokens, so their acceptance must be the same: else some state was left over."""
     if not greedy:
         return
-    lengths = [acceptance_length(rounds_of(requests)) for requests in blocks.values()]
+    lengths = [acceptance_length(rounds_of(requests)) for requests in blocks]
     present = [length for length in lengths if length is not None]
     if present and max(present) - min(present) > 1e-9:
         evidence = "acceptance length by block: " + ", ".join(f"{length:.3f}" for length in present)

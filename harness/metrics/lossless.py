@@ -17,8 +17,7 @@ def lossless_share(
     equal = [
         request.output_ids == references[key].output_ids
         for request in requests
-        if request.error is None
-        and (key := (request.cell.workload, request.prompt_id, request.turn)) in references
+        if request.error is None and (key := (request.cell.workload, request.prompt_id, request.turn)) in references
     ]
     return sum(equal) / len(equal) if equal else None
 

@@ -124,7 +124,7 @@ def _row(
         *(gates.silent_non_speculation(requests, drafts) if requests else ()),
         *gates.unequal_prompts(requests, _sent(vanilla)),
         *gates.engine_counters(requests),
-        *gates.unsteady_acceptance(blocks, temperature == 0),
+        *gates.unsteady_acceptance(blocks.values(), temperature == 0),
         *gates.impossible_speedup(decode_low, tau, cell.concurrency),
         *gates.not_lossless(share, dtype),
     ]

@@ -42,9 +42,7 @@ class ModelPaths:
     draft: Path | None
 
 
-def server_arguments(
-    suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths, has_gpu: bool
-) -> dict[str, Scalar]:
+def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths, has_gpu: bool) -> dict[str, Scalar]:
     """Server arguments by their field names, without host and port."""
     arguments: dict[str, Scalar] = {
         "model_path": str(paths.target),
@@ -69,14 +67,14 @@ def server_arguments(
     if not has_gpu:
         arguments.update(cpu.server_arguments())
     if spec.sglang_algorithm is not None and paths.draft is not None:
-        assert arm.num_steps is not None and arm.topk is not None and arm.num_draft_tokens is not None
+        tree = (arm.num_steps, arm.topk, arm.num_draft_tokens)
+        assert None not in tree, "load_suite checks that"
         arguments.update(
             speculative_algorithm=spec.sglang_algorithm,
             speculative_draft_model_path=str(paths.draft),
-            speculative_num_steps=arm.num_steps,
-            speculative_eagle_topk=arm.topk,
-            speculative_num_draft_tokens=arm.num_draft_tokens,
         )
+        names = ("speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens")
+        arguments.update({name: size for name, size in zip(names, tree, strict=True) if size is not None})
     arguments.update(arm.engine)
     return arguments
 

@@ -20,7 +20,9 @@ from harness.suite import Arm, Suite
 
 CPU_ENGINE_BYTES = 2.4e9
 """Memory of one engine's processes with a tiny model on the CPU, as measured, rounded up."""
-REFERENCE = Arm(name="reference", architecture="vanilla")
+REFERENCE = Arm(
+    name="reference", architecture="vanilla", checkpoint=None, num_steps=None, topk=None, num_draft_tokens=None
+)
 """Stands in for the reference pass where a suite has no vanilla arm."""
 
 
@@ -143,4 +145,6 @@ def _check_receipt(arm: Arm, spec: DraftSpec, receipt: Receipt) -> None:
         ("speculative_num_draft_tokens", arm.num_draft_tokens),
     ):
         if spec.sglang_algorithm is not None and receipt.server_args.get(name) != wanted:
-            raise EngineError(f"the engine resolved {name} to {receipt.server_args.get(name)}, the suite says {wanted}.")
+            raise EngineError(
+                f"the engine resolved {name} to {receipt.server_args.get(name)}, the suite says {wanted}."
+            )

@@ -97,9 +97,7 @@ class SglangEngine:
                 num_rounds += 1
                 phases = [total + int(field) for total, field in zip(phases, fields, strict=True)]
         draft, verify, extend, round_ = phases
-        times = PhaseTimes(
-            num_rounds=num_rounds, draft_ns=draft, verify_ns=verify, extend_ns=extend, round_ns=round_
-        )
+        times = PhaseTimes(num_rounds=num_rounds, draft_ns=draft, verify_ns=verify, extend_ns=extend, round_ns=round_)
         return EngineEvents(accepted, times if num_rounds else None)
 
     def failure(self) -> str | None:

@@ -40,7 +40,8 @@ def load_workload(workload: Workload, seed: int) -> tuple[Conversation, ...]:
 
 
 def _synthetic(workload: Workload, seed: int) -> list[Conversation]:
-    assert workload.family is not None and workload.num_prompts is not None
+    assert workload.family is not None, "load_suite checks that"
+    assert workload.num_prompts is not None, "load_suite checks that"
     tasks = islice(synthetic.generate(workload.family, workload.split, seed), workload.num_prompts)
     return [
         Conversation(f"{workload.family}-{number}", workload.family, (task.prompt,), answer=task.answer)

@@ -86,7 +86,8 @@ _ARITHMETIC_PROMPTS = (
 def _arithmetic(rng: random.Random) -> tuple[str, str]:
     numbers = [rng.randint(10, 10 ** rng.choice((2, 3, 3)) - 1) for _ in range(rng.choice((2, 3, 3)))]
     prompt = rng.choice(_ARITHMETIC_PROMPTS).format(sum=" + ".join(map(str, numbers)))
-    lines, total = [], numbers[0]
+    lines: list[str] = []
+    total = numbers[0]
     for number in numbers[1:]:
         lines.append(f"First add {total} and {number}:" if not lines else f"Then add {total} and {number}:")
         lines.extend(_add_steps(total, number))
@@ -97,14 +98,102 @@ def _arithmetic(rng: random.Random) -> tuple[str, str]:
 
 # --- recall: values stand far back in the prompt and are asked for in another order ---
 
-_KEYS = (
-    "alder amber anchor apple badge basket beacon bell bottle bridge button candle canoe carpet castle cedar chair "
-    "clock coral cotton crane crystal desk dove drum eagle ember engine feather fern flute forest garden ginger glass "
-    "hammer harbor hazel helmet island ivory jacket kettle ladder lamp lantern lemon linen maple marble meadow mirror "
-    "needle oak olive orchid paper pearl pebble pencil pepper piano pillow planet pocket quartz rabbit ribbon river "
-    "rocket saddle sail shell silver spoon statue stone sugar summit table temple thread ticket timber tower trumpet "
-    "tunnel valley velvet violin wagon walnut willow window"
-).split()
+_KEYS = [
+    "alder",
+    "amber",
+    "anchor",
+    "apple",
+    "badge",
+    "basket",
+    "beacon",
+    "bell",
+    "bottle",
+    "bridge",
+    "button",
+    "candle",
+    "canoe",
+    "carpet",
+    "castle",
+    "cedar",
+    "chair",
+    "clock",
+    "coral",
+    "cotton",
+    "crane",
+    "crystal",
+    "desk",
+    "dove",
+    "drum",
+    "eagle",
+    "ember",
+    "engine",
+    "feather",
+    "fern",
+    "flute",
+    "forest",
+    "garden",
+    "ginger",
+    "glass",
+    "hammer",
+    "harbor",
+    "hazel",
+    "helmet",
+    "island",
+    "ivory",
+    "jacket",
+    "kettle",
+    "ladder",
+    "lamp",
+    "lantern",
+    "lemon",
+    "linen",
+    "maple",
+    "marble",
+    "meadow",
+    "mirror",
+    "needle",
+    "oak",
+    "olive",
+    "orchid",
+    "paper",
+    "pearl",
+    "pebble",
+    "pencil",
+    "pepper",
+    "piano",
+    "pillow",
+    "planet",
+    "pocket",
+    "quartz",
+    "rabbit",
+    "ribbon",
+    "river",
+    "rocket",
+    "saddle",
+    "sail",
+    "shell",
+    "silver",
+    "spoon",
+    "statue",
+    "stone",
+    "sugar",
+    "summit",
+    "table",
+    "temple",
+    "thread",
+    "ticket",
+    "timber",
+    "tower",
+    "trumpet",
+    "tunnel",
+    "valley",
+    "velvet",
+    "violin",
+    "wagon",
+    "walnut",
+    "willow",
+    "window",
+]
 _RECALL_PROMPTS = (
     "Here is a list of codes.\n{table}\nGive the codes of {asked}.",
     "Store room labels:\n{table}\nWhich labels belong to {asked}?",
@@ -129,11 +218,48 @@ def _listed(words: list[str]) -> str:
 
 # --- dialogue: a service agent confirms what was asked, slot by slot ---
 
-_NAMES = "Ada Ben Cora Dan Elsa Finn Gita Hugo Iris Jan Kira Leo Mona Nils Olga Paul Rosa Sven Tara Uma".split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_CITIES = "Aachen Bergen Cairo Dublin Essen Florence Geneva Hanoi Izmir Jena Kyoto Lisbon Madrid Naples Oslo".split()
-_DISHES = "noodles pizza curry dumplings salad soup tacos burgers pancakes risotto".split()
-_PLACES = "the Blue Door|the Old Mill|Casa Verde|the Corner House|Golden Leaf|Harbor View".split("|")
+_NAMES = [
+    "Ada",
+    "Ben",
+    "Cora",
+    "Dan",
+    "Elsa",
+    "Finn",
+    "Gita",
+    "Hugo",
+    "Iris",
+    "Jan",
+    "Kira",
+    "Leo",
+    "Mona",
+    "Nils",
+    "Olga",
+    "Paul",
+    "Rosa",
+    "Sven",
+    "Tara",
+    "Uma",
+]
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+_CITIES = [
+    "Aachen",
+    "Bergen",
+    "Cairo",
+    "Dublin",
+    "Essen",
+    "Florence",
+    "Geneva",
+    "Hanoi",
+    "Izmir",
+    "Jena",
+    "Kyoto",
+    "Lisbon",
+    "Madrid",
+    "Naples",
+    "Oslo",
+]
+_DISHES = ["noodles", "pizza", "curry", "dumplings", "salad", "soup", "tacos", "burgers", "pancakes", "risotto"]
+_PLACES = ["the Blue Door", "the Old Mill", "Casa Verde", "the Corner House", "Golden Leaf", "Harbor View"]
 _HOURS = tuple(f"{hour} {half}" for hour in range(1, 12) for half in ("am", "pm"))
 
 
@@ -143,8 +269,8 @@ def _dialogue(rng: random.Random) -> tuple[str, str]:
     if kind == 0:
         place, wish = rng.choice(_PLACES), rng.choice(("a table by the window", "a quiet corner", "a high chair"))
         prompt = (
-            f"Hello, my name is {name}. I would like to book a table at {place} on {day} at {hour} for {people} people. "
-            f"We need {wish}."
+            f"Hello, my name is {name}. I would like to book a table at {place} on {day} at {hour} "
+            f"for {people} people. We need {wish}."
         )
         slots = [("Place", place), ("Day", day), ("Time", hour), ("Guests", str(people)), ("Wish", wish)]
         opening = f"Thank you, {name}. I can book that table for you."
@@ -169,8 +295,8 @@ def _dialogue(rng: random.Random) -> tuple[str, str]:
 
 # --- code: small functions with rigid syntax ---
 
-_NOUNS = "price score count size weight height speed level value amount total limit".split()
-_VERBS = "compute update check scale merge filter adjust measure collect convert".split()
+_NOUNS = ["price", "score", "count", "size", "weight", "height", "speed", "level", "value", "amount", "total", "limit"]
+_VERBS = ["compute", "update", "check", "scale", "merge", "filter", "adjust", "measure", "collect", "convert"]
 _OPS = (("adds", "+"), ("subtracts", "-"), ("multiplies by", "*"))
 
 
@@ -182,7 +308,8 @@ def _code(rng: random.Random) -> tuple[str, str]:
         word, symbol = rng.choice(_OPS)
         prompt = f"Write a Python function {name} that {word} {number} for each {noun} in a list and returns the list."
         body = (
-            f"    result = []\n    for {noun} in {items}:\n        result.append({noun} {symbol} {number})\n    return result"
+            f"    result = []\n    for {noun} in {items}:\n"
+            f"        result.append({noun} {symbol} {number})\n    return result"
         )
         head = f"def {name}({items}):"
         doc = f'    """Return the list with {noun} {symbol} {number} for each {noun}."""'
@@ -196,7 +323,9 @@ def _code(rng: random.Random) -> tuple[str, str]:
         head = f"def {name}({items}):"
         doc = f'    """Count every {noun} {relation} {number}."""'
     else:
-        prompt = f"Write a Python class {noun.title()} with a field {other} and a method {verb} that adds {number} to it."
+        prompt = (
+            f"Write a Python class {noun.title()} with a field {other} and a method {verb} that adds {number} to it."
+        )
         head = f"class {noun.title()}:"
         doc = f'    """A {noun} with a field {other}."""\n'
         body = (
@@ -208,8 +337,23 @@ def _code(rng: random.Random) -> tuple[str, str]:
 
 # --- rewrite: copying with changes ---
 
-_ADJECTIVES = "red blue green small large old new bright dark heavy light round quiet quick".split()
-_ACTIONS = "holds sees finds moves paints carries counts opens keeps cleans".split()
+_ADJECTIVES = [
+    "red",
+    "blue",
+    "green",
+    "small",
+    "large",
+    "old",
+    "new",
+    "bright",
+    "dark",
+    "heavy",
+    "light",
+    "round",
+    "quiet",
+    "quick",
+]
+_ACTIONS = ["holds", "sees", "finds", "moves", "paints", "carries", "counts", "opens", "keeps", "cleans"]
 
 
 def _rewrite(rng: random.Random) -> tuple[str, str]:

@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     assert first.returncode == 130, told
     assert "what was measured is kept" in told
     assert started
-    gone, alive = psutil.wait_procs(started, timeout=10)
+    _, alive = psutil.wait_procs(started, timeout=10)
     assert not alive
     assert (out / "requests.jsonl").read_text()
     done = bench(str(folder / "small.yaml"), "--out", str(out), "--resume")
@@ -75,10 +75,26 @@ def test_results_csv_is_the_stable_interface(run):
     """One row per arm, workload and load point, with the documented columns; greedy is lossless."""
     with (run[0] / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == (
-        "arm architecture workload concurrency temperature num_requests num_failed acceptance_length "
-        "output_tokens_per_s speedup speedup_low speedup_high ttft_s tpot_s step_cost_ratio lossless_share valid reason"
-    ).split()
+    assert list(rows[0]) == [
+        "arm",
+        "architecture",
+        "workload",
+        "concurrency",
+        "temperature",
+        "num_requests",
+        "num_failed",
+        "acceptance_length",
+        "output_tokens_per_s",
+        "speedup",
+        "speedup_low",
+        "speedup_high",
+        "ttft_s",
+        "tpot_s",
+        "step_cost_ratio",
+        "lossless_share",
+        "valid",
+        "reason",
+    ]
     assert [(row["arm"], row["concurrency"]) for row in rows] == [
         ("vanilla", "1"), ("hass", "1"), ("vanilla", "2"), ("hass", "2")
     ]  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -86,7 +85,7 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> Arms:
 
 
 @pytest.fixture(scope="module")
-def measured(arms: Arms) -> Iterator[dict[str, dict[str, object]]]:
+def measured(arms: Arms) -> dict[str, dict[str, object]]:
     """Every arm's records at concurrency 1 and 4, sampled ones, phases and receipt; one engine at a time."""
     found: dict[str, dict[str, object]] = {}
     for name in ARMS:
@@ -99,7 +98,7 @@ def measured(arms: Arms) -> Iterator[dict[str, dict[str, object]]]:
         finally:
             engine.stop()
         assert psutil.pid_exists(engine._process.pid) is False
-    yield found
+    return found
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -125,9 +124,7 @@ def test_rounds_belong_to_their_requests(measured, arm):
 
 def test_drafts_are_accepted_and_hass_more_than_eagle(measured):
     """Trained drafts save rounds: more than 2.5 tokens a step, and multi-step alignment helps at equal trees."""
-    length = {
-        arm: acceptance.acceptance_length(acceptance.rounds_of(measured[arm][1].values())) for arm in ARMS[1:]
-    }
+    length = {arm: acceptance.acceptance_length(acceptance.rounds_of(measured[arm][1].values())) for arm in ARMS[1:]}
     assert min(length.values()) > 2
     assert length["hass"] > length["tree"] > length["chain"] > 2.5
 

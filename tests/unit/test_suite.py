@@ -68,7 +68,12 @@ def test_a_good_suite_loads_with_its_defaults(tmp_path):
         ("source: synthetic", "source: sinthetic", 14, "Did you mean synthetic?"),
         ("family: arithmetic", "family: arithmetik", 14, "Did you mean arithmetic?"),
         (", num_prompts: 4", "", 14, "num_prompts is missing"),
-        ("source: synthetic, family: arithmetic", "source: gsm8k, path: gone.jsonl", 14, "paths are relative to the suite"),
+        (
+            "source: synthetic, family: arithmetic",
+            "source: gsm8k, path: gone.jsonl",
+            14,
+            "paths are relative to the suite",
+        ),
         ("source: synthetic, family: arithmetic", "source: chat_jsonl", 14, "path is missing"),
         ("temperature: 0", "temperature: -1", 15, "sampling.temperature is -1"),
         ("name: try", "name: [", 2, "not YAML"),
@@ -119,7 +124,9 @@ def test_the_plan_counterbalances_the_arms(tmp_path):
 
 def test_three_arms_each_stand_at_different_places(tmp_path):
     """Over the blocks no arm keeps one place in the order."""
-    more = GOOD.replace("blocks: 2", "blocks: 6").replace("  - name: tree", "  - name: again\n    architecture: vanilla\n  - name: tree")
+    more = GOOD.replace("blocks: 2", "blocks: 6").replace(
+        "  - name: tree", "  - name: again\n    architecture: vanilla\n  - name: tree"
+    )
     cells = plan_cells(load_suite(write(tmp_path, more)))
     for arm in ("vanilla", "again", "tree"):
         places = {[c.arm for c in cells if c.block == block].index(arm) for block in range(6)}

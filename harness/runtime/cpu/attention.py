@@ -76,7 +76,7 @@ def tree_run(rows: list[torch.Tensor], tree_Rnn: torch.Tensor, dtype: torch.dtyp
     return Run(len(rows), slots, mask)
 
 
-class TreeAttentionBackend(AttentionBackend):  # type: ignore[misc]
+class TreeAttentionBackend(AttentionBackend):
     """One plan per forward pass, read by every layer."""
 
     def __init__(self, model_runner: Any) -> None:
@@ -170,9 +170,7 @@ class TreeAttentionBackend(AttentionBackend):  # type: ignore[misc]
         q_RHQD = q.view(count, -1, heads, size).transpose(1, 2)
         k_RHSD = keys.index_select(0, run.slots).view(count, -1, *keys.shape[1:]).transpose(1, 2)
         v_RHSD = values.index_select(0, run.slots).view(count, -1, *values.shape[1:]).transpose(1, 2)
-        out = scaled_dot_product_attention(
-            q_RHQD, k_RHSD, v_RHSD, attn_mask=run.mask, scale=scale, enable_gqa=grouped
-        )
+        out = scaled_dot_product_attention(q_RHQD, k_RHSD, v_RHSD, attn_mask=run.mask, scale=scale, enable_gqa=grouped)
         return out.transpose(1, 2).reshape(q.shape[0], -1)
 
 

@@ -155,9 +155,9 @@ def test_gates_name_their_evidence(request_record):
     assert next(iter(gates.impossible_speedup(3.5, 3.0, 1))).severity == "invalid"
     assert list(gates.impossible_speedup(3.5, 3.0, 4)) == []
     steady = {0: [request_record()], 1: [request_record()]}
-    assert list(gates.unsteady_acceptance(steady, greedy=True)) == []
+    assert list(gates.unsteady_acceptance(steady.values(), greedy=True)) == []
     moved = {0: [request_record()], 1: [request_record(accepted=(1,))]}
-    assert next(iter(gates.unsteady_acceptance(moved, greedy=True))).severity == "warning"
+    assert next(iter(gates.unsteady_acceptance(moved.values(), greedy=True))).severity == "warning"
 
 
 ARMS = (ArmInfo(name="vanilla", architecture="vanilla"), ArmInfo(name="eagle", architecture="eagle", num_steps=3))

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import torch
 
+
 def __getattr__(name: str) -> Callable[..., NoReturn]:
     """Any other operator can be imported, and says what is wrong when it is called."""
     if name.startswith("__"):
@@ -293,9 +294,7 @@ def tree_speculative_sampling_target_only(
         total_V = rest_V.cumsum(0)
         goal = uniform_samples_for_final_sampling[row] * total_V[-1]
         bonus = int(torch.searchsorted(total_V, goal, right=True).clamp_max(int(rest_V.nonzero()[-1])))
-        _write_path(
-            row, path, [*emitted, bonus], retrive_index[row].tolist(), predicts, accept_index, accept_token_num
-        )
+        _write_path(row, path, [*emitted, bonus], retrive_index[row].tolist(), predicts, accept_index, accept_token_num)
 
 
 def top_k_renorm_prob(probs: torch.Tensor, top_ks: torch.Tensor) -> torch.Tensor:
