@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -111,18 +112,16 @@ class SglangEngine:
         return f"{how}; {self._log_end()}"
 
     def stop(self) -> None:
-        """End the whole process group: politely, then for certain."""
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, sign)
-            except ProcessLookupError:
-                break
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while time.monotonic() < deadline and _group_lives(self._process):
-                time.sleep(0.05)
-            if not _group_lives(self._process):
-                break
+        """End the whole process group at once; a serving engine has nothing to save.
+
+        A polite end would cost seconds: SGLang takes it for a crash and waits for diagnostics.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while _group_lives(self._process) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _log_end(self) -> str:
         log = self._folder / "engine.log"

@@ -93,7 +93,7 @@ def measured(arms: Arms) -> dict[str, dict[str, object]]:
         try:
             one, phases = run(engine, name, 1, {"temperature": 0.0})
             four, _ = run(engine, name, 4, {"temperature": 0.0})
-            sampled, _ = run(engine, name, 4, {"temperature": 0.8})
+            sampled, _ = run(engine, name, 4, {"temperature": 2.0})
             found[name] = {1: one, 4: four, "sampled": sampled, "phases": phases, "receipt": engine.receipt}
         finally:
             engine.stop()
@@ -151,10 +151,11 @@ def test_a_rounds_time_is_split(measured):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_sampling_is_sampling(measured, arm):
-    """At temperature 0.8 the outputs are not all the greedy ones, for any arm."""
+    """At temperature 2 hardly any output is the greedy one, for any arm."""
     sampled = measured[arm]["sampled"]
     assert all(record.error is None for record in sampled.values())
-    assert any(record.output_ids != measured[arm][1][prompt].output_ids for prompt, record in sampled.items())
+    changed = [record.output_ids != measured[arm][1][prompt].output_ids for prompt, record in sampled.items()]
+    assert sum(changed) >= 0.8 * len(changed)
 
 
 def test_the_target_answers_well(measured):
