@@ -24,8 +24,22 @@ class Run:
     num_requests: int
     slots: torch.Tensor
     """Slots of the keys, flat [R * S]; padded places hold some valid slot and are masked."""
+    first: int | None
+    """The first slot where the slots of a single request follow each other: then the pool is read in place."""
     mask: torch.Tensor | None
     """Added to the scores, [R, 1, Q or 1, S] float; None where every query sees every key."""
+
+
+def first_of_sequence(row: torch.Tensor) -> int | None:
+    """The first of slots that follow each other without a gap; None if they do not."""
+    first = int(row[0])
+    follows = int(row[-1]) - first + 1 == row.numel() and bool((row[1:] - row[:-1] == 1).all())
+    return first if follows else None
+
+
+def run_of(rows: list[torch.Tensor], slots: torch.Tensor, mask: torch.Tensor | None) -> Run:
+    """A run over the given rows; a single row of consecutive slots needs no gathering."""
+    return Run(len(rows), slots, first_of_sequence(rows[0]) if len(rows) == 1 else None, mask)
 
 
 def padded_slots(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -48,16 +62,16 @@ def additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def decode_run(rows: list[torch.Tensor], dtype: torch.dtype) -> Run:
     """One query per row that sees all of the row's slots."""
     slots, seen = padded_slots(rows)
-    return Run(len(rows), slots, None if seen is None else additive(seen, dtype)[:, None, None, :])
+    return run_of(rows, slots, None if seen is None else additive(seen, dtype)[:, None, None, :])
 
 
 def extend_run(row: torch.Tensor, num_queries: int, dtype: torch.dtype) -> Run:
     """The last `num_queries` tokens of one request, each of which sees itself and what stands before it."""
     size = row.numel()
     if num_queries == 1:
-        return Run(1, row.long(), None)
+        return run_of([row], row.long(), None)
     seen = torch.arange(size)[None, :] <= torch.arange(size - num_queries, size)[:, None]
-    return Run(1, row.long(), additive(seen, dtype)[None, None])
+    return run_of([row], row.long(), additive(seen, dtype)[None, None])
 
 
 def tree_run(rows: list[torch.Tensor], tree_Rnn: torch.Tensor, dtype: torch.dtype) -> Run:
@@ -73,7 +87,7 @@ def tree_run(rows: list[torch.Tensor], tree_Rnn: torch.Tensor, dtype: torch.dtyp
         prefix = row.numel() - size
         mask[index, 0, :, :prefix] = 0
         mask[index, 0, :, prefix : prefix + size] = additive(tree_Rnn[index], dtype)
-    return Run(len(rows), slots, mask)
+    return run_of(rows, slots, mask)
 
 
 class TreeAttentionBackend(AttentionBackend):
@@ -168,8 +182,13 @@ class TreeAttentionBackend(AttentionBackend):
     ) -> torch.Tensor:
         count = run.num_requests
         q_RHQD = q.view(count, -1, heads, size).transpose(1, 2)
-        k_RHSD = keys.index_select(0, run.slots).view(count, -1, *keys.shape[1:]).transpose(1, 2)
-        v_RHSD = values.index_select(0, run.slots).view(count, -1, *values.shape[1:]).transpose(1, 2)
+        if run.first is None:
+            k, v = keys.index_select(0, run.slots), values.index_select(0, run.slots)
+        else:
+            size_of_run = run.slots.numel()
+            k, v = keys.narrow(0, run.first, size_of_run), values.narrow(0, run.first, size_of_run)
+        k_RHSD = k.view(count, -1, *keys.shape[1:]).transpose(1, 2)
+        v_RHSD = v.view(count, -1, *values.shape[1:]).transpose(1, 2)
         out = scaled_dot_product_attention(q_RHQD, k_RHSD, v_RHSD, attn_mask=run.mask, scale=scale, enable_gqa=grouped)
         return out.transpose(1, 2).reshape(q.shape[0], -1)
 
