@@ -58,11 +58,10 @@ def write_receipt(path: Path, scheduler: Any) -> None:
 
     worker = scheduler.draft_worker
     draft_runner = getattr(getattr(worker, "draft_worker", None), "draft_runner", None)
-    # Objects (parsed configurations) print their address; plain values and lists of them are what was resolved.
     arguments = {
-        name: value if isinstance(value, str | int | float | bool | None) else repr(value)
+        name: plain(value)
         for name, value in vars(scheduler.server_args).items()
-        if " object at 0x" not in repr(value)
+        if not name.startswith("_") and " object at 0x" not in repr(value)
     }
     receipt = {
         "sglang": sglang.__version__,
@@ -76,3 +75,10 @@ def write_receipt(path: Path, scheduler: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(receipt, indent=1, sort_keys=True))
     partial.rename(path)
+
+
+def plain(value: Any) -> str | int | float | bool | None:
+    """A resolved argument as JSON holds it, written the same in every process: sets print in an order of their own."""
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    return repr(sorted(value, key=repr)) if isinstance(value, set | frozenset) else repr(value)

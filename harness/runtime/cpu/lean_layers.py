@@ -73,6 +73,47 @@ def install() -> None:
     UnquantizedLinearMethod.apply = apply
     for parallel in (ColumnParallelLinear, RowParallelLinear):
         _skip_parallel_bookkeeping(parallel)
+    _fuse_llama_blocks()
+
+
+def _fuse_llama_blocks() -> None:
+    """Llama's two blocks without a module call per operator; queries and keys are rotated together."""
+    from sglang.srt.layers.rotary_embedding.base import RotaryEmbedding
+    from sglang.srt.models.llama import LlamaAttention, LlamaMLP
+
+    general_attention, general_mlp = LlamaAttention.forward, LlamaMLP.forward
+
+    def attention(self: Any, positions: torch.Tensor, hidden_states: torch.Tensor, forward_batch: Any) -> torch.Tensor:
+        rotary = self.rotary_emb
+        plain = (
+            type(rotary) is RotaryEmbedding
+            and rotary.is_neox_style
+            and rotary.rotary_dim == rotary.head_size == self.head_dim
+            and _is_plain(self.qkv_proj, hidden_states)
+            and _is_plain(self.o_proj, hidden_states)
+        )
+        if not plain:
+            result: torch.Tensor = general_attention(self, positions, hidden_states, forward_batch)
+            return result
+        qkv = linear(hidden_states, self.qkv_proj.weight)
+        qk, v = qkv.split([self.q_size + self.kv_size, self.kv_size], dim=-1)
+        q, k = _rotated(qk, *_rotation(rotary, positions), self.head_dim).split([self.q_size, self.kv_size], dim=-1)
+        return linear(self.attn(q, k, v, forward_batch), self.o_proj.weight)
+
+    def mlp(self: Any, x: torch.Tensor, forward_batch: Any = None) -> torch.Tensor:
+        if not (_is_plain(self.gate_up_proj, x) and _is_plain(self.down_proj, x)):
+            result: torch.Tensor = general_mlp(self, x, forward_batch)
+            return result
+        gate, up = linear(x, self.gate_up_proj.weight).chunk(2, dim=-1)
+        return linear(silu(gate).mul_(up), self.down_proj.weight)
+
+    LlamaAttention.forward, LlamaMLP.forward = attention, mlp
+
+
+def _is_plain(layer: Any, x: torch.Tensor) -> bool:
+    """Whether a parallel linear layer is one matrix of the input's type on one rank, without a bias."""
+    weight = getattr(layer, "weight", None)
+    return weight is not None and weight.dtype == x.dtype and layer.bias is None and layer.tp_size == 1
 
 
 def _skip_parallel_bookkeeping(layer: Any) -> None:
@@ -80,10 +121,9 @@ def _skip_parallel_bookkeeping(layer: Any) -> None:
     general = layer.forward
 
     def forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        weight = getattr(self, "weight", None)
-        if args or kwargs or self.tp_size != 1 or self.bias is not None or weight is None or x.dtype != weight.dtype:
+        if args or kwargs or not _is_plain(self, x):
             return general(self, x, *args, **kwargs)
-        return linear(x, weight), None
+        return linear(x, self.weight), None
 
     layer.forward = forward
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-
 HEADS, SIZE, SLOTS = 2, 8, 64
 
 
