@@ -50,7 +50,7 @@ def render_markdown(rows: Sequence[Row], manifest: Mapping[str, Any], records_sh
 
 
 def answer(rows: Sequence[Row], manifest: Mapping[str, Any]) -> str:
-    """Who is fastest on this host, by how much and on what; and what was invalid."""
+    """Which arm has the highest throughput here, by how much, which ones come too close; and what was invalid."""
     sentences = []
     for index in sorted(best_rows(rows)):
         row = rows[index]
@@ -61,16 +61,29 @@ def answer(rows: Sequence[Row], manifest: Mapping[str, Any]) -> str:
             text = "no draft is faster than vanilla" if measured else "there is no valid row of a draft"
             sentences.append(f"On {where} {text}.")
         elif row.speedup is None:
-            sentences.append(f"On {where} {row.arm} is fastest; there is no valid vanilla row to compare with.")
+            text = f"{row.arm} has the highest throughput; there is no valid vanilla row to compare with"
+            sentences.append(f"On {where} {text}.")
         else:
             scope = row.detail["speedup_scope"]
-            sentences.append(f"On {where} **{row.arm}** is fastest, {speedup_text(row)} vanilla ({scope}).")
+            text = f"**{row.arm}** has the highest throughput, {speedup_text(row)} vanilla ({scope})"
+            close = [other.arm for other in rivals if other is not row and _overlap(row, other)]
+            text += f"; no difference shown to {', '.join(close)}" if close else ""
+            sentences.append(f"On {where} {text}.")
     invalid = [row for row in rows if not row.valid]
     if invalid:
         sentences.append(f"{len(invalid)} of {len(rows)} rows are invalid and take part in no comparison.")
     if not manifest.get("finished"):
         sentences.append("The run was not finished; rows hold the cells that were.")
     return " ".join(sentences) if sentences else "Nothing was measured."
+
+
+def _overlap(row: Row, other: Row) -> bool:
+    """Whether the intervals of two valid drafts' speedups overlap, or one of them has none."""
+    if not other.valid or other.architecture == "vanilla" or other.speedup is None:
+        return False
+    if row.speedup_low is None or other.speedup_high is None:
+        return True
+    return other.speedup_high >= row.speedup_low
 
 
 def _main(rows: Sequence[Row]) -> str:
