@@ -104,7 +104,7 @@ def _notes(rows: Sequence[Row]) -> str:
     for row in rows:
         name = f"{row.arm} on {row.workload}, concurrency {row.concurrency}"
         if not row.valid:
-            lines.append(f"- **Invalid**: {name}: {row.reason}.")
+            lines.append(f"- **Invalid**: {name}: {row.reason.rstrip('.')}.")
         if row.num_failed:
             lines.append(f"- {name}: {row.num_failed} of {row.num_requests} requests failed.")
         lines.extend(f"- Warning: {name}: {warning}." for warning in row.detail["warnings"])

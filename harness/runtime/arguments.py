@@ -53,6 +53,8 @@ def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths,
         "skip_server_warmup": True,
         "sleep_on_idle": True,
         "page_size": 1,
+        # Left out, SGLang derives it from the memory that is free at that moment, which the arm before has changed.
+        "mem_fraction_static": 0.85,
         "sampling_backend": "pytorch",
         "attention_backend": "triton",
         "max_total_tokens": suite.max_total_tokens,
