@@ -86,15 +86,14 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> Arms:
 
 @pytest.fixture(scope="module")
 def measured(arms: Arms) -> dict[str, dict[str, object]]:
-    """Every arm's records at concurrency 1 and 4, sampled ones, phases and receipt; one engine at a time."""
+    """Every arm's records at concurrency 1 and 4, phases and receipt; one engine at a time."""
     found: dict[str, dict[str, object]] = {}
     for name in ARMS:
         engine = arms.start(name)
         try:
             one, phases = run(engine, name, 1, {"temperature": 0.0})
             four, _ = run(engine, name, 4, {"temperature": 0.0})
-            sampled, _ = run(engine, name, 4, {"temperature": 2.0})
-            found[name] = {1: one, 4: four, "sampled": sampled, "phases": phases, "receipt": engine.receipt}
+            found[name] = {1: one, 4: four, "phases": phases, "receipt": engine.receipt}
         finally:
             engine.stop()
         assert psutil.pid_exists(engine._process.pid) is False
@@ -147,15 +146,6 @@ def test_a_rounds_time_is_split(measured):
     assert min(split[phase] for phase in ("draft", "verify", "extend")) > 0.01
     assert 0 <= split["other"] < 0.2
     assert measured["vanilla"]["phases"] is None
-
-
-@pytest.mark.parametrize("arm", ARMS)
-def test_sampling_is_sampling(measured, arm):
-    """At temperature 2 hardly any output is the greedy one, for any arm."""
-    sampled = measured[arm]["sampled"]
-    assert all(record.error is None for record in sampled.values())
-    changed = [record.output_ids != measured[arm][1][prompt].output_ids for prompt, record in sampled.items()]
-    assert sum(changed) >= 0.8 * len(changed)
 
 
 def test_the_target_answers_well(measured):
