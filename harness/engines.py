@@ -13,10 +13,16 @@ Start = Callable[[str], Engine]
 
 
 class EnginePool:
-    """At most `capacity` running engines; the one unused for longest gives way. Leaving the context ends them all."""
+    """Running engines, as many as there is room for; the one unused for longest gives way.
 
-    def __init__(self, start: Start, capacity: int, check: Callable[[Mapping[str, Receipt]], None]) -> None:
-        self._start, self._capacity, self._check = start, capacity, check
+    Leaving the context ends them all. `has_room` is asked before each start with the number that runs already, because
+    other programs take memory too.
+    """
+
+    def __init__(
+        self, start: Start, has_room: Callable[[int], bool], check: Callable[[Mapping[str, Receipt]], None]
+    ) -> None:
+        self._start, self._has_room, self._check = start, has_room, check
         self._running: dict[str, Engine] = {}
         self._starts_failed: dict[str, str] = {}
         self.receipts: dict[str, Receipt] = {}
@@ -48,7 +54,7 @@ class EnginePool:
     def _started(self, arm: str) -> Engine:
         if arm in self._starts_failed:
             raise EngineError(self._starts_failed[arm])
-        while len(self._running) >= self._capacity:
+        while self._running and not self._has_room(len(self._running)):
             self._running.pop(next(iter(self._running))).stop()
         try:
             engine = self._start(arm)

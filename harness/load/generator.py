@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from harness.errors import EngineError
 from harness.load.client import REQUEST_TIMEOUT_S, Answer, stream_request
 from harness.load.prompts import Prompt
 from harness.records import CellKey, PhaseTimes, RequestRecord, Round
+
+FLUSH_TIMEOUT_S = 30
 
 
 class RoundBook:
@@ -56,13 +59,18 @@ async def run_closed_loop(
     book: RoundBook,
     on_record: Callable[[RequestRecord], None],
 ) -> None:
-    """Keep `cell.concurrency` requests under way until every prompt was sent once; each finished one is handed over."""
+    """Keep `cell.concurrency` requests under way until every prompt was sent once; each finished one is handed over.
+
+    Two seconds after each stream ends SGLang aborts every request whose id begins with that stream's id
+    (tokenizer_manager.create_abort_task, 0.5.17), so no id is used twice, nor is one the beginning of another.
+    """
+    sending = secrets.token_hex(4)
     waiting: Iterator[tuple[int, Prompt]] = iter(enumerate(prompts))
     async with open_session() as session:
 
         async def worker() -> None:
             for number, prompt in waiting:
-                request_id = f"{cell.slug}-{number}"
+                request_id = f"{cell.slug}-{number}-{sending}"
                 answer = await stream_request(
                     session,
                     engine.url,
@@ -90,11 +98,16 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
 async def flush_cache(engine: Engine) -> None:
     """Empty the engine's caches and its draft's online state.
 
+    SGLang drops finished requests a moment after it has answered them and refuses to flush before; it waits if asked.
+
     Raises:
         EngineError: the engine refused or does not answer.
     """
     try:
-        async with open_session() as session, session.post(f"{engine.url}/flush_cache") as response:
+        async with (
+            open_session() as session,
+            session.post(f"{engine.url}/flush_cache", params={"timeout": FLUSH_TIMEOUT_S}) as response,
+        ):
             if response.status != 200:
                 raise EngineError(f"the engine did not flush its caches: {(await response.text())[:300]}")
     except (aiohttp.ClientError, TimeoutError) as error:

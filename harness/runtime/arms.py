@@ -85,15 +85,14 @@ class Arms:
             announce(name)
             return self.start(name)
 
-        return EnginePool(start, self.capacity(), self._check_equal)
+        return EnginePool(start, self.has_room, self._check_equal)
 
-    def capacity(self) -> int:
-        """How many engines may run at once. On a GPU one: each takes the memory that it finds."""
+    def has_room(self, num_running: int) -> bool:
+        """Whether one more engine may start now. On a GPU only one runs: each takes the memory that it finds."""
         if self.has_gpu:
-            return 1
+            return num_running == 0
         weights = sum(file.stat().st_size for file in self.target.glob("*.safetensors"))
-        each = CPU_ENGINE_BYTES + 4 * weights
-        return max(1, int(psutil.virtual_memory().available * 0.9 // each))
+        return psutil.virtual_memory().available * 0.9 >= CPU_ENGINE_BYTES + 4 * weights
 
     def _check_equal(self, receipts: Mapping[str, Receipt]) -> None:
         resolved = {name: receipt.server_args for name, receipt in receipts.items()}

@@ -1,0 +1,91 @@
+"""The closed loop against a small server that counts what it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+from aiohttp import web
+
+from harness.engine import EngineEvents
+from harness.errors import EngineError
+from harness.load.generator import RoundBook, flush_cache, run_closed_loop
+from harness.load.prompts import Prompt
+from harness.records import CellKey, RequestRecord
+
+CELL = CellKey(launch=0, block=0, arm="a", workload="w", concurrency=2)
+
+
+class Server:
+    """Answers /generate with two chunks and /flush_cache with a status; remembers ids and queries."""
+
+    num_proposed_drafts = None
+    flush_status = 200
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.flush_queries: list[dict[str, str]] = []
+        self.url = ""
+
+    def take_events(self) -> EngineEvents:
+        return EngineEvents({}, None)
+
+    def failure(self) -> str | None:
+        return None
+
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        self.ids.append((await request.json())["rid"])
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for tokens, reason in (([1], None), ([2, 3], {"type": "length"})):
+            meta = {"finish_reason": reason, "cached_tokens": 0}
+            await response.write(b"data: " + orjson.dumps({"output_ids": tokens, "meta_info": meta}) + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def flush(self, request: web.Request) -> web.Response:
+        self.flush_queries.append(dict(request.query))
+        return web.Response(status=self.flush_status, text="requests are running")
+
+    def run(self, action) -> None:
+        async def main() -> None:
+            app = web.Application()
+            app.router.add_post("/generate", self.generate)
+            app.router.add_post("/flush_cache", self.flush)
+            runner = web.AppRunner(app)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            try:
+                await action()
+            finally:
+                await runner.cleanup()
+
+        asyncio.run(main())
+
+
+def test_request_ids_never_come_again_and_none_begins_another():
+    """SGLang aborts, two seconds after a stream ended, whatever request's id begins with that stream's id."""
+    server = Server()
+    prompts = [Prompt("w", str(n), 0, None, (1, 2), "h", 3) for n in range(12)]
+    records: list[RequestRecord] = []
+
+    async def twice() -> None:
+        for _ in range(2):
+            await run_closed_loop(server, CELL, prompts, {}, RoundBook(server), records.append)
+
+    server.run(twice)
+    assert [record.output_ids for record in records] == [(1, 2, 3)] * 24
+    assert len(set(server.ids)) == 24
+    assert not [(a, b) for a in server.ids for b in server.ids if a != b and b.startswith(a)]
+
+
+def test_flushing_waits_for_requests_that_just_ended():
+    """The engine is asked to wait; a refusal all the same is an error with its words."""
+    server = Server()
+    server.run(lambda: flush_cache(server))
+    assert float(server.flush_queries[0]["timeout"]) >= 10
+    server.flush_status = 400
+    with pytest.raises(EngineError, match="requests are running"):
+        server.run(lambda: flush_cache(server))
