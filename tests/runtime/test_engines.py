@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import psutil
 import pytest
+from scipy.stats import chi2_contingency
 
 from drafts.api import discover
 from harness.errors import CheckpointError, EngineError
@@ -26,6 +29,8 @@ from harness.workloads.synthetic import FAMILIES, SyntheticTask, generate, is_co
 TINY = EMBEDDED / "tiny"
 PROMPTS_PER_FAMILY = 3
 MAX_TOKENS = 160
+NUM_SAMPLES = 240
+"""Short continuations of one open prompt, for the distribution at a temperature above 0."""
 ARMS = ("vanilla", "standalone", "chain", "tree", "hass")
 
 
@@ -69,13 +74,21 @@ def prompts() -> list[Prompt]:
     return found
 
 
-def run(engine, arm: str, concurrency: int, sampling: dict[str, float]) -> tuple[dict[str, RequestRecord], object]:
+def open_prompts() -> list[Prompt]:
+    """One prompt that the target was never taught to answer, so that it is unsure, many times."""
+    ids = ChatRenderer(TINY / "target").render([{"role": "user", "content": "Tell me about the sea."}])
+    return [Prompt("w", f"s{n}", 0, None, ids, prompt_sha256(ids), 6) for n in range(NUM_SAMPLES)]
+
+
+def run(
+    engine, arm: str, concurrency: int, sampling: dict[str, float], asked: list[Prompt]
+) -> tuple[dict[str, RequestRecord], object]:
     cell = CellKey(launch=0, block=0, arm=arm, workload="w", concurrency=concurrency)
     records: dict[str, RequestRecord] = {}
     asyncio.run(flush_cache(engine))
     book = RoundBook(engine)
     keep = lambda record: records.__setitem__(record.prompt_id, record)  # noqa: E731
-    asyncio.run(run_closed_loop(engine, cell, prompts(), sampling, book, keep))
+    asyncio.run(run_closed_loop(engine, cell, asked, sampling, book, keep))
     return records, book.phases()
 
 
@@ -84,20 +97,24 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> Arms:
     return find_arms(suite(), discover(), Path.cwd(), tmp_path_factory.mktemp("run"), has_gpu())
 
 
-@pytest.fixture(scope="module")
-def measured(arms: Arms) -> dict[str, dict[str, object]]:
-    """Every arm's records at concurrency 1 and 4, phases and receipt; one engine at a time."""
-    found: dict[str, dict[str, object]] = {}
-    for name in ARMS:
-        engine = arms.start(name)
-        try:
-            one, phases = run(engine, name, 1, {"temperature": 0.0})
-            four, _ = run(engine, name, 4, {"temperature": 0.0})
-            found[name] = {1: one, 4: four, "phases": phases, "receipt": engine.receipt}
-        finally:
-            engine.stop()
+def measure(arms: Arms, name: str) -> dict[object, object]:
+    """One arm's records at concurrency 1 and 4 and at a temperature, its phases and receipt."""
+    engine = arms.start(name)
+    try:
+        one, phases = run(engine, name, 1, {"temperature": 0.0}, prompts())
+        four, _ = run(engine, name, 4, {"temperature": 0.0}, prompts())
+        sampled, _ = run(engine, name, 4, {"temperature": 0.7}, open_prompts())
+        return {1: one, 4: four, "sampled": sampled, "phases": phases, "receipt": engine.receipt}
+    finally:
+        engine.stop()
         assert psutil.pid_exists(engine._process.pid) is False
-    return found
+
+
+@pytest.fixture(scope="module")
+def measured(arms: Arms) -> dict[str, dict[object, object]]:
+    """Every arm, two engines at a time; nothing here is a timing."""
+    with ThreadPoolExecutor(2) as threads:
+        return dict(zip(ARMS, threads.map(lambda name: measure(arms, name), ARMS), strict=True))
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -146,6 +163,30 @@ def test_a_rounds_time_is_split(measured):
     assert min(split[phase] for phase in ("draft", "verify", "extend")) > 0.01
     assert 0 <= split["other"] < 0.2
     assert measured["vanilla"]["phases"] is None
+
+
+def kinds(records: dict[str, RequestRecord], place: slice) -> Counter[tuple[int, ...]]:
+    assert [record.error for record in records.values() if record.error] == []
+    return Counter(record.output_ids[place] for record in records.values())
+
+
+def p_value(first: Counter[tuple[int, ...]], second: Counter[tuple[int, ...]]) -> float:
+    """Two-sample chi-square; continuations seen fewer than 10 times in both samples together are one category."""
+    often = [kind for kind, count in (first + second).items() if count >= 10]
+    table = [[counts[kind] for kind in often] for counts in (first, second)]
+    rare = [sum(counts.values()) - sum(row) for counts, row in zip((first, second), table, strict=True)]
+    if sum(rare):
+        table = [[*row, rest] for row, rest in zip(table, rare, strict=True)]
+    return float(chi2_contingency(table).pvalue)
+
+
+@pytest.mark.parametrize("arm", ARMS[1:])
+def test_sampled_output_is_distributed_as_vanillas(measured, arm):
+    """At temperature 0.7 short continuations of an open prompt: many kinds, in vanilla's proportions."""
+    for place in (slice(0, 2), slice(2, 3), slice(3, 5)):
+        vanilla, drafted = kinds(measured["vanilla"]["sampled"], place), kinds(measured[arm]["sampled"], place)
+        assert len(vanilla) > 5
+        assert p_value(vanilla, drafted) > 1e-3, place
 
 
 def test_the_target_answers_well(measured):
