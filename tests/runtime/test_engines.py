@@ -201,7 +201,7 @@ def test_the_target_answers_well(measured):
 
 def test_an_engine_that_dies_at_start_shows_its_log(tmp_path):
     """The last lines of its log, and no process left."""
-    bad = suite(arms=({"name": "vanilla", "architecture": "vanilla", "engine": {"tensor_parallel_size": 7777}},))
+    bad = suite(arms=({"name": "vanilla", "architecture": "vanilla", "engine": {"quantization": "gptq"}},))
     arms = find_arms(bad, discover(), Path.cwd(), tmp_path, has_gpu())
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     with pytest.raises(EngineError, match=r"(?s)arm vanilla: the engine ended while it started.*the last lines of"):
