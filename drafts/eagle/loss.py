@@ -10,13 +10,27 @@ Shapes: B batch, T entries, D hidden size, H heads, C head size, N learned entri
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from drafts.eagle.model import EagleDraft
 from drafts.training.features import Batch
+from drafts.training.layer import Attend
+
+
+class FeatureDraft(Protocol):
+    """A draft that estimates the target's next hidden state: EAGLE's, PRISM's."""
+
+    def __call__(
+        self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int, /
+    ) -> Tensor:
+        """Estimated hidden states [B, T, D] at every entry, as draft step `step` (from 1) makes them."""
+
+    def logits(self, hidden: Tensor, /) -> Tensor:
+        """The target's head on estimated hidden states."""
 
 
 @dataclass(frozen=True)
@@ -36,32 +50,47 @@ class EagleObjective:
     detach: bool
 
 
-def eagle_loss(draft: EagleDraft, batch: Batch, objective: EagleObjective) -> Tensor:
+def eagle_loss(draft: FeatureDraft, batch: Batch, objective: EagleObjective) -> Tensor:
     """The weighted mean of the passes' losses over the entries that a draft step can meet."""
-    passes: list[tuple[Tensor, Tensor]] = []
-    hidden_BTD = batch.hidden_BTD
-    total, weight_sum = hidden_BTD.new_zeros(()), 0.0
-    for step in range(objective.num_passes):
-
-        def attend(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            passes.append((k, v))
-            return aligned_attention(q, passes)
-
-        output_BTD = draft(batch.tokens_BT, hidden_BTD, batch.positions_BT, attend)
-        # An entry can be met at step j only when j-1 entries of the same answer stand before it.
-        learned_BT = batch.learned_BT.clone()
-        learned_BT[:, step:] &= batch.learned_BT[:, : learned_BT.shape[1] - step]
-        learned_BT[:, :step] = False
+    total, weight_sum = batch.hidden_BTD.new_zeros(()), 0.0
+    passes = aligned_passes(draft, batch, batch.hidden_BTD, objective.num_passes, objective.detach)
+    for step, (output_BTD, learned_BT) in enumerate(passes):
         weight = objective.pass_decay**step
         total = total + weight * _pass_loss(draft, output_BTD[learned_BT], batch, learned_BT, objective)
         weight_sum += weight
-        own_BTD = output_BTD.detach() if objective.detach else output_BTD
-        hidden_BTD = torch.cat((batch.hidden_BTD[:, :1], own_BTD[:, :-1].to(batch.hidden_BTD.dtype)), dim=1)
     return total / weight_sum
 
 
+def aligned_passes(
+    draft: FeatureDraft, batch: Batch, hidden_BTX: Tensor, num_passes: int, detach: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run the passes one after the other.
+
+    Args:
+        hidden_BTX: what the first pass reads of the target; later ones read the draft's own output, moved by one.
+
+    Yields:
+        Each pass's output [B, T, D] and the entries [B, T] that it learns from: an entry can be met at step j only when
+        j-1 entries of the same answer stand before it.
+    """
+    passes: dict[int, list[tuple[Tensor, Tensor]]] = {}
+
+    def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        passes.setdefault(index, []).append((k, v))
+        return aligned_attention(q, passes[index])
+
+    for step in range(num_passes):
+        output_BTD = draft(batch.tokens_BT, hidden_BTX, batch.positions_BT, attend, step + 1)
+        learned_BT = batch.learned_BT.clone()
+        learned_BT[:, step:] &= batch.learned_BT[:, : learned_BT.shape[1] - step]
+        learned_BT[:, :step] = False
+        yield output_BTD, learned_BT
+        own_BTD = (output_BTD.detach() if detach else output_BTD).to(batch.hidden_BTD.dtype)
+        hidden_BTX = torch.cat((own_BTD[:, :1], own_BTD[:, :-1]), dim=1)
+
+
 def _pass_loss(
-    draft: EagleDraft, output_ND: Tensor, batch: Batch, learned_BT: Tensor, objective: EagleObjective
+    draft: FeatureDraft, output_ND: Tensor, batch: Batch, learned_BT: Tensor, objective: EagleObjective
 ) -> Tensor:
     feature = nn.functional.smooth_l1_loss(output_ND.float(), batch.next_hidden_BTD[learned_BT])
     logits_NV = draft.logits(output_ND).float()

@@ -1,4 +1,4 @@
-"""The EAGLE draft in plain torch: one fusion matrix and one LLaMA layer between the target's embedding and head.
+"""The EAGLE draft in plain torch: one fusion matrix and LLaMA layers (one, as published) between embedding and head.
 
 Input at entry i: the embedding of token i+1 beside the hidden state at i (after the target's final norm); output: an
 estimate of the hidden state at i+1, which the target's head turns into token i+2. No input norm, no final norm.
@@ -21,18 +21,22 @@ ARCHITECTURE = "LlamaForCausalLMEagle"
 
 
 class EagleDraft(nn.Module):
-    """A one-layer EAGLE head; embedding and output head are the target's and stay frozen."""
+    """An EAGLE head; embedding and output head are the target's and stay frozen."""
 
-    def __init__(self, shape: LayerShape, embedding_VD: Tensor, head_VD: Tensor) -> None:
+    reads_layers = False
+
+    def __init__(self, shape: LayerShape, num_layers: int, embedding_VD: Tensor, head_VD: Tensor) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
         self.fc = nn.Linear(2 * shape.hidden_size, shape.hidden_size)
-        self.layers = nn.ModuleList([Layer(shape, input_norm=False)])
+        self.layers = nn.ModuleList([Layer(shape, input_norm=index > 0) for index in range(num_layers)])
         self.head_VD: Tensor
         self.register_buffer("head_VD", head_VD.float(), persistent=False)
 
-    def forward(self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
-        """Estimate the next hidden state [B, T, D] at every entry."""
+    def forward(
+        self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
+    ) -> Tensor:
+        """Estimate the next hidden state [B, T, D] at every entry; the same weights serve every step."""
         x_BTD = self.fc(torch.cat((self.embed_tokens(tokens_BT), hidden_BTD), dim=-1))
         for index, layer in enumerate(self.layers):
             x_BTD = layer(index, x_BTD, positions_BT, attend)
@@ -43,17 +47,24 @@ class EagleDraft(nn.Module):
         return nn.functional.linear(hidden, self.head_VD)
 
 
-def new_eagle(config: Mapping[str, Any], embedding_VD: Tensor, head_VD: Tensor, seed: int) -> EagleDraft:
+def new_eagle(
+    config: Mapping[str, Any], embedding_VD: Tensor, head_VD: Tensor, seed: int, num_layers: int = 1
+) -> EagleDraft:
     """An untrained head for the target that `config` (its config.json) describes."""
-    draft = EagleDraft(LayerShape.of(config), embedding_VD, head_VD)
+    draft = EagleDraft(LayerShape.of(config), num_layers, embedding_VD, head_VD)
     reset(draft, seed)
     return draft
 
 
-def eagle_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def eagle_config(config: Mapping[str, Any], num_layers: int = 1) -> dict[str, Any]:
     """The draft's config.json.
 
     Embeddings count as untied even where the target ties them: SGLang deletes the draft's embedding and head one after
     the other before it puts the target's in place, which fails when both are one.
     """
-    return {**config, "architectures": [ARCHITECTURE], "num_hidden_layers": 1, "tie_word_embeddings": False}
+    return {
+        **config,
+        "architectures": [ARCHITECTURE],
+        "num_hidden_layers": num_layers,
+        "tie_word_embeddings": False,
+    }

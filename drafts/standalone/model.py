@@ -33,11 +33,15 @@ class Trunk(nn.Module):
 class StandaloneDraft(nn.Module):
     """A small LLaMA with tied embeddings."""
 
+    reads_layers = False
+
     def __init__(self, shape: LayerShape, vocab_size: int, num_layers: int) -> None:
         super().__init__()
         self.model = Trunk(shape, vocab_size, num_layers)
 
-    def forward(self, tokens_BT: Tensor, _hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+    def forward(
+        self, tokens_BT: Tensor, _hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
+    ) -> Tensor:
         """The hidden state [B, T, D] after the final norm; the target's hidden states are not looked at."""
         x_BTD = self.model.embed_tokens(tokens_BT)
         for index, layer in enumerate(self.model.layers):

@@ -9,6 +9,7 @@ size.
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -16,15 +17,23 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from drafts.training.features import Features
+from drafts.medusa.model import MedusaDraft
+from drafts.training.features import Batch, Features
 from drafts.training.layer import Attend
 
 
 class Draft(Protocol):
-    """A draft with its own keys and values: an EAGLE head or a language model."""
+    """A draft with its own keys and values (an EAGLE head, a language model), or Medusa's heads.
 
-    def __call__(self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, /) -> Tensor:
-        """Hidden states at every entry."""
+    `reads_layers` says whether the first step reads the chosen layers' outputs and not the last hidden state.
+    """
+
+    reads_layers: bool
+
+    def __call__(
+        self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int, /
+    ) -> Tensor:
+        """Hidden states at every entry, as draft step `step` (from 1) makes them."""
 
     def logits(self, hidden: Tensor, /) -> Tensor:
         """Scores of the vocabulary."""
@@ -58,20 +67,69 @@ def measure_acceptance(draft: Draft, features: Features, tree: TreeSize) -> Acce
     histogram = torch.zeros(tree.num_steps + 1, dtype=torch.long)
     num_tokens = 0
     for index, sample in enumerate(features.samples):
-        batch = features.batch([index])
-        accepted_R = accepted_drafts(draft, batch.tokens_BT, batch.hidden_BTD, len(sample.prompt_ids) - 1, tree)
-        start, last = 0, len(sample.output_ids) - 1
-        while start < last:
-            accepted = int(accepted_R[start])
+        rounds = rounds_of_sample(draft, features.batch([index]), len(sample.prompt_ids), len(sample.output_ids), tree)
+        for accepted in rounds:
             histogram[accepted] += 1
-            num_tokens += min(accepted + 1, last - start)
-            start += accepted + 1
+        num_tokens += len(sample.output_ids) - 1
     reached = histogram.flip(0).cumsum(0).flip(0)
     rates = [int(b) / int(a) if a else 0.0 for a, b in pairwise(reached)]
     return Acceptance(round(num_tokens / int(reached[0]), 3), [round(rate, 4) for rate in rates])
 
 
-def accepted_drafts(draft: Draft, tokens_1T: Tensor, hidden_1TD: Tensor, first: int, tree: TreeSize) -> Tensor:
+@torch.no_grad()
+def rounds_of_sample(
+    draft: Draft, batch: Batch, num_prompt_tokens: int, num_output_tokens: int, tree: TreeSize
+) -> list[int]:
+    """Accepted drafts of each round of the only sample in the batch; the prefill gave its output's first token.
+
+    The engine's last round also counts drafts accepted beyond the output's end. The sample can show them if it goes on
+    after `num_output_tokens`; else that round counts up to the end.
+    """
+    first = num_prompt_tokens - 1
+    if isinstance(draft, MedusaDraft):
+        accepted_R = accepted_by_heads(draft, batch.tokens_BT, batch.hidden_BTD, first, tree)
+    else:
+        hidden = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
+        accepted_R = accepted_drafts(draft, batch.tokens_BT, hidden, first, tree)
+    rounds, start = [], 0
+    while start < num_output_tokens - 1:
+        rounds.append(int(accepted_R[start]))
+        start += rounds[-1] + 1
+    return rounds
+
+
+def accepted_by_heads(draft: MedusaDraft, tokens_1T: Tensor, hidden_1TD: Tensor, first: int, tree: TreeSize) -> Tensor:
+    """Accepted drafts of a round that starts at each entry from `first` on, for heads that know no drafted token [R].
+
+    The tree is grown node by node: always the most probable path that is not in it yet and whose parent is.
+    """
+    depth = min(tree.num_steps, len(draft))
+    hidden_RD = hidden_1TD[0, first:]
+    tops = [draft.head_logits(hidden_RD, head + 1).float().softmax(-1).topk(tree.topk) for head in range(depth)]
+    probs, ids = [top.values.tolist() for top in tops], [top.indices.tolist() for top in tops]
+    tokens = tokens_1T[0].tolist()
+    accepted = []
+    for row in range(hidden_RD.shape[0]):
+        kept: set[tuple[int, ...]] = set()
+        waiting = [(-probs[0][row][rank], 1, (rank,)) for rank in range(tree.topk)]
+        heapq.heapify(waiting)
+        while waiting and len(kept) < tree.num_draft_tokens - 1:
+            score, level, path = heapq.heappop(waiting)
+            kept.add(path)
+            if level < depth:
+                for rank in range(tree.topk):
+                    heapq.heappush(waiting, (score * probs[level][row][rank], level + 1, (*path, rank)))
+        path = ()
+        for level, wanted in enumerate(tokens[first + row + 1 : first + row + 1 + depth]):
+            ranks = [rank for rank in range(tree.topk) if ids[level][row][rank] == wanted]
+            if not ranks or (*path, ranks[0]) not in kept:
+                break
+            path = (*path, ranks[0])
+        accepted.append(len(path))
+    return torch.tensor(accepted)
+
+
+def accepted_drafts(draft: Draft, tokens_1T: Tensor, hidden_1TX: Tensor, first: int, tree: TreeSize) -> Tensor:
     """For every entry from `first` on: how many drafts a round that starts there has accepted [R]."""
     entries = tokens_1T.shape[1]
     prefix: dict[int, tuple[Tensor, Tensor]] = {}
@@ -80,7 +138,7 @@ def accepted_drafts(draft: Draft, tokens_1T: Tensor, hidden_1TD: Tensor, first: 
         prefix[index] = (k, v)
         return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
-    output = draft(tokens_1T, hidden_1TD, torch.arange(entries)[None], read)[0, first:]
+    output = draft(tokens_1T, hidden_1TX, torch.arange(entries)[None], read, 1)[0, first:]
     starts_R = torch.arange(first, entries)
     probs, tokens = draft.logits(output).float().softmax(-1).topk(tree.topk)
     own: dict[int, list[tuple[Tensor, Tensor]]] = {}
@@ -98,7 +156,7 @@ def accepted_drafts(draft: Draft, tokens_1T: Tensor, hidden_1TD: Tensor, first: 
     for step in range(1, tree.num_steps):
         positions_RW = (starts_R + step)[:, None].expand(-1, tree.topk)
         # Rounds are the batch, branches its positions: a branch sees its round's prefix and its own slot.
-        output_RWD = draft(tokens_RW, hidden_RWD, positions_RW, branch)
+        output_RWD = draft(tokens_RW, hidden_RWD, positions_RW, branch, step + 1)
         probs, tokens = draft.logits(output_RWD).float().softmax(-1).topk(tree.topk)
         candidate_scores = (scores_RW[:, :, None] * probs).flatten(1)
         offset = sum(part.shape[1] for part in all_tokens)

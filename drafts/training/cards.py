@@ -19,7 +19,10 @@ def save_draft(
 ) -> None:
     """Write fp16 safetensors under the module's own names, config.json, training.json, README.md and the tokenizer."""
     out.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in draft.state_dict().items()}
+    weights = {
+        name: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in draft.state_dict().items()
+    }
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     (out / "model.safetensors").chmod(0o644)  # safetensors leaves it readable by its owner alone
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -47,7 +50,7 @@ def card(ledger: dict[str, Any]) -> str:
 - Architecture: `{ledger["architecture"]}`; {ledger["num_trained_parameters"]:,} trained parameters, stored as fp16.
 - Data: {data["num_outputs"]:,} outputs of the target, {data["num_tokens"]:,} tokens; hashes in training.json.
 - Budget: {ledger["budget"]["num_steps"]} steps of {ledger["budget"]["tokens_per_batch"]:,} tokens, Muon and AdamW;
-  about {ledger["training_flops_estimate"]:.2e} FLOPs, {ledger["wall_s"]:.0f} s on a CPU, threads:
+  about {ledger["training_flops"]:.2e} FLOPs, {ledger["wall_s"]:.0f} s on a CPU, threads:
   {ledger["num_threads"]}.
 - Only of use with the target whose hash training.json names.
 

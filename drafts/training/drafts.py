@@ -3,8 +3,8 @@
     python -m drafts.training.drafts --target drafts/checkpoints/tiny/target --corpus corpus.jsonl \\
         --heldout heldout.jsonl --out drafts/checkpoints/tiny
 
-A corpus is JSONL of {"prompt_ids": [...], "output_ids": [...]}, the target's greedy outputs; `drafts.training.outputs`
-writes one without an engine. Every draft sees the same batches in the same order for the same number of steps.
+A corpus is JSONL of {"prompt_ids": [...], "output_ids": [...]}, the target's greedy outputs, as `python bench.py
+outputs` writes it. Every draft sees the same batches in the same order for the same number of steps.
 """
 
 from __future__ import annotations
@@ -12,29 +12,43 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from drafts.eagle3.loss import Eagle3Objective, eagle3_loss
+from drafts.eagle3.model import eagle3_config, new_eagle3
 from drafts.eagle.loss import EagleObjective, eagle_loss
 from drafts.eagle.model import eagle_config, new_eagle
+from drafts.medusa.loss import MedusaObjective, medusa_loss
+from drafts.medusa.model import medusa_config, new_medusa
+from drafts.prism.loss import begin_switching, begin_warm_up
+from drafts.prism.model import new_prism, prism_config
 from drafts.standalone.loss import StandaloneObjective, standalone_loss
 from drafts.standalone.model import new_standalone, standalone_config
 from drafts.training.acceptance import Draft, TreeSize, measure_acceptance
 from drafts.training.cards import save_draft
 from drafts.training.corpus import sha256_of
-from drafts.training.features import Batch, Features, read_samples
+from drafts.training.features import Batch, Features, Sample, read_samples
 from drafts.training.hf import LlamaForCausalLM
+from drafts.training.layer import VocabularyHead
 from harness.errors import CheckpointError
 
 TREE = TreeSize(num_steps=5, topk=4, num_draft_tokens=16)
 CHAIN = TreeSize(num_steps=5, topk=1, num_draft_tokens=6)
-Loss = Callable[[Any, Batch], Tensor]
+MEDUSA_HEADS = 4
+PRISM_MAP = (0, 1, 1, 1, 1)
+"""Module 1 for the first step alone, module 2 for all later ones, as in PRISM's main results."""
+EAGLE3_LAYERS = (1, 11, 20)
+"""Layers (from 0) whose outputs EAGLE-3 reads: what SGLang takes by default from a target of 24 layers."""
+EAGLE3_VOCAB = 1024
 
 
 @dataclass(frozen=True)
@@ -52,67 +66,135 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A share of the steps with one objective; `begin` changes the draft before the first of them."""
+
+    share: float
+    objective: Any
+    loss: Callable[[Any, Batch, Any], Tensor]
+    begin: Callable[[Any], None] = lambda draft: None
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """One draft: how to build it, what it learns, its config.json, and how much of its compute repeats per batch."""
+    """One draft: how to build it, what it learns, its config.json."""
 
     architecture: str
     summary: str
-    new: Callable[[dict[str, Any], LlamaForCausalLM, int], nn.Module]
+    new: Callable[[Start], nn.Module]
     config: Callable[[dict[str, Any]], dict[str, Any]]
-    objective: EagleObjective | StandaloneObjective
-    num_passes: int
-
-    def loss(self, draft: Any, batch: Batch) -> Tensor:
-        """The objective's value on one batch."""
-        if isinstance(self.objective, EagleObjective):
-            return eagle_loss(draft, batch, self.objective)
-        return standalone_loss(draft, batch, self.objective)
+    phases: tuple[Phase, ...]
 
 
-def embedding_of(target: LlamaForCausalLM) -> Tensor:
-    """The target's token embedding [V, D]."""
-    weight = target.get_input_embeddings().weight
-    assert isinstance(weight, Tensor)
-    return weight.data
+@dataclass(frozen=True)
+class Start:
+    """What an untrained draft is made from."""
+
+    config: dict[str, Any]
+    target: LlamaForCausalLM
+    samples: list[Sample]
+    seed: int
+
+    @property
+    def embedding_VD(self) -> Tensor:
+        """The target's token embedding."""
+        weight = self.target.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight.data
+
+    @property
+    def head_VD(self) -> Tensor:
+        """The target's output head."""
+        return self.target.lm_head.weight.data
+
+    def frequent_tokens_W(self, count: int) -> Tensor:
+        """The tokens that are most frequent in the corpus's outputs, ascending."""
+        tokens = torch.tensor([token for sample in self.samples for token in sample.output_ids])
+        counts = torch.bincount(tokens, minlength=self.embedding_VD.shape[0])
+        return counts.argsort(descending=True, stable=True)[:count].sort().values
 
 
-def _new_eagle(config: dict[str, Any], target: LlamaForCausalLM, seed: int) -> nn.Module:
-    return new_eagle(config, embedding_of(target), target.lm_head.weight.data, seed)
+def _eagle(start: Start, num_layers: int = 1) -> nn.Module:
+    return new_eagle(start.config, start.embedding_VD, start.head_VD, start.seed, num_layers)
 
 
-def _new_standalone(config: dict[str, Any], target: LlamaForCausalLM, seed: int) -> nn.Module:
-    return new_standalone(config, embedding_of(target), seed)
-
+ONE_STEP = EagleObjective(1, 1.0, 1.0, 0.0, 10, 1.0, True)
+ALIGNED = EagleObjective(5, 1.0, 1.0, 1.0, 10, 1.0, False)
+ALIGNED_LOGITS = replace(ALIGNED, feature_weight=0.0)
+"""PRISM's second phase: without the loss on hidden states."""
 
 RECIPES = {
     "standalone": Recipe(
         "standalone",
         "A 2-layer LLaMA language model, distilled from the target's probabilities on its own outputs.",
-        _new_standalone,
+        lambda start: new_standalone(start.config, start.embedding_VD, start.seed),
         standalone_config,
-        StandaloneObjective(soft_weight=1.0, hard_weight=0.0),
-        1,
+        (Phase(1.0, StandaloneObjective(soft_weight=1.0, hard_weight=0.0), standalone_loss),),
+    ),
+    "medusa": Recipe(
+        "medusa",
+        "Four Medusa heads, trained on the target's probabilities; later heads weigh 0.8 of the one before.",
+        lambda start: new_medusa(MEDUSA_HEADS, start.head_VD, start.seed),
+        lambda config: medusa_config(config, MEDUSA_HEADS),
+        (Phase(1.0, MedusaObjective(0.8), medusa_loss),),
     ),
     "eagle": Recipe(
         "eagle",
         "A one-layer EAGLE head, trained on one step. Differs from EAGLE: cross-entropy weighs 1.0, not 0.1, and no "
         "noise is added to the features.",
-        _new_eagle,
+        _eagle,
         eagle_config,
-        EagleObjective(1, 1.0, 1.0, 0.0, 10, 1.0, True),
-        1,
+        (Phase(1.0, ONE_STEP, eagle_loss),),
     ),
     "hass": Recipe(
         "eagle",
         "A one-layer EAGLE head, trained as HASS over 5 aligned passes, with the top-10 loss. Same batches and steps "
         "as `eagle`, about five times its training compute. Differs from HASS: cross-entropy weighs 1.0, not 0.1, and "
         "gradients flow through the passes.",
-        _new_eagle,
+        _eagle,
         eagle_config,
-        EagleObjective(5, 1.0, 1.0, 1.0, 10, 1.0, False),
-        5,
+        (Phase(1.0, ALIGNED, eagle_loss),),
+    ),
+    "stacked-2": Recipe(
+        "eagle",
+        "PRISM's control: two stacked layers that both run at every step, trained exactly as `hass`.",
+        partial(_eagle, num_layers=2),
+        partial(eagle_config, num_layers=2),
+        (Phase(1.0, ALIGNED, eagle_loss),),
+    ),
+    "prism": Recipe(
+        "prism",
+        "Two PRISM modules, the first for draft step 1, the second for all later steps. Half of the steps train one "
+        "module exactly as `hass`; then it is copied and the modules take turns, without the loss on hidden states. "
+        "Differs from PRISM: soft targets and the top-10 loss as in `hass`, smooth L1 for MSE, 5 passes for 3, and "
+        "gradients flow through the passes.",
+        lambda start: new_prism(start.config, PRISM_MAP, start.embedding_VD, start.head_VD, start.seed),
+        lambda config: prism_config(config, PRISM_MAP),
+        (
+            Phase(0.5, ALIGNED, eagle_loss, begin_warm_up),
+            Phase(0.5, ALIGNED_LOGITS, eagle_loss, partial(begin_switching, step_to_module=PRISM_MAP)),
+        ),
+    ),
+    "eagle3": Recipe(
+        "eagle3",
+        "A one-layer EAGLE-3 draft on the outputs of layers 1, 11 and 20, with training-time test over 5 passes and "
+        "the 1,024 most frequent tokens of the corpus as its vocabulary.",
+        lambda start: new_eagle3(
+            start.config, start.frequent_tokens_W(EAGLE3_VOCAB), start.embedding_VD, start.head_VD, start.seed
+        ),
+        lambda config: eagle3_config(config, EAGLE3_VOCAB, EAGLE3_LAYERS),
+        (Phase(1.0, Eagle3Objective(5, 0.8), eagle3_loss),),
     ),
 }
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went; FLOPs are torch's count of each phase's first step, times its steps."""
+
+    losses: list[float]
+    flops: float
+    wall_s: float
 
 
 def learning_rate_at(step: int, budget: Budget) -> float:
@@ -123,51 +205,48 @@ def learning_rate_at(step: int, budget: Budget) -> float:
 
 
 def new_optimizers(draft: nn.Module, budget: Budget) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices inside, AdamW for embeddings, norms and biases; frozen weights are left out."""
-    trained = [(name, p) for name, p in draft.named_parameters() if p.requires_grad]
-    inner = [p for name, p in trained if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in trained if p.ndim != 2 or "embed" in name]
+    """Muon for the matrices inside, AdamW for embeddings, heads, norms and biases; frozen weights are left out."""
+    vocabulary = {
+        id(module.weight) for module in draft.modules() if isinstance(module, nn.Embedding | VocabularyHead)
+    }
+    trained = [p for p in draft.parameters() if p.requires_grad]
+    inner = [p for p in trained if p.ndim == 2 and id(p) not in vocabulary]
+    others = [p for p in trained if p.ndim != 2 or id(p) in vocabulary]
     return (
         torch.optim.Muon(inner, budget.learning_rate, weight_decay=budget.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, budget.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
     )
 
 
-def fit(draft: nn.Module, loss_of: Loss, features: Features, budget: Budget) -> list[float]:
-    """Train in place and return the loss of every step."""
-    optimizers = new_optimizers(draft, budget)
+def fit(draft: nn.Module, phases: Sequence[Phase], features: Features, budget: Budget) -> Course:
+    """Train in place, phase after phase over one stream of batches and one learning-rate schedule."""
     batches = features.batches(budget.tokens_per_batch, budget.seed)
     losses: list[float] = []
+    flops = 0.0
     began = time.monotonic()
-    for step in range(budget.num_steps):
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step, budget)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(draft, next(batches))
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for p in draft.parameters() if p.requires_grad], budget.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        losses.append(loss.item())
-        if step % 50 == 0 or step + 1 == budget.num_steps:
-            print(f"step {step} loss {losses[-1]:.4f} after {time.monotonic() - began:.0f} s", flush=True)
-    return losses
-
-
-def flops_per_step(draft: nn.Module, recipe: Recipe, features: Features, budget: Budget) -> float:
-    """Floating-point operations of one optimizer step, from parameter counts.
-
-    Per token and pass 6 for each trained weight; on the learned share of the tokens 4 for each weight of a frozen head
-    (its own gradient is not computed), 6 for a trained one. Attention scores and the optimizer are left out.
-    """
-    inner = sum(p.numel() for name, p in draft.named_parameters() if p.requires_grad and "embed" not in name)
-    head = draft.get_buffer("head_VD").numel() if recipe.architecture == "eagle" else 0
-    tied = sum(p.numel() for name, p in draft.named_parameters() if p.requires_grad and "embed" in name)
-    learned = sum(len(s.output_ids) - 1 for s in features.samples) / sum(len(s.ids) for s in features.samples)
-    per_token = 6 * inner + learned * (4 * head + 6 * tied)
-    return float(recipe.num_passes * per_token * budget.tokens_per_batch)
+    for index, phase in enumerate(phases):
+        phase.begin(draft)
+        optimizers = new_optimizers(draft, budget)
+        end = round(budget.num_steps * sum(each.share for each in phases[: index + 1]))
+        first = len(losses)
+        for step in range(first, end):
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate_at(step, budget)
+            with FlopCounterMode(display=False) if step == first else nullcontext() as counter:
+                with torch.autocast("cpu", torch.bfloat16):
+                    loss = phase.loss(draft, next(batches), phase.objective)
+                loss.backward()
+            if counter is not None:
+                flops += counter.get_total_flops() * (end - first)
+            nn.utils.clip_grad_norm_([p for p in draft.parameters() if p.requires_grad], budget.clip_norm)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            losses.append(loss.item())
+            if step % 50 == 0 or step + 1 == budget.num_steps:
+                print(f"step {step} loss {losses[-1]:.4f} after {time.monotonic() - began:.0f} s", flush=True)
+    return Course(losses, float(flops), time.monotonic() - began)
 
 
 def train(
@@ -177,10 +256,8 @@ def train(
     """Train one draft, measure it on held-out outputs, and write its folder."""
     recipe = RECIPES[name]
     print(f"{name}: {recipe.summary}", flush=True)
-    draft = recipe.new(config, target, budget.seed)
-    began = time.monotonic()
-    losses = fit(draft, recipe.loss, features, budget)
-    wall_s = time.monotonic() - began
+    draft = recipe.new(Start(config, target, features.samples, budget.seed))
+    course = fit(draft, recipe.phases, features, budget)
     draft.eval()
     tree = {group: measure_acceptance(_as_draft(draft), part, TREE) for group, part in heldout.items()}
     chain = {group: measure_acceptance(_as_draft(draft), part, CHAIN) for group, part in heldout.items()}
@@ -192,15 +269,15 @@ def train(
         "architecture": recipe.architecture,
         "summary": recipe.summary,
         "budget": asdict(budget),
-        "objective": asdict(recipe.objective),
+        "phases": [{"share": phase.share, "objective": asdict(phase.objective)} for phase in recipe.phases],
         "data": data,
         "num_trained_parameters": sum(p.numel() for p in draft.parameters() if p.requires_grad),
         "num_entries_seen": budget.num_steps * budget.tokens_per_batch,
-        "training_flops_estimate": flops_per_step(draft, recipe, features, budget) * budget.num_steps,
-        "wall_s": round(wall_s, 1),
+        "training_flops": course.flops,
+        "wall_s": round(course.wall_s, 1),
         "num_threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "loss_every_25_steps": [round(loss, 4) for loss in losses[::25]],
+        "loss_every_25_steps": [round(loss, 4) for loss in course.losses[::25]],
         "heldout_acceptance": {
             "note": "plain-torch simulation of SGLang's rounds on the target's greedy outputs, fp32, bonus included",
             "tree": {"size": asdict(TREE)} | {group: asdict(found) for group, found in tree.items()},
@@ -221,7 +298,8 @@ def by_family(target: LlamaForCausalLM, path: Path) -> dict[str, Features]:
     samples = read_samples(path)
     groups: dict[str, Features] = {}
     for family in dict.fromkeys(families):
-        groups[family] = Features(target, [s for s, own in zip(samples, families, strict=True) if own == family])
+        own = [sample for sample, label in zip(samples, families, strict=True) if label == family]
+        groups[family] = Features(target, own, layers=EAGLE3_LAYERS)
     return groups
 
 
@@ -243,8 +321,8 @@ def run(
     }
     cache_path = None
     if cache is not None:
-        cache_path = cache / f"{data['target_sha256'][:16]}-{data['corpus_sha256'][:16]}.pt"
-    features, heldout = Features(target, samples, cache_path), by_family(target, heldout_path)
+        cache_path = cache / f"{data['target_sha256'][:16]}-{data['corpus_sha256'][:16]}-layers.pt"
+    features, heldout = Features(target, samples, cache_path, EAGLE3_LAYERS), by_family(target, heldout_path)
     print(f"{len(samples)} outputs, {len(features.hidden_SD)} tokens, features after {time.monotonic() - began:.0f} s")
     data |= {
         "num_tokens": len(features.hidden_SD),

@@ -3,7 +3,8 @@
 Entry i of a sample of n tokens (0 <= i < n-1) pairs token i+1 with the target's hidden state at i; a draft predicts the
 hidden state at i+1 and through it token i+2. Everything here is indexed by entry.
 
-Shapes: B batch, T entries, D hidden size, K the target's likeliest tokens, S all tokens of all samples.
+Shapes: B batch, T entries, D hidden size, E the chosen layers' outputs side by side, K the target's likeliest tokens,
+S all tokens of all samples.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Batch:
     top_ids_BTK: Tensor
     top_probs_BTK: Tensor
     learned_BT: Tensor
+    aux_BTE: Tensor
+    """Outputs of the chosen layers side by side; no columns where none are chosen."""
 
 
 def read_samples(path: Path) -> list[Sample]:
@@ -76,36 +79,53 @@ def read_samples(path: Path) -> list[Sample]:
 class Features:
     """The target's view of a list of samples: hidden states and likeliest tokens of every position, in fp16."""
 
-    def __init__(self, target: LlamaForCausalLM, samples: list[Sample], cache: Path | None = None) -> None:
-        """Compute the features, or map them from the file `cache` where an earlier run has left them."""
+    def __init__(
+        self,
+        target: LlamaForCausalLM,
+        samples: list[Sample],
+        cache: Path | None = None,
+        layers: tuple[int, ...] = (),
+        dtype: torch.dtype = torch.float16,
+    ) -> None:
+        """Compute the features, or map them from the file `cache` where an earlier run has left them.
+
+        Args:
+            layers: layers (from 0) whose outputs are kept too, for EAGLE-3; the cache's name has to tell them apart.
+        """
+        self.layers = layers
         self.samples = [sample for sample in samples if len(sample.output_ids) >= 2]
         lengths = [len(sample.ids) for sample in self.samples]
         self.starts = np.concatenate(([0], np.cumsum(lengths)))
         total = int(self.starts[-1])
         if cache is not None and cache.exists():
             saved = torch.load(cache, mmap=True, weights_only=True)
-            self.hidden_SD, self.top_ids_SK, self.top_probs_SK = saved
+            self.hidden_SD, self.top_ids_SK, self.top_probs_SK, self.aux_SE = saved
             return
-        self.hidden_SD = torch.empty(total, target.config.hidden_size, dtype=torch.float16)
+        self.hidden_SD = torch.empty(total, target.config.hidden_size, dtype=dtype)
+        self.aux_SE = torch.empty(total, len(layers) * target.config.hidden_size, dtype=dtype)
         self.top_ids_SK = torch.empty(total, TOP_TOKENS, dtype=torch.int16)
         self.top_probs_SK = torch.empty(total, TOP_TOKENS, dtype=torch.float16)
         for chosen in _by_length(lengths, FEATURE_BATCH_TOKENS, np.arange(len(lengths))):
             self._fill(target, chosen)
         if cache is not None:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            torch.save((self.hidden_SD, self.top_ids_SK, self.top_probs_SK), cache)
+            torch.save((self.hidden_SD, self.top_ids_SK, self.top_probs_SK, self.aux_SE), cache)
 
     @torch.no_grad()
     def _fill(self, target: LlamaForCausalLM, chosen: np.ndarray) -> None:
         ids_BT = torch.zeros(len(chosen), max(len(self.samples[index].ids) for index in chosen), dtype=torch.long)
         for row, index in enumerate(chosen):
             ids_BT[row, : len(self.samples[index].ids)] = torch.tensor(self.samples[index].ids)
-        hidden_BTD = target.model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        seen = target.model(input_ids=ids_BT, use_cache=False, output_hidden_states=bool(self.layers))
+        hidden_BTD = seen.last_hidden_state
         for row, index in enumerate(chosen):
             place = slice(int(self.starts[index]), int(self.starts[index + 1]))
             hidden = hidden_BTD[row, : place.stop - place.start]
             probs, top_ids = target.lm_head(hidden).float().softmax(-1).topk(TOP_TOKENS)
-            self.hidden_SD[place] = hidden.half()
+            self.hidden_SD[place] = hidden.to(self.hidden_SD.dtype)
+            if self.layers:
+                outputs = [seen.hidden_states[layer + 1][row, : hidden.shape[0]] for layer in self.layers]
+                self.aux_SE[place] = torch.cat(outputs, dim=-1).to(self.aux_SE.dtype)
             self.top_ids_SK[place] = top_ids.to(torch.int16)
             self.top_probs_SK[place] = probs.half()
 
@@ -114,6 +134,7 @@ class Features:
         entries = max(len(self.samples[index].ids) for index in chosen) - 1
         ids_BT = torch.zeros(len(chosen), entries + 1, dtype=torch.long)
         hidden_BTD = torch.zeros(len(chosen), entries + 1, self.hidden_SD.shape[1])
+        aux_BTE = torch.zeros(len(chosen), entries + 1, self.aux_SE.shape[1])
         top_ids_BTK = torch.zeros(len(chosen), entries + 1, TOP_TOKENS, dtype=torch.long)
         top_probs_BTK = torch.zeros(len(chosen), entries + 1, TOP_TOKENS)
         learned_BT = torch.zeros(len(chosen), entries, dtype=torch.bool)
@@ -122,6 +143,7 @@ class Features:
             size = place.stop - place.start
             ids_BT[row, :size] = torch.tensor(sample.ids)
             hidden_BTD[row, :size] = self.hidden_SD[place].float()
+            aux_BTE[row, :size] = self.aux_SE[place].float()
             top_ids_BTK[row, :size] = self.top_ids_SK[place].long() & 0xFFFF
             top_probs_BTK[row, :size] = self.top_probs_SK[place].float()
             # The first draft token is the output's second (the first is the target's, from the prefill).
@@ -136,6 +158,7 @@ class Features:
             top_ids_BTK=top_ids_BTK[:, 1:],
             top_probs_BTK=top_probs_BTK[:, 1:],
             learned_BT=learned_BT,
+            aux_BTE=aux_BTE[:, :-1],
         )
 
     def batches(self, tokens_per_batch: int, seed: int) -> Iterator[Batch]:

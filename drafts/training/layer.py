@@ -54,18 +54,27 @@ class Norm(nn.Module):
         return nn.functional.rms_norm(x_BTD.float(), (x_BTD.shape[-1],), self.weight, self.eps)
 
 
+class VocabularyHead(nn.Linear):
+    """A trained projection to a vocabulary; optimizers treat it as they treat embeddings."""
+
+    def __init__(self, hidden_size: int, vocab_size: int) -> None:
+        super().__init__(hidden_size, vocab_size, bias=False)
+
+
 class Attention(nn.Module):
     """Projections and rotation around an attention that the caller supplies."""
 
-    def __init__(self, shape: LayerShape) -> None:
+    def __init__(self, shape: LayerShape, input_size: int | None = None) -> None:
+        """`input_size` is what queries, keys and values are made from; the hidden size unless told."""
         super().__init__()
+        read = input_size or shape.hidden_size
         self.head_size = shape.hidden_size // shape.num_heads
         self.groups = shape.num_heads // shape.num_kv_heads
         self.rope_theta = shape.rope_theta
         kv_size = shape.num_kv_heads * self.head_size
-        self.q_proj = nn.Linear(shape.hidden_size, shape.hidden_size, bias=False)
-        self.k_proj = nn.Linear(shape.hidden_size, kv_size, bias=False)
-        self.v_proj = nn.Linear(shape.hidden_size, kv_size, bias=False)
+        self.q_proj = nn.Linear(read, shape.hidden_size, bias=False)
+        self.k_proj = nn.Linear(read, kv_size, bias=False)
+        self.v_proj = nn.Linear(read, kv_size, bias=False)
         self.o_proj = nn.Linear(shape.hidden_size, shape.hidden_size, bias=False)
 
     def forward(self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:

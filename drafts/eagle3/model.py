@@ -1,0 +1,106 @@
+"""The EAGLE-3 draft in plain torch: three layers' outputs of the target fused, one layer with a doubled query input.
+
+Input at entry i: the embedding of token i+1, and at the first step fc of three layers' outputs at i (low, middle, high),
+at later steps the draft's own hidden state before its norm. A reduced vocabulary has its own head; `d2t` holds, for
+each of its tokens, what is to be added to get the target's token.
+Source: EAGLE-3 (arXiv 2503.01840); SafeAILab/EAGLE eagle/traineagle3; SGLang 0.5.17, srt/models/llama_eagle3.py.
+
+Shapes: B batch, T entries, D hidden size, V target vocabulary, W draft vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drafts.training.layer import Attend, Attention, LayerShape, Mlp, Norm, VocabularyHead, reset
+
+ARCHITECTURE = "LlamaForCausalLMEagle3"
+
+
+class Eagle3Layer(nn.Module):
+    """A LLaMA layer whose queries, keys and values read the normed embedding beside the normed hidden state."""
+
+    def __init__(self, shape: LayerShape) -> None:
+        super().__init__()
+        self.input_layernorm = Norm(shape.hidden_size, shape.rms_norm_eps)
+        self.hidden_norm = Norm(shape.hidden_size, shape.rms_norm_eps)
+        self.self_attn = Attention(shape, input_size=2 * shape.hidden_size)
+        self.post_attention_layernorm = Norm(shape.hidden_size, shape.rms_norm_eps)
+        self.mlp = Mlp(shape)
+
+    def forward(self, embedded_BTD: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+        """The layer's output at every entry."""
+        both = torch.cat((self.input_layernorm(embedded_BTD), self.hidden_norm(hidden_BTD)), dim=-1)
+        x_BTD = hidden_BTD + self.self_attn(0, both, positions_BT, attend)
+        out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        return out
+
+
+class Eagle3Draft(nn.Module):
+    """One such layer with its own norm and head; the embedding is the target's and stays frozen."""
+
+    reads_layers = True
+
+    def __init__(self, shape: LayerShape, draft_tokens_W: Tensor, embedding_VD: Tensor) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
+        self.fc = nn.Linear(3 * shape.hidden_size, shape.hidden_size, bias=False)
+        self.midlayer = Eagle3Layer(shape)
+        self.norm = Norm(shape.hidden_size, shape.rms_norm_eps)
+        self.lm_head = VocabularyHead(shape.hidden_size, len(draft_tokens_W))
+        self.d2t: Tensor
+        self.register_buffer("d2t", draft_tokens_W - torch.arange(len(draft_tokens_W)))
+        self.t2d: Tensor
+        known_V = torch.zeros(embedding_VD.shape[0], dtype=torch.bool)
+        known_V[draft_tokens_W] = True
+        self.register_buffer("t2d", known_V)
+
+    @property
+    def draft_tokens_W(self) -> Tensor:
+        """The target's token of each draft token."""
+        return self.d2t + torch.arange(len(self.d2t))
+
+    def forward(
+        self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
+    ) -> Tensor:
+        """Hidden states [B, T, D] before the norm; `hidden` is [B, T, 3D] of the target at step 1, else the draft's."""
+        hidden_BTD = self.fc(hidden) if step == 1 else hidden
+        out: Tensor = self.midlayer(self.embed_tokens(tokens_BT), hidden_BTD, positions_BT, attend)
+        return out
+
+    def draft_logits(self, hidden: Tensor) -> Tensor:
+        """Scores [..., W] of the draft vocabulary from hidden states before the norm."""
+        out: Tensor = self.lm_head(self.norm(hidden))
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores [..., V] of the target's vocabulary; tokens that the draft does not know have minus infinity."""
+        scores = self.draft_logits(hidden)
+        full = scores.new_full((*scores.shape[:-1], len(self.t2d)), -torch.inf)
+        return full.index_copy(-1, self.draft_tokens_W, scores)
+
+
+def new_eagle3(
+    config: Mapping[str, Any], draft_tokens_W: Tensor, embedding_VD: Tensor, head_VD: Tensor, seed: int
+) -> Eagle3Draft:
+    """An untrained draft; its head starts as the target's rows of the draft vocabulary."""
+    draft = Eagle3Draft(LayerShape.of(config), draft_tokens_W, embedding_VD)
+    reset(draft, seed)
+    draft.lm_head.weight.data.copy_(head_VD[draft_tokens_W])
+    return draft
+
+
+def eagle3_config(config: Mapping[str, Any], draft_vocab_size: int, layers: tuple[int, ...]) -> dict[str, Any]:
+    """The draft's config.json; `layers` are the target layers whose inputs it reads, as SGLang counts them."""
+    return {
+        **config,
+        "architectures": [ARCHITECTURE],
+        "num_hidden_layers": 1,
+        "tie_word_embeddings": False,
+        "draft_vocab_size": draft_vocab_size,
+        "eagle_config": {"eagle_aux_hidden_state_layer_ids": list(layers)},
+    }

@@ -1,0 +1,85 @@
+"""The PRISM draft in plain torch: M processing modules that take turns over the draft steps.
+
+A module is what an EAGLE head is: a fusion matrix and one LLaMA layer, no input norm, no final norm. The map f from
+draft steps to modules says which one runs at a step; all write their keys and values into the same cache, and module
+f(1) reads the target's hidden states. Input and output are as in `drafts.eagle.model`.
+Source: PRISM (arXiv 2602.01762, section 3.2); the fusion's form and the absence of norms follow EAGLE, as the paper
+leaves them open.
+
+Shapes: B batch, T entries, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drafts.prism.spec import ARCHITECTURE, STEP_TO_MODULE
+from drafts.training.layer import Attend, Layer, LayerShape, reset
+
+
+class PrismModule(nn.Module):
+    """One fusion matrix and one layer."""
+
+    def __init__(self, shape: LayerShape) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2 * shape.hidden_size, shape.hidden_size)
+        self.layer = Layer(shape, input_norm=False)
+
+
+class PrismDraft(nn.Module):
+    """M modules; embedding and output head are the target's and stay frozen."""
+
+    reads_layers = False
+
+    def __init__(self, shape: LayerShape, step_to_module: Sequence[int], embedding_VD: Tensor, head_VD: Tensor) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
+        self.step_to_module = tuple(step_to_module)
+        self.prism_modules = nn.ModuleList([PrismModule(shape) for _ in range(max(step_to_module) + 1)])
+        self.head_VD: Tensor
+        self.register_buffer("head_VD", head_VD.float(), persistent=False)
+
+    def forward(
+        self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
+    ) -> Tensor:
+        """Estimate the next hidden state [B, T, D] at every entry with the module of draft step `step` (from 1)."""
+        module = self.prism_modules[self.step_to_module[step - 1]]
+        x_BTD = module.fc(torch.cat((self.embed_tokens(tokens_BT), hidden_BTD), dim=-1))
+        out: Tensor = module.layer(0, x_BTD, positions_BT, attend)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The target's head on estimated hidden states [..., D]."""
+        return nn.functional.linear(hidden, self.head_VD)
+
+
+def new_prism(
+    config: Mapping[str, Any], step_to_module: Sequence[int], embedding_VD: Tensor, head_VD: Tensor, seed: int
+) -> PrismDraft:
+    """An untrained draft; all modules start alike."""
+    draft = PrismDraft(LayerShape.of(config), step_to_module, embedding_VD, head_VD)
+    reset(draft, seed)
+    copy_first_module(draft)
+    return draft
+
+
+def copy_first_module(draft: PrismDraft) -> None:
+    """Give every module the first one's weights."""
+    first = draft.prism_modules[0].state_dict()
+    for module in draft.prism_modules[1:]:
+        module.load_state_dict(first)
+
+
+def prism_config(config: Mapping[str, Any], step_to_module: Sequence[int]) -> dict[str, Any]:
+    """The draft's config.json: the target's with one layer, and the map of the steps under `step_to_module`."""
+    return {
+        **config,
+        "architectures": [ARCHITECTURE],
+        "num_hidden_layers": 1,
+        "tie_word_embeddings": False,
+        STEP_TO_MODULE: list(step_to_module),
+    }
