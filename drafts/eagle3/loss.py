@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drafts.eagle3.model import Eagle3Draft
 from drafts.eagle.loss import aligned_passes
+from drafts.eagle3.model import Eagle3Draft
 from drafts.training.features import Batch
 
 

@@ -1,7 +1,7 @@
 """The EAGLE-3 draft in plain torch: three layers' outputs of the target fused, one layer with a doubled query input.
 
-Input at entry i: the embedding of token i+1, and at the first step fc of three layers' outputs at i (low, middle, high),
-at later steps the draft's own hidden state before its norm. A reduced vocabulary has its own head; `d2t` holds, for
+Input at entry i: the embedding of token i+1, and at the first step fc of three layers' outputs at i (low, middle,
+high), at later steps the draft's own hidden state before its norm. A reduced vocabulary has its own head; `d2t` holds, for
 each of its tokens, what is to be added to get the target's token.
 Source: EAGLE-3 (arXiv 2503.01840); SafeAILab/EAGLE eagle/traineagle3; SGLang 0.5.17, srt/models/llama_eagle3.py.
 
@@ -64,9 +64,7 @@ class Eagle3Draft(nn.Module):
         """The target's token of each draft token."""
         return self.d2t + torch.arange(len(self.d2t))
 
-    def forward(
-        self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
-    ) -> Tensor:
+    def forward(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1) -> Tensor:
         """Hidden states [B, T, D] before the norm; `hidden` is [B, T, 3D] of the target at step 1, else the draft's."""
         hidden_BTD = self.fc(hidden) if step == 1 else hidden
         out: Tensor = self.midlayer(self.embed_tokens(tokens_BT), hidden_BTD, positions_BT, attend)

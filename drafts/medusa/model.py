@@ -40,11 +40,10 @@ class MedusaDraft(nn.ModuleList):
 
     def __init__(self, num_heads: int, head_VD: Tensor) -> None:
         vocab, size = head_VD.shape
-        super().__init__(
-            nn.Sequential(ResidualBlock(size), VocabularyHead(size, vocab)) for _ in range(num_heads)
-        )
-        for head in self:
-            head[1].weight.data.copy_(head_VD)
+        projections = [VocabularyHead(size, vocab) for _ in range(num_heads)]
+        for projection in projections:
+            projection.weight.data.copy_(head_VD)
+        super().__init__(nn.Sequential(ResidualBlock(size), projection) for projection in projections)
 
     def forward(
         self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1

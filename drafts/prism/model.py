@@ -29,6 +29,12 @@ class PrismModule(nn.Module):
         self.fc = nn.Linear(2 * shape.hidden_size, shape.hidden_size)
         self.layer = Layer(shape, input_norm=False)
 
+    def forward(self, embedded_BTD: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+        """Fuse the embedding with the hidden state, then the layer."""
+        fused_BTD = self.fc(torch.cat((embedded_BTD, hidden_BTD), dim=-1))
+        out: Tensor = self.layer(0, fused_BTD, positions_BT, attend)
+        return out
+
 
 class PrismDraft(nn.Module):
     """M modules; embedding and output head are the target's and stay frozen."""
@@ -48,8 +54,7 @@ class PrismDraft(nn.Module):
     ) -> Tensor:
         """Estimate the next hidden state [B, T, D] at every entry with the module of draft step `step` (from 1)."""
         module = self.prism_modules[self.step_to_module[step - 1]]
-        x_BTD = module.fc(torch.cat((self.embed_tokens(tokens_BT), hidden_BTD), dim=-1))
-        out: Tensor = module.layer(0, x_BTD, positions_BT, attend)
+        out: Tensor = module(self.embed_tokens(tokens_BT), hidden_BTD, positions_BT, attend)
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -119,13 +119,13 @@ def accepted_by_heads(draft: MedusaDraft, tokens_1T: Tensor, hidden_1TD: Tensor,
             if level < depth:
                 for rank in range(tree.topk):
                     heapq.heappush(waiting, (score * probs[level][row][rank], level + 1, (*path, rank)))
-        path = ()
+        right: tuple[int, ...] = ()
         for level, wanted in enumerate(tokens[first + row + 1 : first + row + 1 + depth]):
             ranks = [rank for rank in range(tree.topk) if ids[level][row][rank] == wanted]
-            if not ranks or (*path, ranks[0]) not in kept:
+            if not ranks or (*right, ranks[0]) not in kept:
                 break
-            path = (*path, ranks[0])
-        accepted.append(len(path))
+            right = (*right, ranks[0])
+        accepted.append(len(right))
     return torch.tensor(accepted)
 
 

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from drafts.eagle3.loss import Eagle3Objective, eagle3_loss
-from drafts.eagle3.model import eagle3_config, new_eagle3
 from drafts.eagle.loss import EagleObjective, eagle_loss
 from drafts.eagle.model import eagle_config, new_eagle
+from drafts.eagle3.loss import Eagle3Objective, eagle3_loss
+from drafts.eagle3.model import eagle3_config, new_eagle3
 from drafts.medusa.loss import MedusaObjective, medusa_loss
-from drafts.medusa.model import medusa_config, new_medusa
+from drafts.medusa.model import MedusaDraft, medusa_config, new_medusa
 from drafts.prism.loss import begin_switching, begin_warm_up
 from drafts.prism.model import new_prism, prism_config
 from drafts.standalone.loss import StandaloneObjective, standalone_loss
@@ -206,9 +206,7 @@ def learning_rate_at(step: int, budget: Budget) -> float:
 
 def new_optimizers(draft: nn.Module, budget: Budget) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the matrices inside, AdamW for embeddings, heads, norms and biases; frozen weights are left out."""
-    vocabulary = {
-        id(module.weight) for module in draft.modules() if isinstance(module, nn.Embedding | VocabularyHead)
-    }
+    vocabulary = {id(module.weight) for module in draft.modules() if isinstance(module, nn.Embedding | VocabularyHead)}
     trained = [p for p in draft.parameters() if p.requires_grad]
     inner = [p for p in trained if p.ndim == 2 and id(p) not in vocabulary]
     others = [p for p in trained if p.ndim != 2 or id(p) in vocabulary]
@@ -259,8 +257,11 @@ def train(
     draft = recipe.new(Start(config, target, features.samples, budget.seed))
     course = fit(draft, recipe.phases, features, budget)
     draft.eval()
-    tree = {group: measure_acceptance(_as_draft(draft), part, TREE) for group, part in heldout.items()}
-    chain = {group: measure_acceptance(_as_draft(draft), part, CHAIN) for group, part in heldout.items()}
+    tree_size, chain_size = TREE, CHAIN
+    if isinstance(draft, MedusaDraft):
+        tree_size, chain_size = replace(TREE, num_steps=len(draft)), TreeSize(len(draft), 1, len(draft) + 1)
+    tree = {group: measure_acceptance(_as_draft(draft), part, tree_size) for group, part in heldout.items()}
+    chain = {group: measure_acceptance(_as_draft(draft), part, chain_size) for group, part in heldout.items()}
     for group, found in tree.items():
         print(f"{name} {group}: tree {found}; chain {chain[group]}", flush=True)
     ledger = {
@@ -280,8 +281,8 @@ def train(
         "loss_every_25_steps": [round(loss, 4) for loss in course.losses[::25]],
         "heldout_acceptance": {
             "note": "plain-torch simulation of SGLang's rounds on the target's greedy outputs, fp32, bonus included",
-            "tree": {"size": asdict(TREE)} | {group: asdict(found) for group, found in tree.items()},
-            "chain": {"size": asdict(CHAIN)} | {group: asdict(found) for group, found in chain.items()},
+            "tree": {"size": asdict(tree_size)} | {group: asdict(found) for group, found in tree.items()},
+            "chain": {"size": asdict(chain_size)} | {group: asdict(found) for group, found in chain.items()},
         },
     }
     save_draft(draft, recipe.config(config), ledger, tokenizer_folder, out / name)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +15,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from drafts.eagle.loss import EagleObjective, aligned_attention, eagle_loss
+from drafts.eagle.loss import EagleObjective, aligned_passes, eagle_loss
 from drafts.eagle.model import EagleDraft, eagle_config, new_eagle
+from drafts.eagle3.model import Eagle3Draft, new_eagle3
+from drafts.medusa.model import new_medusa
+from drafts.prism.model import PrismDraft, new_prism
 from drafts.standalone.loss import StandaloneObjective, standalone_loss
 from drafts.standalone.model import StandaloneDraft, new_standalone, standalone_config
-from drafts.training.acceptance import TreeSize, accepted_drafts, measure_acceptance
+from drafts.training.acceptance import TreeSize, accepted_by_heads, accepted_drafts, measure_acceptance
 from drafts.training.cards import save_draft
-from drafts.training.drafts import RECIPES, Budget, embedding_of, fit
+from drafts.training.drafts import RECIPES, Budget, Start, fit
 from drafts.training.features import Features, Sample, read_samples
 from drafts.training.hf import LlamaConfig, LlamaForCausalLM
+from drafts.training.layer import reset
 from harness.errors import CheckpointError
 
 CONFIG: dict[str, Any] = {
@@ -46,65 +54,86 @@ def target() -> LlamaForCausalLM:
 def features(target: LlamaForCausalLM) -> Features:
     """Counting modulo a small number: learned within a few steps."""
     samples = [Sample((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(12 + i))) for i in range(6)]
-    return Features(target, samples)
+    return Features(target, samples, layers=(0, 1, 1))
 
 
-def eagle_of(target: LlamaForCausalLM) -> EagleDraft:
-    return new_eagle(CONFIG, embedding_of(target), target.lm_head.weight.data, 3)
+def start_of(target: LlamaForCausalLM) -> Start:
+    """Where an untrained draft begins; the draft vocabulary's tokens come from one sample."""
+    return Start(CONFIG, target, [Sample((1,), tuple(range(5, 40)))], 3)
+
+
+def eagle_of(target: LlamaForCausalLM, num_layers: int = 1) -> EagleDraft:
+    return new_eagle(CONFIG, start_of(target).embedding_VD, target.lm_head.weight.data, 3, num_layers)
 
 
 def standalone_of(target: LlamaForCausalLM) -> StandaloneDraft:
-    return new_standalone(CONFIG, embedding_of(target), 3)
+    return new_standalone(CONFIG, start_of(target).embedding_VD, 3)
 
 
-def naive_decode(draft: EagleDraft, tokens: Tensor, hidden: Tensor, start: int, num_steps: int) -> list[Tensor]:
+def prism_of(target: LlamaForCausalLM) -> PrismDraft:
+    """Modules that differ, so that taking the wrong one shows."""
+    start = start_of(target)
+    draft = new_prism(CONFIG, (0, 1, 2, 1, 0), start.embedding_VD, start.head_VD, 3)
+    for number, module in enumerate(draft.prism_modules):
+        reset(module, 10 + number)
+    return draft
+
+
+def eagle3_of(target: LlamaForCausalLM) -> Eagle3Draft:
+    start = start_of(target)
+    return new_eagle3(CONFIG, torch.arange(3, 60), start.embedding_VD, start.head_VD, 3)
+
+
+FEATURE_DRAFTS: dict[str, Callable[[LlamaForCausalLM], Any]] = {
+    "eagle": eagle_of,
+    "stacked-2": partial(eagle_of, num_layers=2),
+    "prism": prism_of,
+    "eagle3": eagle3_of,
+}
+
+
+def naive_decode(draft: Any, tokens: Tensor, hidden: Tensor, start: int, num_steps: int) -> list[Tensor]:
     """Outputs of draft steps 1 to num_steps of one round, token by token with a growing list of keys and values.
 
     Entries up to `start` are made from target features; each later one from the draft's own output before it.
     """
-    keys: list[Tensor] = []
-    values: list[Tensor] = []
+    keys: dict[int, list[Tensor]] = {}
+    values: dict[int, list[Tensor]] = {}
 
-    def attend(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        keys.append(k)
-        values.append(v)
-        return torch.nn.functional.scaled_dot_product_attention(q, torch.cat(keys, 2), torch.cat(values, 2))
+    def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys.setdefault(index, []).append(k)
+        values.setdefault(index, []).append(v)
+        seen = torch.cat(keys[index], 2), torch.cat(values[index], 2)
+        return torch.nn.functional.scaled_dot_product_attention(q, *seen)
 
     outputs: list[Tensor] = []
     for entry in range(start + num_steps):
         state = hidden[:, entry : entry + 1] if entry <= start else outputs[-1]
-        output = draft(tokens[:, entry : entry + 1], state, torch.tensor([[entry]]), attend)
+        output = draft(tokens[:, entry : entry + 1], state, torch.tensor([[entry]]), attend, max(1, entry - start + 1))
         if entry >= start:
             outputs.append(output)
     return outputs
 
 
-def test_aligned_passes_equal_step_by_step_decoding(target: LlamaForCausalLM) -> None:
+@pytest.mark.parametrize("name", FEATURE_DRAFTS)
+def test_aligned_passes_equal_step_by_step_decoding(target: LlamaForCausalLM, name: str) -> None:
     """Pass j at entry t gives what draft step j gives there in a round that began at t - j + 1."""
     torch.manual_seed(1)
-    draft, entries, num_passes = eagle_of(target), 9, 5
-    tokens, hidden = torch.randint(0, 64, (1, entries)), torch.randn(1, entries, 32)
-    passes: list[tuple[Tensor, Tensor]] = []
-    outputs: list[Tensor] = []
-    states = hidden
-    for _ in range(num_passes):
-
-        def attend(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            passes.append((k, v))
-            return aligned_attention(q, passes)
-
-        outputs.append(draft(tokens, states, torch.arange(entries)[None], attend))
-        states = torch.cat((hidden[:, :1], outputs[-1][:, :-1]), dim=1)
+    draft, entries, num_passes = FEATURE_DRAFTS[name](target), 9, 5
+    batch = Features(target, [Sample((1, 2), tuple(range(3, entries + 2)))], layers=(0, 1, 1)).batch([0])
+    hidden = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
+    outputs = [output for output, _ in aligned_passes(draft, batch, hidden, num_passes, detach=False)]
     for start in range(entries - num_passes + 1):
-        for step, expected in enumerate(naive_decode(draft, tokens, hidden, start, num_passes)):
+        for step, expected in enumerate(naive_decode(draft, batch.tokens_BT, hidden, start, num_passes)):
             torch.testing.assert_close(outputs[step][:, start + step], expected[:, 0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_chain_accepts_what_step_by_step_decoding_accepts(target: LlamaForCausalLM) -> None:
+@pytest.mark.parametrize("name", FEATURE_DRAFTS)
+def test_a_chain_accepts_what_step_by_step_decoding_accepts(target: LlamaForCausalLM, name: str) -> None:
     """With one branch, the simulated number of accepted drafts is that of a greedy chain run token by token."""
     torch.manual_seed(2)
-    draft, entries, first = eagle_of(target), 14, 3
-    hidden = torch.randn(1, entries, 32)
+    draft, entries, first = FEATURE_DRAFTS[name](target), 14, 3
+    hidden = torch.randn(1, entries, 96 if draft.reads_layers else 32)
     tokens = torch.randint(0, 64, (1, entries))
     # Plant the draft's own continuation of one entry, so that some drafts are accepted.
     for step in range(3):
@@ -129,15 +158,60 @@ def test_a_wider_tree_accepts_no_less_at_step_one(target: LlamaForCausalLM, feat
     assert 1.0 <= narrow.acceptance_length <= 3.0
 
 
-@pytest.mark.parametrize("name", ["standalone", "eagle", "hass"])
-def test_loss_falls(target: LlamaForCausalLM, features: Features, name: str) -> None:
-    """A few steps on a handful of samples lower each draft's loss; frozen weights stay as they were."""
-    draft = standalone_of(target) if name == "standalone" else eagle_of(target)
+def test_medusas_tree_holds_the_most_probable_paths(target: LlamaForCausalLM, features: Features) -> None:
+    """The accepted path is the longest correct one among the best paths of all, by joint probability."""
+    torch.manual_seed(4)
+    draft, size = new_medusa(3, target.lm_head.weight.data, 0), TreeSize(3, 4, 9)
+    draft.requires_grad_(False)
+    for head in draft:
+        torch.nn.init.normal_(head[0].linear.weight)
+    batch = features.batch([2])
+    hidden, tokens = batch.hidden_BTD, batch.tokens_BT
+    found = accepted_by_heads(draft, tokens, hidden, 0, size)
+    for entry in range(tokens.shape[1]):
+        probs = [draft.head_logits(hidden[0, entry], k + 1).softmax(-1).topk(4) for k in range(3)]
+        paths = [path for depth in (1, 2, 3) for path in product(range(4), repeat=depth)]
+        score = {p: float(torch.stack([probs[k].values[r] for k, r in enumerate(p)]).prod()) for p in paths}
+        kept = sorted(paths, key=lambda path: -score[path])[:8]
+        said = [[int(probs[k].indices[rank]) for k, rank in enumerate(path)] for path in kept]
+        wanted = tokens[0, entry + 1 :].tolist()
+        assert found[entry] == max((len(path) for path in said if path == wanted[: len(path)]), default=0)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_loss_falls(target: LlamaForCausalLM, features: Features, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few steps on a handful of samples lower each draft's loss in each phase; frozen weights stay as they were."""
+    monkeypatch.setattr("drafts.training.drafts.EAGLE3_VOCAB", 48)
+    recipe = RECIPES[name]
+    draft = recipe.new(Start(CONFIG, target, features.samples, 3))
     frozen = {key: p.clone() for key, p in draft.named_parameters() if not p.requires_grad}
-    budget = Budget(num_steps=16, tokens_per_batch=256, warmup_steps=2, decay_steps=4)
-    losses = fit(draft, RECIPES[name].loss, features, budget)
-    assert losses[-1] < 0.95 * losses[0]
+    budget = Budget(num_steps=32, tokens_per_batch=256, warmup_steps=2, decay_steps=4)
+    course = fit(draft, recipe.phases, features, budget)
+    assert len(course.losses) == 32
+    first = 0
+    for phase in recipe.phases:
+        last = first + round(32 * phase.share)
+        assert course.losses[last - 1] < 0.98 * course.losses[first]
+        first = last
+    assert course.flops > 0
     assert all(torch.equal(p, frozen[key]) for key, p in draft.named_parameters() if key in frozen)
+
+
+def test_prism_learns_in_two_phases(target: LlamaForCausalLM, features: Features) -> None:
+    """Warm-up trains one module alone; the copies then part from each other, each serving its own steps."""
+    draft = RECIPES["prism"].new(Start(CONFIG, target, features.samples, 3))
+    assert isinstance(draft, PrismDraft)
+    warm_up, switching = RECIPES["prism"].phases
+    weights = [module.fc.weight for module in draft.prism_modules]
+    before = weights[1].clone()
+    fit(draft, [replace(warm_up, share=1.0)], features, Budget(num_steps=3, tokens_per_batch=256))
+    assert torch.equal(weights[1], before)
+    assert not torch.equal(weights[0], before)
+    switching.begin(draft)
+    assert torch.equal(weights[0], weights[1])
+    fit(draft, [replace(switching, share=1.0)], features, Budget(num_steps=3, tokens_per_batch=256))
+    assert not torch.equal(weights[0], weights[1])
+    assert draft.step_to_module == (0, 1, 1, 1, 1)
 
 
 def test_padding_does_not_change_the_loss(target: LlamaForCausalLM, features: Features) -> None:
@@ -180,7 +254,7 @@ def ledger() -> dict[str, Any]:
         "draft": "x", "architecture": "eagle", "summary": "s", "wall_s": 1.0,
         "num_trained_parameters": 1, "num_threads": 1,
         "data": {"num_outputs": 1, "num_tokens": 1}, "budget": {"num_steps": 1, "tokens_per_batch": 1},
-        "training_flops_estimate": 1.0,
+        "training_flops": 1.0,
         "heldout_acceptance": {
             "tree": {"size": {"num_steps": 2, "topk": 4, "num_draft_tokens": 8}, "code": found},
             "chain": {"size": {"num_steps": 2, "topk": 1, "num_draft_tokens": 3}, "code": found},
