@@ -2,18 +2,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from harness.errors import HarnessError
 
 ENTRY_POINTS = "draftbench.drafts"
 """Entry-point group of architectures: name = "package.module:SPEC"."""
 
+Shape = tuple[int, ...]
+
 
 class DraftError(HarnessError):
     """An architecture that is installed but cannot be used."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The tree of a round, alike for every architecture.
+
+    Attributes:
+        num_steps: its depth, the root not counted.
+        topk: its width: children that a node may have.
+        num_draft_tokens: nodes that are verified, the root included.
+    """
+
+    num_steps: int
+    topk: int
+    num_draft_tokens: int
+
+
+class Options(BaseModel):
+    """An architecture's own settings, `options:` of an arm. Subclasses add fields with defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def problem(self, tree: Tree) -> tuple[str, str] | None:
+        """The first field that does not go with the tree, and why; None if all do."""
+        return None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A draft's folder as it was found.
+
+    Attributes:
+        config: its config.json.
+        shapes: the shape of every tensor in its weights, by name.
+        target: the target's config.json.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    shapes: Mapping[str, Shape]
+    target: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Loadable:
+    """What the engine is to load from a draft's folder.
+
+    Attributes:
+        config: config.json as the engine is to see it.
+        expected: the tensors that must be there, with their shapes; None where the layout is the engine's own affair.
+        unused: endings of tensor names that may be there though nothing reads them.
+        facts: what the model in the engine must say of itself (`draft_facts()`).
+    """
+
+    config: Mapping[str, Any]
+    expected: Mapping[str, Shape] | None
+    unused: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def stepwise_tree(num_steps: int, topk: int) -> int:
+    """Most nodes, the root included, that `topk` beams can propose in `num_steps` steps (EAGLE-2's expansion)."""
+    return 1 + topk + (num_steps - 1) * topk**2
+
+
+def full_tree(num_steps: int, topk: int) -> int:
+    """Nodes, the root included, of the tree in which every inner node has `topk` children."""
+    return sum(topk**depth for depth in range(num_steps + 1))
+
+
+def as_found(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
+    """The checkpoint as it is; its layout is the engine's own affair."""
+    return Loadable(found.config, None)
 
 
 @dataclass(frozen=True)
@@ -29,6 +109,16 @@ class DraftSpec:
     draft_model_class: str | None
     """Class as which SGLang must report the draft to be loaded; None accepts any."""
     needs_checkpoint: bool
+    options: type[Options] = Options
+    read: Callable[[Checkpoint, Any, Tree], Loadable] = as_found
+    """Checks a checkpoint against the arm's options (an instance of `options`) and tree, says what is to be loaded.
+
+    Raises a CheckpointError that names the key or tensor."""
+    largest_tree: Callable[[int, int], int] = stepwise_tree
+    """Most nodes, the root included, that it can propose with so many steps and so wide a tree."""
+    engine_module: str | None = None
+    """Module that engine processes import; its `MODELS` are added to SGLang's, its `DRAFT_WORKER`, if it has one, takes
+    the place of SGLang's `EagleDraftWorker`."""
 
     @property
     def drafts(self) -> bool:

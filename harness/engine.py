@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,8 @@ class Receipt(BaseModel):
     torch: str
     algorithm: str | None
     draft_class: str | None
+    draft_worker: str | None = None
+    draft_facts: dict[str, Any] = {}
     target_class: str
     max_total_num_tokens: int
     server_args: dict[str, str | int | float | bool | None]

@@ -72,32 +72,3 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not any(file.suffix in (".safetensors", ".bin", ".pt") for file in folder.iterdir()):
         raise CheckpointError(f"{folder} has no weights (*.safetensors, *.bin or *.pt).")
     return config
-
-
-def context_tokens(config: dict[str, Any]) -> int:
-    """The longest sequence that a model's configuration allows."""
-    return int(config.get("max_position_embeddings", 2048))
-
-
-def check_draft_fits(target: Path, draft: Path, shares_hidden_state: bool) -> None:
-    """Refuse a draft that cannot work with its target, naming the key that does not fit.
-
-    Args:
-        shares_hidden_state: the draft reads the target's hidden states, so their widths must be equal.
-
-    Raises:
-        CheckpointError: vocabulary, hidden size or context differ.
-    """
-    ours, theirs = read_config(target), read_config(draft)
-    keys = ["vocab_size"] + (["hidden_size"] if shares_hidden_state else [])
-    for key in keys:
-        if ours.get(key) != theirs.get(key):
-            raise CheckpointError(
-                f"{draft / 'config.json'}: {key} is {theirs.get(key)}, but the target's is {ours.get(key)} "
-                f"({target / 'config.json'}); a draft must be made for its target."
-            )
-    if context_tokens(theirs) < context_tokens(ours):
-        raise CheckpointError(
-            f"{draft / 'config.json'}: max_position_embeddings is {context_tokens(theirs)}, less than the target's "
-            f"{context_tokens(ours)}: acceptance would collapse late in long outputs."
-        )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from drafts.api import discover
+from drafts.api import DraftSpec, Tree, discover
 from harness.errors import SuiteError
 from harness.workloads.synthetic import FAMILIES
 from harness.yaml_lines import Path_, load_yaml
@@ -43,9 +43,16 @@ class Arm(Section):
     num_draft_tokens: Annotated[int, Field(ge=2)] | None = Field(
         None, description="Nodes of the tree that are verified, the root included."
     )
+    options: dict[str, Any] = Field(default_factory=dict, description="The architecture's own settings.")
     engine: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="Further SGLang server arguments, for this arm alone."
     )
+
+    @property
+    def tree(self) -> Tree | None:
+        """The tree of a round; None where the suite does not give one."""
+        sizes = (self.num_steps, self.topk, self.num_draft_tokens)
+        return None if None in sizes else Tree(*(size or 0 for size in sizes))
 
 
 class Workload(Section):
@@ -201,17 +208,38 @@ def _arm_problems(suite: Suite) -> list[tuple[Path_, str]]:
                 problems.append((("arms", index, field), text))
             elif wanted and not given:
                 problems.append((("arms", index), f"arms[{index}].{field} is missing; {spec.name} needs it."))
-        if arm.num_steps and arm.topk and arm.num_draft_tokens:
-            problems.extend(_tree_problems(index, arm.num_steps, arm.topk, arm.num_draft_tokens))
+        problems.extend(_option_problems(index, arm, spec))
+        if arm.tree is not None:
+            problems.extend(_tree_problems(index, arm.tree, spec))
     return problems
 
 
-def _tree_problems(index: int, steps: int, topk: int, tokens: int) -> list[tuple[Path_, str]]:
+def _option_problems(index: int, arm: Arm, spec: DraftSpec) -> list[tuple[Path_, str]]:
+    at: Path_ = ("arms", index, "options")
+    try:
+        options = spec.options.model_validate(arm.options)
+    except ValidationError as error:
+        problems = []
+        for found in error.errors():
+            here = (*at, *found["loc"])
+            if found["type"] == "extra_forbidden":
+                known = nearest(str(found["loc"][-1]), list(spec.options.model_fields) or ["none"])
+                problems.append((here, f"{_spelled(here)} is not known to {spec.name}; {known}"))
+            else:
+                text = found["msg"][0].lower() + found["msg"][1:]
+                problems.append((here, f"{_spelled(here)} is {found['input']!r}; {text}."))
+        return problems
+    problem = None if arm.tree is None else options.problem(arm.tree)
+    return [] if problem is None else [((*at, problem[0]), f"{_spelled((*at, problem[0]))} {problem[1]}")]
+
+
+def _tree_problems(index: int, tree: Tree, spec: DraftSpec) -> list[tuple[Path_, str]]:
     at: Path_ = ("arms", index, "num_draft_tokens")
+    steps, topk, tokens = tree.num_steps, tree.topk, tree.num_draft_tokens
     if topk == 1 and tokens != steps + 1:
         text = f"with topk 1 and num_steps {steps} the tree is a chain of {steps + 1} nodes; set it to {steps + 1}."
         return [(at, f"arms[{index}].num_draft_tokens is {tokens}; {text}")]
-    largest = 1 + topk + (steps - 1) * topk * topk
+    largest = spec.largest_tree(steps, topk)
     if tokens > largest:
         text = f"num_steps {steps} and topk {topk} give at most {largest} nodes, the root included."
         return [(at, f"arms[{index}].num_draft_tokens is {tokens}; {text}")]

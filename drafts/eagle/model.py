@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drafts.eagle.spec import ARCHITECTURE
 from drafts.training.layer import Attend, Layer, LayerShape, reset
-
-ARCHITECTURE = "LlamaForCausalLMEagle"
 
 
 class EagleDraft(nn.Module):

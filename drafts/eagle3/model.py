@@ -1,8 +1,8 @@
 """The EAGLE-3 draft in plain torch: three layers' outputs of the target fused, one layer with a doubled query input.
 
 Input at entry i: the embedding of token i+1, and at the first step fc of three layers' outputs at i (low, middle,
-high), at later steps the draft's own hidden state before its norm. A reduced vocabulary has its own head; `d2t` holds, for
-each of its tokens, what is to be added to get the target's token.
+high), at later steps the draft's own hidden state before its norm. A reduced vocabulary has its own head; `d2t` holds,
+for each of its tokens, what is to be added to get the target's token.
 Source: EAGLE-3 (arXiv 2503.01840); SafeAILab/EAGLE eagle/traineagle3; SGLang 0.5.17, srt/models/llama_eagle3.py.
 
 Shapes: B batch, T entries, D hidden size, V target vocabulary, W draft vocabulary.
@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drafts.eagle3.spec import ARCHITECTURE
 from drafts.training.layer import Attend, Attention, LayerShape, Mlp, Norm, VocabularyHead, reset
-
-ARCHITECTURE = "LlamaForCausalLMEagle3"
 
 
 class Eagle3Layer(nn.Module):

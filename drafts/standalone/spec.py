@@ -1,6 +1,23 @@
 """A small language model of the same vocabulary drafts."""
 
-from drafts.api import DraftSpec
+from drafts.api import Checkpoint, DraftSpec, Loadable, Options, Tree
+from drafts.layout import ROTARY, check_sizes, llama_layer
+
+
+def read(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
+    """Any language model that SGLang knows; a LLaMA's tensors are checked here, others' by SGLang alone."""
+    check_sizes(found, "vocab_size")
+    config = found.config
+    if config.get("architectures") != ["LlamaForCausalLM"]:
+        return Loadable(config, None)
+    hidden, vocab = config["hidden_size"], config["vocab_size"]
+    expected = {"model.embed_tokens.weight": (vocab, hidden), "model.norm.weight": (hidden,)}
+    if not config.get("tie_word_embeddings"):
+        expected["lm_head.weight"] = (vocab, hidden)
+    for index in range(config["num_hidden_layers"]):
+        expected |= llama_layer(f"model.layers.{index}", config, input_norm=True)
+    return Loadable(config, expected, ("lm_head.weight", *ROTARY))
+
 
 SPEC = DraftSpec(
     name="standalone",
@@ -9,4 +26,5 @@ SPEC = DraftSpec(
     sglang_algorithm="STANDALONE",
     draft_model_class=None,
     needs_checkpoint=True,
+    read=read,
 )

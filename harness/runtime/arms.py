@@ -8,14 +8,17 @@ from pathlib import Path
 
 import psutil
 
-from drafts.api import DraftSpec
+from drafts.api import DraftSpec, Loadable
+from drafts.layout import context_tokens
+from harness.checkpoints import lay_out, load_draft
 from harness.engine import Receipt
 from harness.engines import EnginePool
-from harness.errors import EngineError
-from harness.models import check_draft_fits, context_tokens, model_folder, read_config
+from harness.errors import CheckpointError, EngineError
+from harness.models import model_folder, read_config
 from harness.provenance import folder_sha256
 from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
 from harness.runtime.launch import SglangEngine, start_engine
+from harness.runtime.tensors import read_tensors
 from harness.suite import Arm, Suite
 
 CPU_ENGINE_BYTES = 2.4e9
@@ -33,6 +36,8 @@ class Arms:
     suite: Suite
     specs: Mapping[str, DraftSpec]
     paths: Mapping[str, ModelPaths]
+    loadables: Mapping[str, Loadable]
+    """What each arm with a checkpoint loads from it."""
     by_name: Mapping[str, Arm]
     has_gpu: bool
     engines_folder: Path
@@ -65,12 +70,15 @@ class Arms:
         Raises:
             EngineError: it did not start, or runs something else than the suite says.
         """
-        arm, spec = self.by_name[name], self.specs[name]
-        arguments = server_arguments(self.suite, arm, spec, self.paths[name], self.has_gpu)
-        engine = start_engine(arguments, self.engines_folder / name, self.has_gpu)
+        arm, spec, paths = self.by_name[name], self.specs[name], self.paths[name]
+        loadable, folder = self.loadables.get(name), self.engines_folder / name
+        if loadable is not None and paths.draft is not None:
+            paths = ModelPaths(paths.target, lay_out(loadable, paths.draft, folder / "draft").resolve())
+        arguments = server_arguments(self.suite, arm, spec, paths, self.has_gpu)
+        engine = start_engine(arguments, folder, spec.name, self.has_gpu)
         try:
             engine.wait_ready()
-            _check_receipt(arm, spec, engine.receipt)
+            _check_receipt(arm, spec, loadable, engine.receipt)
         except BaseException as error:
             engine.stop()
             if isinstance(error, EngineError):
@@ -114,7 +122,7 @@ def find_arms(
         CheckpointError: a model is missing or a draft does not fit the target.
     """
     target = model_folder(suite.target.model, suite_folder, suite.target.revision)
-    read_config(target)
+    target_config = read_config(target)
     specs: dict[str, DraftSpec] = {}
     paths: dict[str, ModelPaths] = {}
     arms = {arm.name: arm for arm in suite.arms}
@@ -122,15 +130,26 @@ def find_arms(
         arms[REFERENCE.name] = REFERENCE
     for arm in arms.values():
         spec = specs[arm.name] = known[arm.architecture]
-        draft = None
-        if arm.checkpoint is not None:
-            draft = model_folder(arm.checkpoint, suite_folder)
-            check_draft_fits(target, draft, shares_hidden_state=spec.sglang_algorithm == "EAGLE")
+        draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
-    return Arms(suite, specs, paths, arms, has_gpu, run_folder / "engines")
+    configs = {path.draft: read_config(path.draft) for path in paths.values() if path.draft is not None}
+    tensors = read_tensors(list(configs))
+    loadables: dict[str, Loadable] = {}
+    for name, found in paths.items():
+        arm, spec = arms[name], specs[name]
+        if found.draft is not None and arm.tree is not None:
+            options = spec.options.model_validate(arm.options)
+            facts = tensors[found.draft]
+            try:
+                loadables[name] = load_draft(
+                    spec, found.draft, configs[found.draft], target_config, facts, options, arm.tree
+                )
+            except CheckpointError as error:
+                raise CheckpointError(f"arm {name}: {error}") from error
+    return Arms(suite, specs, paths, loadables, arms, has_gpu, run_folder / "engines")
 
 
-def _check_receipt(arm: Arm, spec: DraftSpec, receipt: Receipt) -> None:
+def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt: Receipt) -> None:
     if receipt.algorithm != spec.sglang_algorithm:
         raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {spec.sglang_algorithm}.")
     if spec.draft_model_class is not None and receipt.draft_class != spec.draft_model_class:
@@ -138,6 +157,8 @@ def _check_receipt(arm: Arm, spec: DraftSpec, receipt: Receipt) -> None:
             f"the engine loaded the draft as {receipt.draft_class}, not {spec.draft_model_class}; "
             'check "architectures" in its config.json.'
         )
+    if loadable is not None and receipt.draft_facts != dict(loadable.facts):
+        raise EngineError(f"the engine's draft says {receipt.draft_facts}, its checkpoint {dict(loadable.facts)}.")
     for name, wanted in (
         ("speculative_num_steps", arm.num_steps),
         ("speculative_eagle_topk", arm.topk),

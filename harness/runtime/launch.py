@@ -27,7 +27,8 @@ READY_TIMEOUT_S = 900.0
 """Large models load for minutes; an engine that died is noticed at once."""
 STOP_TIMEOUT_S = 10.0
 LOG_LINES_SHOWN = 25
-_ENGINE_FOLDER, _RECEIPT, _ROUNDS = "DRAFTBENCH_ENGINE_FOLDER", "receipt.json", "rounds.log"
+_ENGINE_FOLDER, _ARCHITECTURE = "DRAFTBENCH_ENGINE_FOLDER", "DRAFTBENCH_ARCHITECTURE"
+_RECEIPT, _ROUNDS = "receipt.json", "rounds.log"
 
 
 class SglangEngine:
@@ -129,7 +130,7 @@ class SglangEngine:
         return f"the last lines of {log}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def start_engine(arguments: Mapping[str, Scalar], folder: Path, has_gpu: bool) -> SglangEngine:
+def start_engine(arguments: Mapping[str, Scalar], folder: Path, architecture: str, has_gpu: bool) -> SglangEngine:
     """Start a server in its own process group and return at once; `wait_ready` comes next."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (_RECEIPT, _ROUNDS):
@@ -141,7 +142,8 @@ def start_engine(arguments: Mapping[str, Scalar], folder: Path, has_gpu: bool) -
     environment = dict(os.environ)
     if not has_gpu:
         environment.update(cpu.engine_environment())
-    environment.update({_ENGINE_FOLDER: str(folder.resolve()), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"})
+    environment.update({_ENGINE_FOLDER: str(folder.resolve()), _ARCHITECTURE: architecture})
+    environment.update({"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"})
     with (folder / "engine.log").open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -6,6 +6,7 @@ so the scheduler process writes a receipt at the end: a launch without one is re
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
+ARCHITECTURE = "DRAFTBENCH_ARCHITECTURE"
+"""Environment variable: the arm's architecture, as `drafts.api.discover` names it."""
 RECEIPT, ROUNDS = "receipt.json", "rounds.log"
 
 
@@ -37,6 +40,7 @@ def _record_in_scheduler(folder: Path) -> None:
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         from harness.runtime.rounds import RoundLog, record_accepted_drafts, record_phases
 
+        install_architecture(os.environ[ARCHITECTURE])
         result = original(scheduler, *args, **kwargs)
         if scheduler.ps.tp_rank == 0:
             log = RoundLog(folder / ROUNDS)
@@ -51,13 +55,30 @@ def _record_in_scheduler(folder: Path) -> None:
     HookRegistry.register("sglang.srt.managers.scheduler.Scheduler.__init__", build, HookType.AROUND)
 
 
+def install_architecture(name: str) -> None:
+    """Give SGLang what the architecture brings along: its models, and its draft worker in place of EAGLE's."""
+    from drafts.api import discover
+
+    spec = discover()[name]
+    if spec.engine_module is None:
+        return
+    from sglang.srt.models.registry import ModelRegistry
+    from sglang.srt.speculative import eagle_worker_v2
+
+    module = importlib.import_module(spec.engine_module)
+    ModelRegistry.models.update({model.__name__: model for model in module.MODELS})
+    if hasattr(module, "DRAFT_WORKER"):
+        eagle_worker_v2.EagleDraftWorker = module.DRAFT_WORKER
+
+
 def write_receipt(path: Path, scheduler: Any) -> None:
     """Say what really runs: versions, algorithm, the draft model's class, the resolved server arguments."""
     import sglang
     import torch
 
-    worker = scheduler.draft_worker
-    draft_runner = getattr(getattr(worker, "draft_worker", None), "draft_runner", None)
+    draft_worker = getattr(scheduler.draft_worker, "draft_worker", None)
+    draft_runner = getattr(draft_worker, "draft_runner", None)
+    facts = getattr(getattr(draft_runner, "model", None), "draft_facts", dict)
     arguments = {
         name: plain(value)
         for name, value in vars(scheduler.server_args).items()
@@ -68,6 +89,8 @@ def write_receipt(path: Path, scheduler: Any) -> None:
         "torch": torch.__version__,
         "algorithm": scheduler.server_args.speculative_algorithm,
         "draft_class": None if draft_runner is None else type(draft_runner.model).__name__,
+        "draft_worker": None if draft_worker is None else type(draft_worker).__name__,
+        "draft_facts": facts(),
         "target_class": type(scheduler.tp_worker.model_runner.model).__name__,
         "max_total_num_tokens": scheduler.max_total_num_tokens,
         "server_args": arguments,

@@ -13,12 +13,12 @@ import pytest
 from scipy.stats import chi2_contingency
 
 from drafts.api import discover
-from harness.errors import CheckpointError, EngineError
+from harness.errors import EngineError
 from harness.load.generator import RoundBook, flush_cache, run_closed_loop
 from harness.load.prompts import Prompt
 from harness.metrics import acceptance
 from harness.metrics.rows import round_split
-from harness.models import EMBEDDED, check_draft_fits
+from harness.models import EMBEDDED
 from harness.provenance import has_gpu
 from harness.records import CellKey, RequestRecord
 from harness.runtime.arms import Arms, find_arms
@@ -207,18 +207,3 @@ def test_an_engine_that_dies_at_start_shows_its_log(tmp_path):
     with pytest.raises(EngineError, match=r"(?s)arm vanilla: the engine ended while it started.*the last lines of"):
         arms.start("vanilla")
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
-
-
-def test_a_draft_for_another_target_is_refused(tmp_path):
-    """Hidden size, vocabulary and context are checked before anything starts; the key is named."""
-    config = (TINY / "eagle" / "config.json").read_text()
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    for key, old, new in (
-        ("hidden_size", '"hidden_size": 128', '"hidden_size": 64'),
-        ("vocab_size", '"vocab_size": 2048', '"vocab_size": 32000'),
-        ("max_position_embeddings", '"max_position_embeddings": 4096', '"max_position_embeddings": 512'),
-    ):
-        assert old in config
-        (tmp_path / "config.json").write_text(config.replace(old, new))
-        with pytest.raises(CheckpointError, match=f"{key} is"):
-            check_draft_fits(TINY / "target", tmp_path, shares_hidden_state=True)

@@ -1,0 +1,102 @@
+"""Names, shapes and soundness of the tensors in model folders, read in a process of its own.
+
+    python -m harness.runtime.tensors FOLDER …      prints JSON: {folder: {name: {"shape": […], "finite": true}}}
+
+The harness process itself does not import torch.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
+"""What trainers leave beside the weights; SGLang passes them over too (model_loader/weight_utils.py, 0.5.17)."""
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """One tensor of a checkpoint; `finite` is whether it holds neither NaN nor infinity."""
+
+    shape: tuple[int, ...]
+    finite: bool
+
+
+def read_tensors(folders: Sequence[Path]) -> dict[Path, dict[str, TensorFacts]]:
+    """The tensors of every folder.
+
+    Raises:
+        CheckpointError: a file cannot be read, or holds more than tensors.
+    """
+    if not folders:
+        return {}
+    command = [sys.executable, "-m", "harness.runtime.tensors", *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise CheckpointError(last[0].removeprefix("error: "))
+    found: dict[str, dict[str, dict[str, Any]]] = json.loads(done.stdout)
+    return {
+        Path(folder): {name: TensorFacts(tuple(fact["shape"]), fact["finite"]) for name, fact in tensors.items()}
+        for folder, tensors in found.items()
+    }
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that SGLang loads: safetensors if there are any, else .bin, else .pt; those an index names, if any."""
+    for kind in ("safetensors", "bin", "pt"):
+        files = sorted(path for path in folder.glob(f"*.{kind}") if path.name not in NOT_WEIGHTS)
+        if files:
+            indexes = list(folder.glob(f"*.{kind}.index.json"))
+            if not indexes:
+                return files
+            named = set(json.loads(indexes[0].read_text())["weight_map"].values())
+            return [path for path in files if path.name in named]
+    return []
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  # safe_open is no mapping
+                yield name, file.get_tensor(name)
+    else:
+        import torch
+
+        yield from torch.load(path, map_location="cpu", weights_only=True, mmap=True).items()
+
+
+def main(folders: list[str]) -> int:
+    """Print the facts of all folders."""
+    import torch
+
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        facts = found.setdefault(folder, {})
+        for path in weight_files(Path(folder)):
+            try:
+                for name, tensor in _tensors(path):
+                    sound = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+                    facts[name] = {"shape": list(tensor.shape), "finite": sound}
+            except Exception as error:  # whatever a damaged file makes a reader raise
+                reason = str(error).splitlines()[0]
+                print(f"error: {path}: cannot be read as a file of tensors alone: {reason}", file=sys.stderr)
+                return 1
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
