@@ -96,6 +96,15 @@ def as_found(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
     return Loadable(found.config, None)
 
 
+def eagle_arguments(tree: Tree, options: Options) -> dict[str, int | str]:
+    """The tree as SGLang's EAGLE family takes it."""
+    return {
+        "speculative_num_steps": tree.num_steps,
+        "speculative_eagle_topk": tree.topk,
+        "speculative_num_draft_tokens": tree.num_draft_tokens,
+    }
+
+
 @dataclass(frozen=True)
 class DraftSpec:
     """One draft architecture, as data; importing it loads no torch."""
@@ -116,9 +125,11 @@ class DraftSpec:
     Raises a CheckpointError that names the key or tensor."""
     largest_tree: Callable[[int, int], int] = stepwise_tree
     """Most nodes, the root included, that it can propose with so many steps and so wide a tree."""
+    engine_arguments: Callable[[Tree, Any], Mapping[str, int | str]] = eagle_arguments
+    """SGLang's server arguments for a tree and options; the three of `eagle_arguments` are checked in the receipt."""
     engine_module: str | None = None
-    """Module that engine processes import; its `MODELS` are added to SGLang's, its `DRAFT_WORKER`, if it has one, takes
-    the place of SGLang's `EagleDraftWorker`."""
+    """Module that engine processes import. If it has `MODELS`, they are added to SGLang's; if it has a `DRAFT_WORKER`,
+    that takes the place of SGLang's `EagleDraftWorker`."""
 
     @property
     def drafts(self) -> bool:

@@ -68,15 +68,12 @@ def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths,
         arguments["chunked_prefill_size"] = suite.chunked_prefill_size
     if not has_gpu:
         arguments.update(cpu.server_arguments())
-    if spec.sglang_algorithm is not None and paths.draft is not None:
-        tree = (arm.num_steps, arm.topk, arm.num_draft_tokens)
-        assert None not in tree, "load_suite checks that"
-        arguments.update(
-            speculative_algorithm=spec.sglang_algorithm,
-            speculative_draft_model_path=str(paths.draft),
-        )
-        names = ("speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens")
-        arguments.update({name: size for name, size in zip(names, tree, strict=True) if size is not None})
+    if spec.sglang_algorithm is not None:
+        assert arm.tree is not None, "load_suite checks that"
+        arguments["speculative_algorithm"] = spec.sglang_algorithm
+        if paths.draft is not None:
+            arguments["speculative_draft_model_path"] = str(paths.draft)
+        arguments.update(spec.engine_arguments(arm.tree, spec.options.model_validate(arm.options)))
     arguments.update(arm.engine)
     return arguments
 

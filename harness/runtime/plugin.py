@@ -47,7 +47,7 @@ def _record_in_scheduler(folder: Path) -> None:
             worker = scheduler.draft_worker
             if worker is not None:
                 record_accepted_drafts(log)
-                if scheduler.server_args.device == "cpu" and hasattr(worker, "draft_worker"):
+                if scheduler.server_args.device == "cpu":
                     record_phases(log, worker)
             write_receipt(folder / RECEIPT, scheduler)
         return result
@@ -66,7 +66,7 @@ def install_architecture(name: str) -> None:
     from sglang.srt.speculative import eagle_worker_v2
 
     module = importlib.import_module(spec.engine_module)
-    ModelRegistry.models.update({model.__name__: model for model in module.MODELS})
+    ModelRegistry.models.update({model.__name__: model for model in getattr(module, "MODELS", ())})
     if hasattr(module, "DRAFT_WORKER"):
         eagle_worker_v2.EagleDraftWorker = module.DRAFT_WORKER
 

@@ -46,8 +46,27 @@ def record_accepted_drafts(log: RoundLog) -> None:
     Req.update_spec_correct_drafts_histogram = update
 
 
+def phase_calls(worker: Any) -> list[tuple[str, Any, str]]:
+    """Which calls of a speculative worker make up which phase: phase, object, method.
+
+    SGLang's n-gram worker has no draft worker; its sampling stands outside these calls and counts as other.
+    """
+    drafts = worker.draft_worker
+    if drafts is None:
+        return [
+            ("draft", worker, "_prepare_for_speculative_decoding"),
+            ("verify", worker.target_worker, "forward_batch_generation"),
+            ("extend", worker, "_update_ngram_corpus"),
+        ]
+    return [
+        ("draft", drafts, "draft"),
+        ("verify", worker, "verify"),
+        ("extend", drafts, "_draft_extend_for_decode"),
+    ]
+
+
 def record_phases(log: RoundLog, worker: Any) -> None:
-    """Time the phases of each round of an EAGLE-like worker by the wall clock.
+    """Time the phases of each round by the wall clock.
 
     Wraps the methods of these very instances, because subclasses override what a hook on the base class would wrap.
     On a GPU the calls return before their kernels end, so wall times would mislead: there nothing is wrapped.
@@ -64,10 +83,8 @@ def record_phases(log: RoundLog, worker: Any) -> None:
 
         return measure
 
-    draft_worker = worker.draft_worker
-    draft_worker.draft = timed("draft", draft_worker.draft)
-    draft_worker._draft_extend_for_decode = timed("extend", draft_worker._draft_extend_for_decode)
-    worker.verify = timed("verify", worker.verify)
+    for phase, owner, name in phase_calls(worker):
+        setattr(owner, name, timed(phase, getattr(owner, name)))
     forward = worker.forward_batch_generation
 
     def round_(batch: Any, *args: Any, **kwargs: Any) -> Any:

@@ -58,7 +58,7 @@ def test_a_missing_tensor_is_named(name: str) -> None:
 def test_unexpected_misshapen_and_damaged_tensors_are_named(name: str) -> None:
     """Nothing in a file is passed over in silence."""
     tensor, shape = next(item for item in load(name).expected.items() if len(item[1]) == 2)
-    with pytest.raises(CheckpointError, match="unexpected: extra.weight"):
+    with pytest.raises(CheckpointError, match=r"unexpected: extra\.weight"):
         load(name, tensors={"extra.weight": TensorFacts((1,), True)})
     with pytest.raises(CheckpointError, match=rf"{tensor} has shape \[7, 7\], expected \[{shape[0]}, {shape[1]}\]"):
         load(name, tensors={tensor: TensorFacts((7, 7), True)})
