@@ -77,6 +77,8 @@ class RequestRecord(Record):
     """SGLang's own spec_verify_ct, kept as a cross-check."""
     engine_accept_length: float | None
     """SGLang's own spec_accept_length (N / V), kept as a cross-check."""
+    num_retractions: int = 0
+    """How often the engine ran out of KV slots, put the request back and prefilled it anew."""
     error: str | None
     """Why a failed request failed; None otherwise."""
 

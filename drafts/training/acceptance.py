@@ -62,12 +62,17 @@ class Acceptance:
 
 
 @torch.no_grad()
-def measure_acceptance(draft: Draft, features: Features, tree: TreeSize) -> Acceptance:
-    """Decode every sample's output in rounds, as the engine would, and count."""
+def measure_acceptance(draft: Draft, features: Features, tree: TreeSize, follow_beams: bool = False) -> Acceptance:
+    """Decode every sample's output in rounds, as the engine would, and count.
+
+    Args:
+        follow_beams: let branches read their own beam's keys and values, which the engine does not.
+    """
     histogram = torch.zeros(tree.num_steps + 1, dtype=torch.long)
     num_tokens = 0
     for index, sample in enumerate(features.samples):
-        rounds = rounds_of_sample(draft, features.batch([index]), len(sample.prompt_ids), len(sample.output_ids), tree)
+        sizes = len(sample.prompt_ids), len(sample.output_ids)
+        rounds = rounds_of_sample(draft, features.batch([index]), *sizes, tree, follow_beams)
         for accepted in rounds:
             histogram[accepted] += 1
         num_tokens += len(sample.output_ids) - 1
@@ -78,7 +83,12 @@ def measure_acceptance(draft: Draft, features: Features, tree: TreeSize) -> Acce
 
 @torch.no_grad()
 def rounds_of_sample(
-    draft: Draft, batch: Batch, num_prompt_tokens: int, num_output_tokens: int, tree: TreeSize
+    draft: Draft,
+    batch: Batch,
+    num_prompt_tokens: int,
+    num_output_tokens: int,
+    tree: TreeSize,
+    follow_beams: bool = False,
 ) -> list[int]:
     """Accepted drafts of each round of the only sample in the batch; the prefill gave its output's first token.
 
@@ -90,7 +100,7 @@ def rounds_of_sample(
         accepted_R = accepted_by_heads(draft, batch.tokens_BT, batch.hidden_BTD, first, tree)
     else:
         hidden = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
-        accepted_R = accepted_drafts(draft, batch.tokens_BT, hidden, first, tree)
+        accepted_R = accepted_drafts(draft, batch.tokens_BT, hidden, first, tree, follow_beams)
     rounds, start = [], 0
     while start < num_output_tokens - 1:
         rounds.append(int(accepted_R[start]))
@@ -129,7 +139,9 @@ def accepted_by_heads(draft: MedusaDraft, tokens_1T: Tensor, hidden_1TD: Tensor,
     return torch.tensor(accepted)
 
 
-def accepted_drafts(draft: Draft, tokens_1T: Tensor, hidden_1TX: Tensor, first: int, tree: TreeSize) -> Tensor:
+def accepted_drafts(
+    draft: Draft, tokens_1T: Tensor, hidden_1TX: Tensor, first: int, tree: TreeSize, follow_beams: bool = False
+) -> Tensor:
     """For every entry from `first` on: how many drafts a round that starts there has accepted [R]."""
     entries = tokens_1T.shape[1]
     prefix: dict[int, tuple[Tensor, Tensor]] = {}
@@ -167,9 +179,17 @@ def accepted_drafts(draft: Draft, tokens_1T: Tensor, hidden_1TX: Tensor, first: 
         scores_RW, chosen = candidate_scores.topk(tree.topk)
         tokens_RW = tokens.flatten(1).gather(1, chosen)
         places_RW = chosen + offset
+        if follow_beams:
+            own.update({index: [(_of_beams(k, chosen), _of_beams(v, chosen)) for k, v in own[index]] for index in own})
         hidden_RWD = output_RWD.gather(1, (chosen // tree.topk)[..., None].expand(-1, -1, output_RWD.shape[-1]))
     parts = (torch.cat(all_tokens, 1), torch.cat(all_scores, 1), torch.cat(all_parents, 1), torch.tensor(depths))
     return _deepest_accepted(*parts, tokens_1T[0], starts_R, tree)
+
+
+def _of_beams(x_RHWC: Tensor, chosen_RW: Tensor) -> Tensor:
+    """Keys or values of the beams that the chosen candidates continue."""
+    beams = (chosen_RW // x_RHWC.shape[2])[:, None, :, None]
+    return x_RHWC.gather(2, beams.expand(-1, x_RHWC.shape[1], -1, x_RHWC.shape[3]))
 
 
 def _branch_attention(q: Tensor, k: Tensor, v: Tensor, own: list[tuple[Tensor, Tensor]], starts_R: Tensor) -> Tensor:

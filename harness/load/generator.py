@@ -136,5 +136,6 @@ def to_record(
         rounds=rounds,
         engine_verify_ct=meta.get("spec_verify_ct"),
         engine_accept_length=meta.get("spec_accept_length"),
+        num_retractions=meta.get("num_retractions") or 0,
         error=answer.error,
     )

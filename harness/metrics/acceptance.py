@@ -53,14 +53,15 @@ def delivered_tokens_per_round(requests: Iterable[RequestRecord]) -> float | Non
 def disagrees_with_engine(request: RequestRecord) -> str | None:
     """Why a request's rounds contradict the engine's counters or the tokens delivered; None if they agree.
 
-    The rounds emit 1 (prefill) + Σ (a + 1) tokens; what is delivered may be cut short by at most one round.
+    The rounds emit Σ (a + 1) tokens and every prefill one: the first, and those after retractions. What is delivered
+    may be cut short by at most one round.
     """
     if request.error is not None or request.rounds is None:
         return None
     steps = len(request.rounds)
     if request.engine_verify_ct is not None and request.engine_verify_ct != steps:
         return f"{request.request_id}: {steps} recorded rounds, the engine counts {request.engine_verify_ct}"
-    emitted = 1 + sum(round_.num_accepted_drafts + 1 for round_ in request.rounds)
+    emitted = 1 + request.num_retractions + sum(round_.num_accepted_drafts + 1 for round_ in request.rounds)
     cut = emitted - len(request.output_ids)
     longest = max((round_.num_accepted_drafts for round_ in request.rounds[-1:]), default=0)
     if not 0 <= cut <= longest:

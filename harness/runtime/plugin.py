@@ -38,7 +38,7 @@ def _record_in_scheduler(folder: Path) -> None:
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
-        from harness.runtime.rounds import RoundLog, record_accepted_drafts, record_phases
+        from harness.runtime.rounds import RoundLog, clock_of, record_accepted_drafts, record_phases
 
         install_architecture(os.environ[ARCHITECTURE])
         result = original(scheduler, *args, **kwargs)
@@ -47,8 +47,7 @@ def _record_in_scheduler(folder: Path) -> None:
             worker = scheduler.draft_worker
             if worker is not None:
                 record_accepted_drafts(log)
-                if scheduler.server_args.device == "cpu":
-                    record_phases(log, worker)
+                record_phases(log, worker, clock_of(scheduler.server_args.device))
             write_receipt(folder / RECEIPT, scheduler)
         return result
 

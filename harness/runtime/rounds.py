@@ -3,7 +3,7 @@
 One line per event, appended unbuffered, so that whatever the client has received is already on disk:
 
     r <request id> <accepted drafts>            one verify step of one request, bonus token excluded
-    p <draft ns> <verify ns> <extend ns> <round ns>   one round of the whole batch (CPU only)
+    p <draft ns> <verify ns> <extend ns> <round ns>   one round of the whole batch
 
 `Req.update_spec_correct_drafts_histogram` is where SGLang 0.5.17 settles a request's verify step: it knows the request
 and is not called for requests that have already finished (managers/scheduler_components/batch_result_processor.py).
@@ -12,10 +12,14 @@ and is not called for requests that have already finished (managers/scheduler_co
 from __future__ import annotations
 
 import os
+import queue
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+PHASES = ("draft", "verify", "extend")
 
 
 class RoundLog:
@@ -29,8 +33,66 @@ class RoundLog:
         os.write(self._descriptor, f"r {request_id} {num_accepted_drafts}\n".encode())
 
     def phases(self, draft_ns: int, verify_ns: int, extend_ns: int, round_ns: int) -> None:
-        """Write one round's wall times."""
+        """Write one round's times."""
         os.write(self._descriptor, f"p {draft_ns} {verify_ns} {extend_ns} {round_ns}\n".encode())
+
+
+class Clock(Protocol):
+    """Marks points in the engine's work and tells the time between them."""
+
+    def mark(self) -> Any:
+        """Now, in the order of the work given to the device."""
+
+    def settle(self, spans: Sequence[tuple[Any, Any]], write: Callable[..., None]) -> None:
+        """Call `write` with the spans' nanoseconds, now or as soon as they are known; must not wait."""
+
+
+class WallClock:
+    """For the CPU, where a call returns when its work is done."""
+
+    def mark(self) -> int:
+        """Nanoseconds of a monotonic clock."""
+        return time.perf_counter_ns()
+
+    def settle(self, spans: Sequence[tuple[int, int]], write: Callable[..., None]) -> None:
+        """Write at once."""
+        write(*(end - begin for begin, end in spans))
+
+
+class EventClock:
+    """For a GPU, where a call returns before its kernels end: CUDA events, read by a thread that waits for them."""
+
+    def __init__(self, new_event: Callable[[], Any]) -> None:
+        """`new_event` makes an event that can be timed: `torch.cuda.Event(enable_timing=True)`."""
+        self._new_event = new_event
+        self._pending: queue.SimpleQueue[tuple[Sequence[tuple[Any, Any]], Callable[..., None]]] = queue.SimpleQueue()
+        threading.Thread(target=self._read, name="draftbench-phases", daemon=True).start()
+
+    def mark(self) -> Any:
+        """An event recorded on the current stream."""
+        event = self._new_event()
+        event.record()
+        return event
+
+    def settle(self, spans: Sequence[tuple[Any, Any]], write: Callable[..., None]) -> None:
+        """Hand the spans to the thread."""
+        self._pending.put((spans, write))
+
+    def _read(self) -> None:
+        while True:
+            spans, write = self._pending.get()
+            for _, end in spans:
+                end.synchronize()
+            write(*(round(begin.elapsed_time(end) * 1e6) for begin, end in spans))
+
+
+def clock_of(device: str) -> Clock:
+    """The clock for SGLang's device name."""
+    if device == "cpu":
+        return WallClock()
+    import torch
+
+    return EventClock(lambda: torch.cuda.Event(enable_timing=True))
 
 
 def record_accepted_drafts(log: RoundLog) -> None:
@@ -65,21 +127,20 @@ def phase_calls(worker: Any) -> list[tuple[str, Any, str]]:
     ]
 
 
-def record_phases(log: RoundLog, worker: Any) -> None:
-    """Time the phases of each round by the wall clock.
+def record_phases(log: RoundLog, worker: Any, clock: Clock) -> None:
+    """Time the phases of each round, and the round.
 
     Wraps the methods of these very instances, because subclasses override what a hook on the base class would wrap.
-    On a GPU the calls return before their kernels end, so wall times would mislead: there nothing is wrapped.
+    A phase that a round does not have takes no time.
     """
-    spent = {"draft": 0, "verify": 0, "extend": 0}
+    spans: dict[str, tuple[Any, Any]] = {}
 
     def timed(phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def measure(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter_ns()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                spent[phase] += time.perf_counter_ns() - began
+            began = clock.mark()
+            result = call(*args, **kwargs)
+            spans[phase] = (began, clock.mark())
+            return result
 
         return measure
 
@@ -90,10 +151,11 @@ def record_phases(log: RoundLog, worker: Any) -> None:
     def round_(batch: Any, *args: Any, **kwargs: Any) -> Any:
         if batch.forward_mode.is_extend() or batch.is_extend_in_batch:
             return forward(batch, *args, **kwargs)
-        spent.update(draft=0, verify=0, extend=0)
-        began = time.perf_counter_ns()
+        spans.clear()
+        began = clock.mark()
         result = forward(batch, *args, **kwargs)
-        log.phases(spent["draft"], spent["verify"], spent["extend"], time.perf_counter_ns() - began)
+        ended = clock.mark()
+        clock.settle([*(spans.get(phase, (ended, ended)) for phase in PHASES), (began, ended)], log.phases)
         return result
 
     worker.forward_batch_generation = round_

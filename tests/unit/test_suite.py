@@ -94,6 +94,50 @@ def test_mistakes_are_told_with_file_and_line(tmp_path, old, new, line, said):
         assert f"{path}:{line}: " in text
 
 
+@pytest.mark.parametrize(
+    ("architecture", "options", "said"),
+    [
+        ("eagle", "{warmth: 3}", "arms[1].options.warmth is not known to eagle; allowed: none."),
+        ("prism", "{step_to_modul: [0]}", "Did you mean step_to_module?"),
+        ("prism", "{step_to_module: [0, 1]}", "step_to_module has 2 entries, but num_steps is 3"),
+        ("prism", "{step_to_module: 3}", "arms[1].options.step_to_module is 3; input should be a valid list"),
+        ("prism", "{step_to_module: [0, one, 1]}", "arms[1].options.step_to_module[1] is 'one'"),
+        ("medusa", "{choices: [[0], [0, 2]]}", "choices holds [0, 2]; a path has one rank or more, each from 0"),
+        ("medusa", "{choices: [[0], [1, 0]]}", "choices holds [1, 0], but not its beginning [1]"),
+        ("medusa", "{choices: [[0], [0]]}", "choices holds a path twice"),
+        ("medusa", "{choices: [[0], [1], [0, 0]]}", "set num_steps to 2 and num_draft_tokens to 4"),
+    ],
+)
+def test_options_are_the_architectures_own(tmp_path, architecture, options, said):
+    """Unknown, misshapen and unfit options name the option, its line and what is allowed."""
+    arm = f"architecture: {architecture}\n    options: {options}"
+    path = write(tmp_path, GOOD.replace("architecture: eagle", arm))
+    with pytest.raises(SuiteError) as caught:
+        load_suite(path)
+    assert said in str(caught.value)
+    assert f"{path}:9: " in str(caught.value)
+
+
+def test_good_options_are_kept(tmp_path):
+    """A map of steps and a tree of choices that fit their trees load."""
+    for architecture, options, tokens in (
+        ("prism", "{step_to_module: [0, 1, 1]}", 6),
+        ("medusa", "{choices: [[0], [1], [0, 0], [0, 1], [0, 0, 0]]}", 6),
+    ):
+        arm = f"architecture: {architecture}\n    options: {options}"
+        suite = load_suite(write(tmp_path, GOOD.replace("architecture: eagle", arm)))
+        assert suite.arms[1].options
+        assert suite.arms[1].num_draft_tokens == tokens
+
+
+def test_depth_and_width_bound_the_nodes_of_each_architecture(tmp_path):
+    """Medusa's full tree of depth 3 and width 2 has 15 nodes, EAGLE's two beams propose 11."""
+    medusa = GOOD.replace("architecture: eagle", "architecture: medusa")
+    assert load_suite(write(tmp_path, medusa.replace("tokens: 6", "tokens: 15"))).arms[1].num_draft_tokens == 15
+    with pytest.raises(SuiteError, match="at most 15 nodes"):
+        load_suite(write(tmp_path, medusa.replace("tokens: 6", "tokens: 16")))
+
+
 @pytest.mark.parametrize(("text", "said"), [("", "is a mapping"), ("- 1\n", "is a mapping"), ("7", "is a mapping")])
 def test_what_is_no_mapping_is_refused(tmp_path, text, said):
     """An empty file, a list or a number is no suite."""

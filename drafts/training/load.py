@@ -1,0 +1,41 @@
+"""A trained draft's folder back as the module that was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from drafts.eagle.model import new_eagle
+from drafts.eagle3.model import new_eagle3
+from drafts.medusa.model import new_medusa
+from drafts.prism.model import new_prism
+from drafts.standalone.model import new_standalone
+from drafts.training.hf import LlamaForCausalLM
+
+
+def load_draft(folder: Path, target: LlamaForCausalLM) -> Any:
+    """The draft in fp32, ready to be asked; every tensor of the file is used.
+
+    Raises:
+        RuntimeError: tensors are missing or unexpected.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    embedding, head = (module.state_dict()["weight"] for module in (target.get_input_embeddings(), target.lm_head))
+    makers: dict[str, Callable[[], Any]] = {
+        "LlamaForCausalLM": lambda: new_standalone(config, embedding, 0),
+        "LlamaForCausalLMEagle": lambda: new_eagle(config, embedding, head, 0, config["num_hidden_layers"]),
+        "LlamaForCausalLMEagle3": lambda: new_eagle3(
+            config, weights["d2t"] + torch.arange(len(weights["d2t"])), embedding, head, 0
+        ),
+        "LlamaForCausalLMPrism": lambda: new_prism(config, config["step_to_module"], embedding, head, 0),
+        "MedusaHeads": lambda: new_medusa(config["medusa_num_heads"], head, 0),
+    }
+    draft = makers[config["architectures"][0]]()
+    draft.load_state_dict(weights)
+    return draft.eval().requires_grad_(False)

@@ -1,0 +1,80 @@
+"""What the engine should do, in plain torch: no SGLang in here. Slow and simple; for tests alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drafts.api import Tree
+from drafts.training.acceptance import TreeSize, rounds_of_sample
+from drafts.training.drafts import EAGLE3_LAYERS
+from drafts.training.features import Features, Sample
+from drafts.training.hf import LlamaForCausalLM
+
+Tokens = tuple[int, ...]
+
+
+class Oracle:
+    """The target and its drafts in fp32."""
+
+    def __init__(self, target_folder: Path) -> None:
+        self.target = LlamaForCausalLM.from_pretrained(target_folder, dtype=torch.float32).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def continued(self, ids: Sequence[int], count: int) -> Tokens:
+        """The target's own next tokens, greedily, whatever they are."""
+        found = list(ids)
+        for _ in range(count):
+            found.append(int(self.target(torch.tensor([found])).logits[0, -1].argmax()))
+        return tuple(found[len(ids) :])
+
+    @torch.no_grad()
+    def logits(self, prompt: Tokens, output: Tokens) -> Tensor:
+        """Scores [tokens, V] from which each token of the output was chosen, given those before it."""
+        ids = torch.tensor([prompt + output])
+        found: Tensor = self.target(ids).logits[0, len(prompt) - 1 : -1]
+        return found
+
+    def rounds(self, draft: Any, answers: Sequence[tuple[Tokens, Tokens]], tree: Tree) -> Iterator[list[int]]:
+        """Accepted drafts of every round of every (prompt, output)."""
+        size = TreeSize(tree.num_steps, tree.topk, tree.num_draft_tokens)
+        # The last round may accept more than the output holds: show it what the target would go on with.
+        longer = [
+            Sample(prompt, output + self.continued(prompt + output, tree.num_steps + 1)) for prompt, output in answers
+        ]
+        features = Features(self.target, longer, layers=EAGLE3_LAYERS, dtype=torch.float32)
+        for index, (prompt, output) in enumerate(answers):
+            yield rounds_of_sample(draft, features.batch([index]), len(prompt), len(output), size)
+
+    @torch.no_grad()
+    def first_round_logits(self, draft: Any, prompt: Tokens, tokens: Sequence[int]) -> list[Tensor]:
+        """Scores [V] of each draft step of the first round of a chain, whose steps read `tokens` one after the other.
+
+        Args:
+            tokens: the target's first token, then the drafts that the engine went on with.
+        """
+        features = Features(self.target, [Sample(prompt, tuple(tokens))], layers=EAGLE3_LAYERS, dtype=torch.float32)
+        batch = features.batch([0])
+        state = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
+        keys: dict[int, list[Tensor]] = {}
+        values: dict[int, list[Tensor]] = {}
+
+        def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys.setdefault(index, []).append(k)
+            values.setdefault(index, []).append(v)
+            seen = torch.cat(keys[index], 2), torch.cat(values[index], 2)
+            return torch.nn.functional.scaled_dot_product_attention(q, *seen)
+
+        found: list[Tensor] = []
+        output = torch.empty(0)
+        for entry, token in enumerate((*prompt[1:], *tokens)):
+            step = max(1, entry - len(prompt) + 2)
+            hidden = state[:, entry : entry + 1] if step == 1 else output
+            output = draft(torch.tensor([[token]]), hidden, torch.tensor([[entry]]), attend, step)
+            if entry >= len(prompt) - 1:
+                found.append(draft.logits(output[0, 0]))
+        return found
