@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from drafts.proposer import ProposerSpec
 
 ENTRY_POINTS = "draftbench.drafts"
 """Entry-point group of architectures: name = "package.module:SPEC"."""
@@ -127,6 +130,8 @@ class DraftSpec:
     """Most nodes, the root included, that it can propose with so many steps and so wide a tree."""
     engine_arguments: Callable[[Tree, Any], Mapping[str, int | str]] = eagle_arguments
     """SGLang's server arguments for a tree and options; the three of `eagle_arguments` are checked in the receipt."""
+    proposer: ProposerSpec | None = None
+    """For a draft without a KV cache of its own; it runs under SGLang's NGRAM, its trees in place of the trie's."""
     engine_module: str | None = None
     """Module that engine processes import. If it has `MODELS`, they are added to SGLang's; if it has a `DRAFT_WORKER`,
     that takes the place of SGLang's `EagleDraftWorker`."""

@@ -4,7 +4,7 @@ cell, by the flush."""
 from drafts.api import DraftSpec, Options, Tree, full_tree
 
 
-def arguments(tree: Tree, options: Options) -> dict[str, int | str]:
+def ngram_arguments(tree: Tree, options: Options) -> dict[str, int | str]:
     """The trie keeps n-grams that are one token longer than the tree is deep, so that no draft goes deeper."""
     return {
         "speculative_num_steps": tree.num_steps,
@@ -22,6 +22,6 @@ SPEC = DraftSpec(
     draft_model_class=None,
     needs_checkpoint=False,
     largest_tree=full_tree,
-    engine_arguments=arguments,
+    engine_arguments=ngram_arguments,
     engine_module="harness.runtime.drafts.ngram",
 )

@@ -57,7 +57,7 @@ class Engine(Protocol):
         ...
 
     def failure(self) -> str | None:
-        """Why the engine can no longer answer, with its log's last lines; None while it is alive."""
+        """Why the engine can no longer be used: its log's last lines, or how its draft failed; None while it can."""
         ...
 
     def stop(self) -> None:

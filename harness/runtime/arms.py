@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import psutil
@@ -75,7 +75,9 @@ class Arms:
         if loadable is not None and paths.draft is not None:
             paths = ModelPaths(paths.target, lay_out(loadable, paths.draft, folder / "draft").resolve())
         arguments = server_arguments(self.suite, arm, spec, paths, self.has_gpu)
-        engine = start_engine(arguments, folder, spec.name, self.has_gpu)
+        tree = None if arm.tree is None else astuple(arm.tree)
+        draft = {"architecture": spec.name, "options": arm.options, "tree": tree}
+        engine = start_engine(arguments, folder, draft, self.has_gpu)
         try:
             engine.wait_ready()
             _check_receipt(arm, spec, loadable, engine.receipt)

@@ -27,7 +27,7 @@ READY_TIMEOUT_S = 900.0
 """Large models load for minutes; an engine that died is noticed at once."""
 STOP_TIMEOUT_S = 10.0
 LOG_LINES_SHOWN = 25
-_ENGINE_FOLDER, _ARCHITECTURE = "DRAFTBENCH_ENGINE_FOLDER", "DRAFTBENCH_ARCHITECTURE"
+_ENGINE_FOLDER, _DRAFT = "DRAFTBENCH_ENGINE_FOLDER", "DRAFTBENCH_DRAFT"
 _RECEIPT, _ROUNDS = "receipt.json", "rounds.log"
 
 
@@ -39,6 +39,7 @@ class SglangEngine:
         self._folder = folder
         self._read_bytes = 0
         self._receipt: Receipt | None = None
+        self._draft_failure: str | None = None
         self.url = f"http://127.0.0.1:{port}"
 
     @property
@@ -95,6 +96,8 @@ class SglangEngine:
             kind, *fields = line.split()
             if kind == "r":
                 accepted.setdefault(fields[0], []).append(int(fields[1]))
+            elif kind == "f":
+                self._draft_failure = self._draft_failure or "the draft failed: " + " ".join(fields)
             else:
                 num_rounds += 1
                 phases = [total + int(field) for total, field in zip(phases, fields, strict=True)]
@@ -103,10 +106,10 @@ class SglangEngine:
         return EngineEvents(accepted, times if num_rounds else None)
 
     def failure(self) -> str | None:
-        """How the server process ended and its last lines, or None while it runs."""
+        """How the server process ended and its last lines, or how its draft failed; None while both run."""
         code = self._process.poll()
         if code is None:
-            return None
+            return self._draft_failure
         how = f"exit code {code}"
         if code in (-9, 137):
             how += " (a failed scheduler kills its parent this way; it need not be lack of memory)"
@@ -130,8 +133,14 @@ class SglangEngine:
         return f"the last lines of {log}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def start_engine(arguments: Mapping[str, Scalar], folder: Path, architecture: str, has_gpu: bool) -> SglangEngine:
-    """Start a server in its own process group and return at once; `wait_ready` comes next."""
+def start_engine(
+    arguments: Mapping[str, Scalar], folder: Path, draft: Mapping[str, object], has_gpu: bool
+) -> SglangEngine:
+    """Start a server in its own process group and return at once; `wait_ready` comes next.
+
+    Args:
+        draft: the arm's architecture, options and tree, for our plugin.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (_RECEIPT, _ROUNDS):
         (folder / name).unlink(missing_ok=True)
@@ -142,7 +151,7 @@ def start_engine(arguments: Mapping[str, Scalar], folder: Path, architecture: st
     environment = dict(os.environ)
     if not has_gpu:
         environment.update(cpu.engine_environment())
-    environment.update({_ENGINE_FOLDER: str(folder.resolve()), _ARCHITECTURE: architecture})
+    environment.update({_ENGINE_FOLDER: str(folder.resolve()), _DRAFT: json.dumps(dict(draft))})
     environment.update({"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"})
     with (folder / "engine.log").open("wb") as log:
         process = subprocess.Popen(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
-ARCHITECTURE = "DRAFTBENCH_ARCHITECTURE"
-"""Environment variable: the arm's architecture, as `drafts.api.discover` names it."""
+DRAFT = "DRAFTBENCH_DRAFT"
+"""Environment variable: the arm's architecture, options and tree, as JSON."""
 RECEIPT, ROUNDS = "receipt.json", "rounds.log"
 
 
@@ -40,10 +41,10 @@ def _record_in_scheduler(folder: Path) -> None:
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         from harness.runtime.rounds import RoundLog, clock_of, record_accepted_drafts, record_phases
 
-        install_architecture(os.environ[ARCHITECTURE])
+        log = RoundLog(folder / ROUNDS)
+        install_architecture(**json.loads(os.environ[DRAFT]), on_failure=log.failed)
         result = original(scheduler, *args, **kwargs)
         if scheduler.ps.tp_rank == 0:
-            log = RoundLog(folder / ROUNDS)
             worker = scheduler.draft_worker
             if worker is not None:
                 record_accepted_drafts(log)
@@ -54,11 +55,18 @@ def _record_in_scheduler(folder: Path) -> None:
     HookRegistry.register("sglang.srt.managers.scheduler.Scheduler.__init__", build, HookType.AROUND)
 
 
-def install_architecture(name: str) -> None:
-    """Give SGLang what the architecture brings along: its models, and its draft worker in place of EAGLE's."""
-    from drafts.api import discover
+def install_architecture(
+    architecture: str, options: dict[str, Any], tree: list[int] | None, on_failure: Callable[[str], None]
+) -> None:
+    """Give SGLang what the architecture brings along: a proposer, or models and a draft worker in place of EAGLE's."""
+    from drafts.api import Tree, discover
 
-    spec = discover()[name]
+    spec = discover()[architecture]
+    if spec.proposer is not None and tree is not None:
+        from harness.runtime.drafts import proposals
+
+        validated = spec.options.model_validate(options)
+        proposals.install(spec.proposer, validated, Tree(*tree), lambda why: on_failure(f"{architecture}: {why}"))
     if spec.engine_module is None:
         return
     from sglang.srt.models.registry import ModelRegistry
@@ -75,9 +83,10 @@ def write_receipt(path: Path, scheduler: Any) -> None:
     import sglang
     import torch
 
-    draft_worker = getattr(scheduler.draft_worker, "draft_worker", None)
+    worker = scheduler.draft_worker
+    draft_worker = getattr(worker, "draft_worker", None)
     draft_runner = getattr(draft_worker, "draft_runner", None)
-    facts = getattr(getattr(draft_runner, "model", None), "draft_facts", dict)
+    facts = getattr(getattr(draft_runner, "model", worker), "draft_facts", dict)
     arguments = {
         name: plain(value)
         for name, value in vars(scheduler.server_args).items()

@@ -4,6 +4,7 @@ One line per event, appended unbuffered, so that whatever the client has receive
 
     r <request id> <accepted drafts>            one verify step of one request, bonus token excluded
     p <draft ns> <verify ns> <extend ns> <round ns>   one round of the whole batch
+    f <reason>                                  the draft failed and is not asked again
 
 `Req.update_spec_correct_drafts_histogram` is where SGLang 0.5.17 settles a request's verify step: it knows the request
 and is not called for requests that have already finished (managers/scheduler_components/batch_result_processor.py).
@@ -31,6 +32,10 @@ class RoundLog:
     def accepted(self, request_id: str, num_accepted_drafts: int) -> None:
         """Write one verify step of one request."""
         os.write(self._descriptor, f"r {request_id} {num_accepted_drafts}\n".encode())
+
+    def failed(self, reason: str) -> None:
+        """Write that the draft is out of the running, and why."""
+        os.write(self._descriptor, f"f {' '.join(reason.split())}\n".encode())
 
     def phases(self, draft_ns: int, verify_ns: int, extend_ns: int, round_ns: int) -> None:
         """Write one round's times."""
@@ -111,14 +116,16 @@ def record_accepted_drafts(log: RoundLog) -> None:
 def phase_calls(worker: Any) -> list[tuple[str, Any, str]]:
     """Which calls of a speculative worker make up which phase: phase, object, method.
 
-    SGLang's n-gram worker has no draft worker; its sampling stands outside these calls and counts as other.
+    SGLang's n-gram worker, and ours for proposers, have no draft worker; sampling stands outside these calls and counts
+    as other.
     """
     drafts = worker.draft_worker
     if drafts is None:
+        extend = "observe" if hasattr(worker, "observe") else "_update_ngram_corpus"
         return [
             ("draft", worker, "_prepare_for_speculative_decoding"),
             ("verify", worker.target_worker, "forward_batch_generation"),
-            ("extend", worker, "_update_ngram_corpus"),
+            ("extend", worker, extend),
         ]
     return [
         ("draft", drafts, "draft"),

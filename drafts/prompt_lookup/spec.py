@@ -1,0 +1,30 @@
+"""What followed the last few tokens earlier in the same request drafts (prompt lookup decoding)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from drafts.api import DraftSpec, Options, full_tree
+from drafts.ngram import ngram_arguments
+from drafts.proposer import ProposerSpec
+
+
+class PromptLookupOptions(Options):
+    """How much has to match."""
+
+    longest_match: int = Field(3, ge=1, description="Tokens at the request's end that are looked for first.")
+    shortest_match: int = Field(1, ge=1, description="Tokens that have to match at least.")
+
+
+SPEC = DraftSpec(
+    name="prompt_lookup",
+    title="what followed the same tokens earlier in the request drafts; no weights, no memory of other requests",
+    origin="Saxena 2023, prompt lookup decoding",
+    sglang_algorithm="NGRAM",
+    draft_model_class=None,
+    needs_checkpoint=False,
+    options=PromptLookupOptions,
+    largest_tree=full_tree,
+    engine_arguments=ngram_arguments,
+    proposer=ProposerSpec("drafts.prompt_lookup.proposer:PromptLookup"),
+)

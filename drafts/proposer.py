@@ -1,0 +1,146 @@
+"""What a draft without a KV cache in the engine is: it looks at tokens (and, if it asks, at what the target saw) and
+proposes a tree. No SGLang in here; `harness.runtime.drafts.proposals` brings it into the engine.
+
+One Proposer serves all requests of an engine. The engine calls, per request:
+
+    on_prefill → (propose → on_verify) … → on_finish
+
+A request that is put back for lack of KV slots finishes and begins anew, with its tokens so far as the prompt. `reset`
+comes with every flush of the engine's caches, that is before each cell: online state must not outlive it, unless the
+suite says `options: {state: keep}`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from drafts.api import Options, Tree
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the target's passes have to leave behind for a proposer.
+
+    Attributes:
+        node_topk: so many likeliest next tokens of every verified node, rejected ones too; 0 for none.
+        hidden: hidden states after the target's final norm.
+    """
+
+    node_topk: int = 0
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """Drafted tokens below the root, which is the last token that is already sure.
+
+    Attributes:
+        tokens: N token ids, any length up to the budget; none at all is a valid tree.
+        parents: for each token the index of its parent in `tokens`, or -1 for the root; parents come first.
+        scores: of the path to each token, higher is likelier; used by reports and tests alone.
+    """
+
+    tokens: Sequence[int]
+    parents: Sequence[int]
+    scores: Sequence[float] | None = None
+
+    def problem(self, budget: Tree, vocab_size: int) -> str | None:
+        """Why this is no tree that may be verified; None if it is one."""
+        if len(self.tokens) != len(self.parents):
+            return f"{len(self.tokens)} tokens with {len(self.parents)} parents"
+        if len(self.tokens) > budget.num_draft_tokens - 1:
+            return f"{len(self.tokens)} nodes; num_draft_tokens allows {budget.num_draft_tokens - 1} and the root"
+        depths: list[int] = []
+        seen: set[tuple[int, int]] = set()
+        for node, (token, parent) in enumerate(zip(self.tokens, self.parents, strict=True)):
+            if not 0 <= token < vocab_size:
+                return f"node {node} holds token {token}; the vocabulary has {vocab_size}"
+            if not -1 <= parent < node:
+                return f"node {node} has parent {parent}; a parent is an earlier node, or -1"
+            if (parent, token) in seen:
+                return f"node {node} repeats token {token} below parent {parent}"
+            seen.add((parent, token))
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+            if depths[-1] > budget.num_steps:
+                return f"node {node} is {depths[-1]} deep; num_steps is {budget.num_steps}"
+        if self.scores is not None and not all(math.isfinite(score) for score in self.scores):
+            return "a score is not finite"
+        return None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a verify step found out.
+
+    Attributes:
+        root: the token that was sure before.
+        tree: as it was proposed.
+        accepted: indices into the tree's tokens of the accepted path, from the root on.
+        bonus: the target's own token after it.
+        node_topk: [N + 1, K] ids of every node's likeliest next tokens, the root's first; None unless asked for.
+        hidden: [accepted + 1, D] float32, the target's hidden states at the root and the accepted nodes (numpy); None
+            unless asked for.
+    """
+
+    root: int
+    tree: TokenTree
+    accepted: Sequence[int]
+    bonus: int
+    node_topk: Any = None
+    hidden: Any = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """A request that wants a tree: its id and all its tokens, the last of which is the root."""
+
+    request_id: str
+    tokens: Sequence[int]
+
+
+class Proposer(Protocol):
+    """Proposes trees. Called by one thread at a time; what it raises fails the cell, with the architecture's name."""
+
+    def on_prefill(self, request_id: str, tokens: Sequence[int], hidden: Any = None) -> None:
+        """A request begins: its prompt and the target's first token; `hidden` [D] is the last prompt token's."""
+
+    def propose(self, requests: Sequence[Context]) -> Sequence[TokenTree]:
+        """One tree for each request of the batch, in their order, each within the tree's budget."""
+
+    def on_verify(self, request_id: str, verified: Verified) -> None:
+        """A tree was verified; the request's tokens grow by the accepted path and the bonus token."""
+
+    def on_finish(self, request_id: str) -> None:
+        """The request left the batch: finished, aborted or put back."""
+
+    def reset(self) -> None:
+        """Forget everything learnt online."""
+
+
+class StatefulOptions(Options):
+    """Options of a proposer that learns online."""
+
+    state: str = "reset"
+    """`reset` forgets what was learnt before each cell; `keep` does not: later cells profit from earlier ones."""
+
+    def problem(self, tree: Tree) -> tuple[str, str] | None:
+        """Only these two."""
+        if self.state in ("reset", "keep"):
+            return None
+        return "state", f"is {self.state}; allowed: reset, keep."
+
+
+@dataclass(frozen=True)
+class ProposerSpec:
+    """How an engine gets a proposer.
+
+    Attributes:
+        factory: "package.module:name", called as name(options, tree, vocab_size) in the engine's process.
+        needs: what it looks at besides tokens.
+    """
+
+    factory: str
+    needs: Needs = Needs()

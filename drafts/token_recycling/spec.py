@@ -1,0 +1,34 @@
+"""The likeliest next tokens of all verified nodes, rejected ones too, are kept and drafted from (Token Recycling)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from drafts.api import DraftSpec, full_tree
+from drafts.ngram import ngram_arguments
+from drafts.proposer import Needs, ProposerSpec, StatefulOptions
+
+CANDIDATES = 8
+"""Next tokens that are kept of each token, as published."""
+
+
+class TokenRecyclingOptions(StatefulOptions):
+    """The shape of the fixed tree."""
+
+    rank_decay: float = Field(
+        0.7, gt=0, le=1, description="A path of ranks r weighs the product of rank_decay / (r + 1)."
+    )
+
+
+SPEC = DraftSpec(
+    name="token_recycling",
+    title="the target's own candidates at every verified node draft; no weights, learns online",
+    origin="Luo et al. 2024, Token Recycling",
+    sglang_algorithm="NGRAM",
+    draft_model_class=None,
+    needs_checkpoint=False,
+    options=TokenRecyclingOptions,
+    largest_tree=full_tree,
+    engine_arguments=ngram_arguments,
+    proposer=ProposerSpec("drafts.token_recycling.proposer:TokenRecycling", Needs(node_topk=CANDIDATES)),
+)

@@ -1,0 +1,262 @@
+"""Proposers inside SGLang: its n-gram worker, whose draft has no KV cache and no model, with our trees in its place.
+
+A proposer that raises, proposes no tree, or does not answer in time is not asked again: its requests go on without
+drafts, so that nothing of theirs is corrupted, and the reason is written for the harness, which fails the cell.
+
+Shapes: B requests, n nodes of a tree with its root, V vocabulary, D hidden size, K likeliest tokens.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
+from sglang.srt.speculative import ngram_worker
+
+from drafts.api import Tree
+from drafts.proposer import Context, Needs, Proposer, ProposerSpec, TokenTree, Verified
+
+ANSWER_WITHIN_S = 10.0
+NOTHING = TokenTree((), ())
+Call = tuple[str, tuple[Any, ...]]
+"""A method of a proposer and its arguments."""
+
+
+@dataclass
+class Running:
+    """What is known of a request in the decode batch."""
+
+    tokens: list[int]
+    tree: TokenTree = NOTHING
+
+
+class NoCorpus:
+    """Stands in for the n-gram trie, which is not built."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def erase_match_state(self, request_ids: list[str]) -> None:
+        """Nothing is kept."""
+
+
+def padded(tree: TokenTree, size: int, filler: int) -> tuple[list[int], list[int]]:
+    """Tokens and parents of exactly `size` nodes below the root, node numbers counted with the root as 0.
+
+    A chain of fillers hangs below the last node, where it can be reached only by what the target would not say.
+    """
+    tokens, parents = list(tree.tokens), [parent + 1 for parent in tree.parents]
+    while len(tokens) < size:
+        parents.append(len(tokens))
+        tokens.append(filler)
+    return tokens, parents
+
+
+def tree_mask(parents: Sequence[int]) -> np.ndarray:
+    """[n, n] bool: row i marks node i, its ancestors and the root."""
+    size = len(parents) + 1
+    mask = np.eye(size, dtype=bool)
+    mask[:, 0] = True
+    for node, parent in enumerate(parents, 1):
+        mask[node] |= mask[parent]
+    return mask
+
+
+def accepted_path(tree: TokenTree, tokens: Sequence[int]) -> list[int]:
+    """Indices of the nodes that spell the accepted tokens, as far as the tree holds them."""
+    children = {link: node for node, link in enumerate(zip(tree.parents, tree.tokens, strict=True))}
+    path: list[int] = []
+    for token in tokens:
+        node = children.get((path[-1] if path else -1, token))
+        if node is None:
+            break
+        path.append(node)
+    return path
+
+
+class Guarded:
+    """Asks the proposer in a thread of its own and gives up on it at the first mistake."""
+
+    def __init__(self, proposer: Proposer, on_failure: Callable[[str], None]) -> None:
+        self._proposer, self._on_failure = proposer, on_failure
+        self._thread = ThreadPoolExecutor(1, "draftbench-proposer")
+        self.failed = False
+
+    def ask(self, *calls: Call) -> Any:
+        """Make the calls in their order; the last one's answer, or None once the proposer has failed."""
+        if self.failed or not calls:
+            return None
+        under_way = [""]
+
+        def make() -> Any:
+            answer = None
+            for method, args in calls:
+                under_way[0] = method
+                answer = getattr(self._proposer, method)(*args)
+            return answer
+
+        try:
+            return self._thread.submit(make).result(ANSWER_WITHIN_S)
+        except TooLate:
+            self.fail(f"{under_way[0]} did not answer within {ANSWER_WITHIN_S:.0f} s")
+        except Exception as error:  # whatever foreign code raises
+            self.fail(f"{under_way[0]} raised {type(error).__name__}: {error}")
+        return None
+
+    def fail(self, reason: str) -> None:
+        """Remember and tell, once."""
+        if not self.failed:
+            self.failed = True
+            self._on_failure(reason)
+
+
+class ProposerWorker(ngram_worker.NGRAMWorker):
+    """SGLang's n-gram worker with a proposer's trees. Set `new_proposer`, `needs` and `budget` before it is made."""
+
+    new_proposer: Callable[[int], Proposer]
+    needs: Needs
+    budget: Tree
+    on_failure: Callable[[str], None]
+
+    def __init__(self, server_args: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(server_args, *args, **kwargs)
+        cls = type(self)
+        self.vocab_size = self.target_worker.model_config.vocab_size
+        self.proposer = cls.new_proposer(self.vocab_size)
+        self.guarded = Guarded(self.proposer, cls.on_failure)
+        self.running: dict[str, Running] = {}
+        self.first_hidden: dict[str, np.ndarray] = {}
+        self.observed: Any = None
+        forward = self.target_worker.forward_batch_generation
+
+        def observing(*args: Any, **kwargs: Any) -> Any:
+            if self.needs.hidden:
+                mode = CaptureHiddenMode.FULL if kwargs.get("is_verify") else CaptureHiddenMode.LAST
+                kwargs["capture_hidden_mode"] = mode
+            result = forward(*args, **kwargs)
+            self.observed = result.logits_output
+            return result
+
+        self.target_worker.forward_batch_generation = observing
+
+    def draft_facts(self) -> dict[str, Any]:
+        """What the receipt says of this draft."""
+        return {"proposer": type(self.proposer).__name__}
+
+    def clear_cache_pool(self) -> None:
+        """SGLang flushes its caches."""
+        self._prev_decode_rids: set[str] = set()
+        self.running.clear()
+        self.guarded.ask(("reset", ()))
+
+    def _prepare_draft_tokens(self, batch: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Every request's root and nodes [B * n] and the trees' masks [B * n * n]."""
+        self._begin(batch)
+        contexts = [Context(req.rid, self.running[req.rid].tokens) for req in batch.reqs]
+        trees = self._checked(self.guarded.ask(("propose", (contexts,))), len(contexts))
+        drafts, masks = [], []
+        for req, tree in zip(batch.reqs, trees, strict=True):
+            self.running[req.rid].tree = tree
+            tokens, parents = padded(tree, self.draft_token_num - 1, req.origin_input_ids[0])
+            drafts += [self.running[req.rid].tokens[-1], *tokens]
+            masks.append(tree_mask(parents).ravel())
+        return np.array(drafts, dtype=np.int64), np.concatenate(masks)
+
+    def _begin(self, batch: Any) -> None:
+        """Requests that are new in the batch, or back in it."""
+        here = {req.rid for req in batch.reqs}
+        self._end([request_id for request_id in self.running if request_id not in here])
+        fresh = [(row, req) for row, req in enumerate(batch.reqs) if req.rid not in self.running]
+        if not fresh:
+            return
+        calls: list[Call] = []
+        latest = batch.spec_info.accept_tokens.view(len(batch.reqs), -1)[:, 0].tolist()
+        for row, req in fresh:
+            tokens = [*req.origin_input_ids, *req.output_ids]
+            # Under overlap the prefill's token has not reached the request yet.
+            if self.enable_overlap and not batch.grammar_needs_sync():
+                tokens.append(latest[row])
+            self.running[req.rid] = Running(tokens)
+            calls.append(("on_prefill", (req.rid, tuple(tokens), self.first_hidden.pop(req.rid, None))))
+        self.guarded.ask(*calls)
+
+    def _end(self, request_ids: Sequence[str]) -> None:
+        """Requests that left the batch."""
+        gone = [request_id for request_id in request_ids if self.running.pop(request_id, None) is not None]
+        self.guarded.ask(*(("on_finish", (request_id,)) for request_id in gone))
+
+    def _checked(self, trees: Any, count: int) -> Sequence[TokenTree]:
+        """The trees if all are sound, else none."""
+        if trees is None:
+            return [NOTHING] * count
+        problem = None if len(trees) == count else f"{len(trees)} trees for {count} requests"
+        for tree in trees if problem is None else ():
+            problem = problem or tree.problem(self.budget, self.vocab_size)
+        if problem is None:
+            return list(trees)
+        self.guarded.fail(f"propose gave a tree that cannot be verified: {problem}")
+        return [NOTHING] * count
+
+    def _update_ngram_corpus(self, batch: Any) -> None:
+        """Nothing: what was verified is known when the round is over."""
+
+    def forward_batch_generation(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """A prefill, or a round: propose, verify, tell the proposer."""
+        decodes = batch.forward_mode.is_decode()
+        result = super().forward_batch_generation(batch, *args, **kwargs)
+        if decodes:
+            self.observe(batch, result)
+            return result
+        # A request that was put back may be prefilled again before any batch was decoded without it.
+        self._end([req.rid for req in batch.reqs])
+        if self.needs.hidden and self.observed.hidden_states is not None:
+            rows = self.observed.hidden_states.float().cpu().numpy()
+            self.first_hidden.update(zip([req.rid for req in batch.reqs], rows, strict=True))
+        return result
+
+    def observe(self, batch: Any, result: Any) -> None:
+        """Tell the proposer what became of its trees."""
+        count, size = len(batch.reqs), self.draft_token_num
+        tokens_Bn = result.next_token_ids.view(count, size).tolist()
+        lengths_B = result.accept_lens.tolist()
+        topk_BnK = hidden_BnD = None
+        if self.needs.node_topk:
+            topk = self.observed.next_token_logits.topk(self.needs.node_topk, dim=-1).indices
+            topk_BnK = topk.view(count, size, -1).cpu().numpy()
+        if self.needs.hidden:
+            hidden_BnD = self.observed.hidden_states.float().view(count, size, -1).cpu().numpy()
+        calls: list[Call] = []
+        for row, (req, tokens, length) in enumerate(zip(batch.reqs, tokens_Bn, lengths_B, strict=True)):
+            state = self.running[req.rid]
+            new = tokens[:length]
+            root = state.tokens[-1]
+            state.tokens += new
+            path = accepted_path(state.tree, new[:-1])
+            nodes = len(state.tree.tokens) + 1
+            verified = Verified(
+                root,
+                state.tree,
+                path,
+                new[-1],
+                None if topk_BnK is None else topk_BnK[row, :nodes],
+                None if hidden_BnD is None else hidden_BnD[row, [0, *(node + 1 for node in path)]],
+            )
+            calls.append(("on_verify", (req.rid, verified)))
+        self.guarded.ask(*calls)
+
+
+def install(spec: ProposerSpec, options: Any, tree: Tree, on_failure: Callable[[str], None]) -> None:
+    """Make SGLang's NGRAM algorithm run the proposer."""
+    module, name = spec.factory.split(":")
+    factory = getattr(importlib.import_module(module), name)
+    ProposerWorker.new_proposer = staticmethod(lambda vocab_size: factory(options, tree, vocab_size))
+    ProposerWorker.needs, ProposerWorker.budget = spec.needs, tree
+    ProposerWorker.on_failure = staticmethod(on_failure)
+    ngram_worker.NgramCorpus = NoCorpus
+    ngram_worker.NGRAMWorker = ProposerWorker
