@@ -134,7 +134,7 @@ def test_the_report_is_the_same_every_time(run):
         (["none.yaml"], 2, "there is no such file"),
         (["suites/quickstart.yaml", "--only", "hasss"], 2, "hasss, which is no arm"),
         (["report", "suites"], 2, "holds no run"),
-        (["plan", "suites/quickstart.yaml"], 0, "24 cells"),
+        (["plan", "suites/quickstart.yaml"], 0, "36 cells"),
         (["list"], 0, "EAGLE-2"),
         (["schema"], 0, "launches"),
         (["doctor"], 0, "sglang 0.5.17"),
