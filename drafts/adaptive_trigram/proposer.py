@@ -39,8 +39,10 @@ class Successors:
             prior, tried = count / total, self.tried.get(token, 0)
             earned = (self.right.get(token, 0) + prior) / (tried + 1)
             bonus = exploration * prior * math.sqrt(trials) / (1 + tried)
-            found.append((min(1.0, earned + bonus), token))
-        return sorted(found, key=lambda pair: (-pair[0], pair[1]))[:width]
+            found.append((earned + bonus, token))
+        # Ranked by what may exceed 1, used as what does not: paths must not gain by getting longer.
+        best = sorted(found, key=lambda pair: (-pair[0], pair[1]))[:width]
+        return [(min(1.0, score), token) for score, token in best]
 
 
 class AdaptiveTrigram:

@@ -21,6 +21,7 @@ from sglang.srt.speculative import ngram_worker
 
 from drafts.api import Tree
 from drafts.proposer import Context, Needs, Proposer, ProposerSpec, TokenTree, Verified
+from harness.runtime.drafts.trees import accepted_path, padded, tree_mask
 
 ANSWER_WITHIN_S = 10.0
 NOTHING = TokenTree((), ())
@@ -44,40 +45,6 @@ class NoCorpus:
 
     def erase_match_state(self, request_ids: list[str]) -> None:
         """Nothing is kept."""
-
-
-def padded(tree: TokenTree, size: int, filler: int) -> tuple[list[int], list[int]]:
-    """Tokens and parents of exactly `size` nodes below the root, node numbers counted with the root as 0.
-
-    A chain of fillers hangs below the last node, where it can be reached only by what the target would not say.
-    """
-    tokens, parents = list(tree.tokens), [parent + 1 for parent in tree.parents]
-    while len(tokens) < size:
-        parents.append(len(tokens))
-        tokens.append(filler)
-    return tokens, parents
-
-
-def tree_mask(parents: Sequence[int]) -> np.ndarray:
-    """[n, n] bool: row i marks node i, its ancestors and the root."""
-    size = len(parents) + 1
-    mask = np.eye(size, dtype=bool)
-    mask[:, 0] = True
-    for node, parent in enumerate(parents, 1):
-        mask[node] |= mask[parent]
-    return mask
-
-
-def accepted_path(tree: TokenTree, tokens: Sequence[int]) -> list[int]:
-    """Indices of the nodes that spell the accepted tokens, as far as the tree holds them."""
-    children = {link: node for node, link in enumerate(zip(tree.parents, tree.tokens, strict=True))}
-    path: list[int] = []
-    for token in tokens:
-        node = children.get((path[-1] if path else -1, token))
-        if node is None:
-            break
-        path.append(node)
-    return path
 
 
 class Guarded:
