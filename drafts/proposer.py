@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol
 
 from drafts.api import Options, Tree
@@ -56,9 +57,9 @@ class TokenTree:
         depths: list[int] = []
         seen: set[tuple[int, int]] = set()
         for node, (token, parent) in enumerate(zip(self.tokens, self.parents, strict=True)):
-            if not 0 <= token < vocab_size:
+            if not isinstance(token, Integral) or not 0 <= token < vocab_size:
                 return f"node {node} holds token {token}; the vocabulary has {vocab_size}"
-            if not -1 <= parent < node:
+            if not isinstance(parent, Integral) or not -1 <= parent < node:
                 return f"node {node} has parent {parent}; a parent is an earlier node, or -1"
             if (parent, token) in seen:
                 return f"node {node} repeats token {token} below parent {parent}"

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ PRISM_MAP = (0, 1, 1, 1, 1)
 EAGLE3_LAYERS = (1, 11, 20)
 """Layers (from 0) whose outputs EAGLE-3 reads: what SGLang takes by default from a target of 24 layers."""
 EAGLE3_VOCAB = 1024
+ENTRY_POINTS = "draftbench.recipes"
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,11 @@ RECIPES = {
 }
 
 
+def recipes() -> dict[str, Recipe]:
+    """The embedded drafts' recipes and those of installed packages (entry-point group `draftbench.recipes`)."""
+    return RECIPES | {point.name: point.load() for point in entry_points(group=ENTRY_POINTS)}
+
+
 @dataclass(frozen=True)
 class Course:
     """How a training went; FLOPs are torch's count of each phase's first step, times its steps."""
@@ -252,7 +259,7 @@ def train(
     budget: Budget, data: dict[str, Any], tokenizer_folder: Path, out: Path,
 ) -> None:  # fmt: skip
     """Train one draft, measure it on held-out outputs, and write its folder."""
-    recipe = RECIPES[name]
+    recipe = recipes()[name]
     print(f"{name}: {recipe.summary}", flush=True)
     draft = recipe.new(Start(config, target, features.samples, budget.seed))
     course = fit(draft, recipe.phases, features, budget)
@@ -329,7 +336,7 @@ def run(
         "num_tokens": len(features.hidden_SD),
         "num_output_tokens": sum(len(sample.output_ids) for sample in samples),
     }
-    for each in map(partial(_checked, allowed=tuple(RECIPES)), names):
+    for each in map(partial(_checked, allowed=tuple(recipes())), names):
         train(each, target, config, features, heldout, budget, data, target_path, out)
 
 

@@ -1,8 +1,5 @@
 """Proposers inside SGLang: its n-gram worker, whose draft has no KV cache and no model, with our trees in its place.
 
-A proposer that raises, proposes no tree, or does not answer in time is not asked again: its requests go on without
-drafts, so that nothing of theirs is corrupted, and the reason is written for the harness, which fails the cell.
-
 Shapes: B requests, n nodes of a tree with its root, V vocabulary, D hidden size, K likeliest tokens.
 """
 
@@ -10,8 +7,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +16,8 @@ from sglang.srt.speculative import ngram_worker
 
 from drafts.api import Tree
 from drafts.proposer import Context, Needs, Proposer, ProposerSpec, TokenTree, Verified
+from harness.runtime.drafts.guarded import NOTHING, Call, Guarded
 from harness.runtime.drafts.trees import accepted_path, padded, tree_mask
-
-ANSWER_WITHIN_S = 10.0
-NOTHING = TokenTree((), ())
-Call = tuple[str, tuple[Any, ...]]
-"""A method of a proposer and its arguments."""
 
 
 @dataclass
@@ -47,42 +38,6 @@ class NoCorpus:
         """Nothing is kept."""
 
 
-class Guarded:
-    """Asks the proposer in a thread of its own and gives up on it at the first mistake."""
-
-    def __init__(self, proposer: Proposer, on_failure: Callable[[str], None]) -> None:
-        self._proposer, self._on_failure = proposer, on_failure
-        self._thread = ThreadPoolExecutor(1, "draftbench-proposer")
-        self.failed = False
-
-    def ask(self, *calls: Call) -> Any:
-        """Make the calls in their order; the last one's answer, or None once the proposer has failed."""
-        if self.failed or not calls:
-            return None
-        under_way = [""]
-
-        def make() -> Any:
-            answer = None
-            for method, args in calls:
-                under_way[0] = method
-                answer = getattr(self._proposer, method)(*args)
-            return answer
-
-        try:
-            return self._thread.submit(make).result(ANSWER_WITHIN_S)
-        except TooLate:
-            self.fail(f"{under_way[0]} did not answer within {ANSWER_WITHIN_S:.0f} s")
-        except Exception as error:  # whatever foreign code raises
-            self.fail(f"{under_way[0]} raised {type(error).__name__}: {error}")
-        return None
-
-    def fail(self, reason: str) -> None:
-        """Remember and tell, once."""
-        if not self.failed:
-            self.failed = True
-            self._on_failure(reason)
-
-
 class ProposerWorker(ngram_worker.NGRAMWorker):
     """SGLang's n-gram worker with a proposer's trees. Set `new_proposer`, `needs` and `budget` before it is made."""
 
@@ -96,7 +51,7 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         cls = type(self)
         self.vocab_size = self.target_worker.model_config.vocab_size
         self.proposer = cls.new_proposer(self.vocab_size)
-        self.guarded = Guarded(self.proposer, cls.on_failure)
+        self.guarded = Guarded(self.proposer, self.budget, self.vocab_size, cls.on_failure)
         self.running: dict[str, Running] = {}
         self.first_hidden: dict[str, np.ndarray] = {}
         self.observed: Any = None
@@ -126,7 +81,7 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         """Every request's root and nodes [B * n] and the trees' masks [B * n * n]."""
         self._begin(batch)
         contexts = [Context(req.rid, self.running[req.rid].tokens) for req in batch.reqs]
-        trees = self._checked(self.guarded.ask(("propose", (contexts,))), len(contexts))
+        trees = self.guarded.trees(contexts)
         drafts, masks = [], []
         for req, tree in zip(batch.reqs, trees, strict=True):
             self.running[req.rid].tree = tree
@@ -157,18 +112,6 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         """Requests that left the batch."""
         gone = [request_id for request_id in request_ids if self.running.pop(request_id, None) is not None]
         self.guarded.ask(*(("on_finish", (request_id,)) for request_id in gone))
-
-    def _checked(self, trees: Any, count: int) -> Sequence[TokenTree]:
-        """The trees if all are sound, else none."""
-        if trees is None:
-            return [NOTHING] * count
-        problem = None if len(trees) == count else f"{len(trees)} trees for {count} requests"
-        for tree in trees if problem is None else ():
-            problem = problem or tree.problem(self.budget, self.vocab_size)
-        if problem is None:
-            return list(trees)
-        self.guarded.fail(f"propose gave a tree that cannot be verified: {problem}")
-        return [NOTHING] * count
 
     def _update_ngram_corpus(self, batch: Any) -> None:
         """Nothing: what was verified is known when the round is over."""

@@ -1,0 +1,69 @@
+"""Drafts with keys and values in the engine's pool, written once in torch: the module that is trained is the one that
+drafts. EAGLE-like: it reads the target's last hidden state at step 1 and its own afterwards; embedding and output head
+are the target's.
+
+The module that `factory(config)` makes has
+
+    embed_tokens                    nn.Embedding, frozen; the engine puts the target's in
+    forward(tokens [B, T], hidden [B, T, D], positions [B, T], attend, step) -> hidden [B, T, D]
+
+and calls `attend(index, q, k, v)` with queries, keys and values [B, H, T, C], rotated if it wants them rotated, for
+attention number `index` from 0; the result is [B, H, T, C]. `step` counts draft steps from 1 and is plain Python: it
+must not depend on data. `drafts.training.layer` has LLaMA's blocks in this form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from drafts.api import Checkpoint, DraftSpec, Loadable, Options, Shape, Tree
+from drafts.layout import check_sizes
+
+ARCHITECTURE = "StepwiseDraftModel"
+
+
+def stepwise_spec(
+    name: str,
+    title: str,
+    origin: str,
+    factory: str,
+    expected: Callable[[Mapping[str, Any]], Mapping[str, Shape]],
+    num_attentions: int = 1,
+    options: type[Options] = Options,
+) -> DraftSpec:
+    """The spec of such a draft.
+
+    Args:
+        factory: "package.module:name"; called with the checkpoint's config.json, the arm's options put over it.
+        expected: shapes of the tensors that a checkpoint must hold, by name, from its config.json; `embed_tokens` need
+            not be there.
+        num_attentions: how many attentions the module has, each with a KV slot of its own.
+    """
+
+    def read(found: Checkpoint, chosen: Options, tree: Tree) -> Loadable:
+        check_sizes(found, "hidden_size", "vocab_size")
+        own = {**found.config, **chosen.model_dump(exclude_none=True)}
+        config = {
+            **found.config,
+            "architectures": [ARCHITECTURE],
+            "stepwise_factory": factory,
+            "stepwise_config": own,
+            "num_hidden_layers": num_attentions,
+            # Keys and values come as the module makes them: one per query head.
+            "num_key_value_heads": found.config["num_attention_heads"],
+            "tie_word_embeddings": False,
+        }
+        return Loadable(config, expected(own), ("embed_tokens.weight",), {"factory": factory})
+
+    return DraftSpec(
+        name=name,
+        title=title,
+        origin=origin,
+        sglang_algorithm="EAGLE",
+        draft_model_class=ARCHITECTURE,
+        needs_checkpoint=True,
+        options=options,
+        read=read,
+        engine_module="harness.runtime.drafts.stepwise",
+    )

@@ -1,0 +1,138 @@
+"""Architectures from other packages: built, installed, trained and run on the real engine; and ones that misbehave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from drafts.api import Tree
+from harness.models import EMBEDDED
+from tests.runtime.oracle import Oracle
+
+ROOT = Path(__file__).parents[2]
+TARGET = EMBEDDED / "tiny" / "target"
+TREE = (4, 3, 10)
+SUITE = """\
+version: 1
+name: plugins
+target: {{model: tiny, dtype: float32}}
+arms:
+  - {{name: vanilla, architecture: vanilla}}
+{arms}
+workloads:
+  - {{name: dialogue, source: synthetic, family: dialogue, num_prompts: 12}}
+sampling: {{temperature: 0, max_tokens: 48, seed: 0}}
+load: [{{concurrency: 3}}]
+blocks: 2
+chunked_prefill_size: 48
+"""
+ARMS = """\
+  - {name: gated, architecture: gated, checkpoint: ./drafts/gated, num_steps: 4, topk: 3, num_draft_tokens: 10}
+  - {name: bigram, architecture: bigram, num_steps: 3, topk: 1, num_draft_tokens: 4, options: {shortest_request: 4}}
+  - {name: raises, architecture: naughty, num_steps: 3, topk: 1, num_draft_tokens: 4, options: {mischief: raises}}
+  - {name: hangs, architecture: naughty, num_steps: 3, topk: 1, num_draft_tokens: 4, options: {mischief: hangs}}
+"""
+
+
+def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command with the installed packages on its path."""
+    path = os.pathsep.join((str(folder / "site"), str(ROOT / "tests" / "runtime" / "naughty")))
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both examples installed, the one with weights trained on the target's own outputs, and all of them run."""
+    folder = tmp_path_factory.mktemp("plugins")
+    for name in ("bigram_draft", "gated_draft"):
+        shutil.copytree(ROOT / "examples" / name, folder / name)
+        install = ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+        done = call(folder, *install, "--target", str(folder / "site"), str(folder / name))
+        assert done.returncode == 0, done.stderr
+    (folder / "outputs.yaml").write_text(SUITE.format(arms=""))
+    done = call(folder, "bench.py", "outputs", str(folder / "outputs.yaml"), "--out", str(folder / "outputs.jsonl"))
+    assert done.returncode == 0, done.stderr
+    corpus = str(folder / "outputs.jsonl")
+    words = ["--target", str(TARGET), "--corpus", corpus, "--heldout", corpus, "--out", str(folder / "drafts")]
+    done = call(folder, "-m", "drafts.training.drafts", *words, "--draft", "gated", "--steps", "60")
+    assert done.returncode == 0, done.stderr
+    (folder / "suite.yaml").write_text(SUITE.format(arms=ARMS))
+    done = call(folder, "bench.py", str(folder / "suite.yaml"), "--out", str(folder / "run"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "run" / "results.csv").open() as file:
+        return {row["arm"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def requests(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "run" / "requests.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("arm", ["gated", "bigram"])
+def test_packages_add_architectures(rows: dict[str, dict[str, str]], arm: str) -> None:
+    """They run like the project's own: valid, lossless, with drafts accepted."""
+    assert rows[arm]["valid"] == "true", rows[arm]["reason"]
+    assert rows[arm]["lossless_share"] == "1.0"
+    assert float(rows[arm]["acceptance_length"]) > {"gated": 1.5, "bigram": 1.02}[arm]
+
+
+def test_list_names_them(folder: Path) -> None:
+    """`list` shows what is installed, with its origin."""
+    listed = call(folder, "bench.py", "list").stdout
+    assert "gated" in listed
+    assert "an example of docs/adding-a-draft.md" in listed
+
+
+def test_the_module_that_was_trained_is_the_one_that_drafts(
+    folder: Path, requests: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stepwise adapter's rounds are those of the simulation on the trained module."""
+    monkeypatch.syspath_prepend(str(folder / "site"))
+    from draftbench_gated.model import GatedDraft
+
+    oracle = Oracle(TARGET)
+    draft = GatedDraft(json.loads((folder / "drafts" / "gated" / "config.json").read_text()))
+    draft.load_state_dict(load_file(folder / "drafts" / "gated" / "model.safetensors"))
+    draft.head_VD.copy_(oracle.target.lm_head.weight)
+    references = (folder / "run" / "references.jsonl").read_text().splitlines()
+    prompts = {found["prompt_id"]: tuple(found["prompt_ids"]) for found in map(json.loads, references)}
+    records = [record for record in requests if record["cell"]["arm"] == "gated" and record["cell"]["block"] == 0]
+    assert len(records) == 12
+    answers = [(prompts[record["prompt_id"]], tuple(record["output_ids"])) for record in records]
+    with torch.no_grad():
+        simulated = list(oracle.rounds(draft, answers, Tree(*TREE)))
+    assert simulated == [[found["num_accepted_drafts"] for found in record["rounds"]] for record in records]
+
+
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [("raises", "naughty: propose raised KeyError: 'lost'"), ("hangs", "naughty: propose did not answer within 10 s")],
+)
+def test_mischief_fails_its_cells_alone(
+    rows: dict[str, dict[str, str]], requests: list[dict[str, Any]], arm: str, said: str
+) -> None:
+    """The row is invalid with the architecture's name and the reason; its requests' tokens are still the target's."""
+    assert rows[arm]["valid"] == "false"
+    assert said in rows[arm]["reason"]
+    own = [record for record in requests if record["cell"]["arm"] == arm]
+    truth = {record["prompt_id"]: record["output_ids"] for record in requests if record["cell"]["arm"] == "vanilla"}
+    assert own
+    assert all(record["error"] is None for record in own)
+    assert all(record["output_ids"] == truth[record["prompt_id"]] for record in own)
+    assert rows["vanilla"]["valid"] == "true"
