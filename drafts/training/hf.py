@@ -6,10 +6,11 @@ import torch
 
 if not torch.cuda.is_available():
     # torchvision's compiled operators do not load beside a CPU build of torch, but its Python part, which transformers
-    # imports, registers fake kernels for these two: their schemas have to exist.
+    # imports, registers fake kernels for these two: their schemas have to exist. An engine may have defined them.
     _TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
     for _name in ("nms", "qnms"):
-        _TORCHVISION.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        if not hasattr(torch.ops.torchvision, _name):
+            _TORCHVISION.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -23,7 +23,8 @@ class _BeforeTorchvision(importlib.abc.MetaPathFinder):
 
         self.library = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
-            self.library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            if not hasattr(torch.ops.torchvision, name):
+                self.library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         sys.modules.setdefault("_draftbench_torchvision_schemas", self)  # type: ignore[arg-type]  # keeps it alive
 
 
