@@ -12,6 +12,7 @@ from reports.table import (
     COLUMN_MEANINGS,
     MAIN_HEADERS,
     acceptance_table,
+    arms_table,
     best_rows,
     main_row,
     round_table,
@@ -29,6 +30,9 @@ def render_markdown(rows: Sequence[Row], manifest: Mapping[str, Any], records_sh
         _main(rows),
         COLUMN_MEANINGS,
         _notes(rows),
+        "## Arms",
+        _table(*arms_table(suite["arms"])),
+        "Depth: draft steps of a round; width: children that a node may have; nodes: verified ones, the root included.",
     ]
     headers, lines = acceptance_table(rows)
     if lines:

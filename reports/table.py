@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness.metrics.rows import Row
 from harness.units import MISSING, fixed
@@ -53,6 +54,19 @@ def best_rows(rows: Sequence[Row]) -> set[int]:
         if held is None or row.output_tokens_per_s > (rows[held].output_tokens_per_s or 0):
             best[point] = index
     return set(best.values())
+
+
+def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """What each arm is, as the suite has it: architecture, weights, tree, and what it sets for itself."""
+    headers = ["arm", "architecture", "checkpoint", "depth", "width", "nodes", "options and engine arguments"]
+    lines = []
+    for arm in arms:
+        sizes = (arm.get(name) for name in ("checkpoint", "num_steps", "topk", "num_draft_tokens"))
+        own = {**(arm.get("options") or {}), **(arm.get("engine") or {})}
+        settings = ", ".join(f"{name}: {value}" for name, value in own.items())
+        cells = [MISSING if size is None else str(size) for size in sizes]
+        lines.append([arm["name"], arm["architecture"], *cells, settings or MISSING])
+    return headers, lines
 
 
 def acceptance_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -144,8 +145,10 @@ def start_engine(
     folder.mkdir(parents=True, exist_ok=True)
     for name in (_RECEIPT, _ROUNDS):
         (folder / name).unlink(missing_ok=True)
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "sglang.launch_server", "--host", "127.0.0.1", "--port", str(port)]
+    # SGLang would look for this one in the system's own range and lose it now and then.
+    command += ["--nccl-port", str(free_port())]
     command += command_line(arguments)
     (folder / "command.json").write_text(json.dumps(command, indent=1) + "\n")
     environment = dict(os.environ)
@@ -180,10 +183,25 @@ def _group_lives(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port that nobody listens on and that this process has not given out before.
+
+    It lies below the range from which the system serves outgoing connections: a port of that range can be taken by any
+    of them between here and the server's start.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(lowest - 8000, lowest) if lowest > 16000 else range(20000, 28000)
+    for port in random.sample(ports, len(ports)):
+        if port in _given_ports:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _given_ports.add(port)
+            return port
+    raise EngineError("there is no free port below the system's own range; end some servers of this host.")
+
+
+_given_ports: set[int] = set()
 
 
 def _answers(url: str) -> bool:

@@ -72,8 +72,15 @@ ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {
 }
 """PRISM with HASS's weights in its one or two modules, and with noise in its second."""
 SIMULATED = [name for name in PLAIN if not name.startswith("hass")]
-DRAFTED = [*PLAIN, "ngram"]
-SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "ngram"]
+LOOKUPS = {
+    "ngram": ("ngram", (8, 2, 12)),
+    "lookup": ("prompt_lookup", (5, 2, 12)),
+    "recycling": ("token_recycling", TREE),
+    "trigram": ("adaptive_trigram", TREE),
+}
+"""Drafts without weights: architecture and tree."""
+DRAFTED = [*PLAIN, *LOOKUPS]
+SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "recycling"]
 
 
 def publish(folder: Path) -> None:
@@ -122,8 +129,9 @@ def suite(folder: Path, **changes: Any) -> Suite:
         path = checkpoint if checkpoint.startswith("tiny/") else str(folder / checkpoint)
         arms.append({"name": name, "architecture": architecture, "checkpoint": path, "engine": hurried,
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
-    arms.append({"name": "ngram", "architecture": "ngram", "engine": hurried,
-                 "num_steps": 8, "topk": 2, "num_draft_tokens": 12})  # fmt: skip
+    for name, (architecture, (steps, topk, tokens)) in LOOKUPS.items():
+        arms.append({"name": name, "architecture": architecture, "engine": hurried,
+                     "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
     values = {
         "version": 1,
         "name": "engines",
@@ -206,6 +214,8 @@ def measure(arms: Arms, name: str) -> dict[str, Any]:
             found["phases"].append(phases)
         if name not in ALTERED:
             found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
+        if name in LOOKUPS:
+            found["blocks"] = [run(engine, name, 1, greedy, prompts()[:4])[0] for _ in range(2)]
         if name == "vanilla" or name in SAMPLED:
             found["sampled"], _ = run(engine, name, 4, {"temperature": 0.7}, open_prompts())
         return found
@@ -276,6 +286,27 @@ def test_neighbours_do_not_change_what_is_accepted(measured, arm):
         assert accepted(measured[arm]["alone"][name]) == accepted(beside[name]), name
 
 
+@pytest.mark.parametrize("arm", LOOKUPS)
+def test_what_is_learnt_online_is_forgotten_between_blocks(measured, arm):
+    """The flush before a cell empties it: the second time the same prompts have the same rounds."""
+    first, second = ({name: accepted(record) for name, record in block.items()} for block in measured[arm]["blocks"])
+    assert first == second
+
+
+def test_token_recyclings_table_is_what_the_target_said_last(arms, measured):
+    """After a run beside others the table equals one rebuilt from the logits of every verified node."""
+    found = torch.load(arms.engines_folder / "recycling" / "table.pt", weights_only=False)
+    assert measured["recycling"]["receipt"].draft_facts == {"proposer": "TokenRecycling"}
+    assert len(found["passes"]) > 100
+    filler = prompts()[0].prompt_ids[0]
+    rebuilt = torch.full_like(found["table"], -1)
+    for tokens, candidates in found["passes"]:
+        for token, row in zip(tokens.tolist(), candidates, strict=True):
+            if token != filler:
+                rebuilt[token] = row
+    assert torch.equal(rebuilt, found["table"])
+
+
 @pytest.mark.parametrize("arm", SIMULATED)
 def test_rounds_are_those_of_the_simulation(measured, oracle, arm):
     """Plain torch, without SGLang, accepts the same number of drafts in every round of every request."""
@@ -338,7 +369,7 @@ def test_drafts_are_accepted(measured):
     rounds = {arm: acceptance.rounds_of(measured[arm]["alone"].values()) for arm in DRAFTED}
     length = {arm: acceptance.acceptance_length(found) for arm, found in rounds.items()}
     assert min(length[arm] for arm in PLAIN) > 2
-    assert length["ngram"] > 1.1
+    assert min(length[arm] for arm in LOOKUPS) > 1.05
     assert length["hass-tree"] > length["eagle-tree"] > length["eagle-chain"] > 2.5
 
 
@@ -352,7 +383,8 @@ def test_receipts_name_what_runs(measured):
     assert named["eagle3-chain"] == ("EAGLE3", "LlamaForCausalLMEagle3", "EagleDraftWorker")
     assert named["medusa-chain"] == ("EAGLE", "MedusaHeads", "MedusaDraftWorker")
     assert named["prism-tree"] == ("EAGLE", "LlamaForCausalLMPrism", "PrismDraftWorker")
-    assert named["ngram"] == ("NGRAM", None, None)
+    assert {named[arm] for arm in LOOKUPS} == {("NGRAM", None, None)}
+    assert receipts["recycling"].draft_facts == {"proposer": "TokenRecycling"}
     assert receipts["prism-tree"].draft_facts == {"num_modules": 2, "step_to_module": [0, 1, 1, 1, 1]}
     assert receipts["medusa-chain"].draft_facts == {"num_heads": 4, "num_blocks": 1}
     assert receipts["eagle-tree"].server_args["speculative_num_draft_tokens"] == 16

@@ -50,6 +50,16 @@ def test_the_answer_names_rivals_that_are_too_close(run):
     assert "| vanilla" in text
 
 
+def test_arms_are_shown_with_their_trees_and_options(run):
+    """Depth, width, nodes, and what an arm sets for itself: state that is kept, for one."""
+    manifest = RunStore(run).manifest()
+    manifest["suite"]["arms"][2] |= {"options": {"state": "keep"}, "engine": {"page_size": 1}}
+    RunStore(run).write_manifest(manifest)
+    lines = [" ".join(line.replace("|", " ").split()) for line in write_results(run).read_text().splitlines()]
+    assert "hass eagle – 3 1 4 state: keep, page_size: 1" in lines
+    assert "vanilla vanilla – – – – –" in lines
+
+
 def test_invalid_rows_are_struck_through_with_the_reason(run, request_record, cell_record):
     """They leave the answer to the others."""
     store = RunStore(run)

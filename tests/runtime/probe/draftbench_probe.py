@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -32,3 +33,34 @@ def activate() -> None:
         return result
 
     HookRegistry.register("sglang.srt.model_executor.model_runner.ModelRunner.forward", forward, HookType.AROUND)
+    if json.loads(os.environ["DRAFTBENCH_DRAFT"])["architecture"] == "token_recycling":
+        record_table(Path(folder))
+
+
+def record_table(folder: Path) -> None:
+    """What the target said at every verified node since the last flush, and the table that was made of it."""
+    import torch
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    from drafts.token_recycling.proposer import TokenRecycling
+
+    passes: list[Any] = []
+
+    def forward(original: Any, runner: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        tokens, verifies = batch.input_ids.clone(), batch.forward_mode.is_target_verify()
+        result = original(runner, batch, *args, **kwargs)
+        if verifies:
+            passes.append((tokens, result.logits_output.next_token_logits.topk(8).indices))
+        return result
+
+    original_reset = TokenRecycling.reset
+
+    def reset(self: Any) -> None:
+        if passes:
+            table = torch.from_numpy(self.successors_VK.copy())
+            torch.save({"passes": list(passes), "table": table}, folder / "table.pt")
+        passes.clear()
+        original_reset(self)
+
+    HookRegistry.register("sglang.srt.model_executor.model_runner.ModelRunner.forward", forward, HookType.AROUND)
+    TokenRecycling.reset = reset  # type: ignore[method-assign]

@@ -1,0 +1,30 @@
+"""Ports of engines that start at the same time."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from harness.runtime import launch
+from harness.runtime.launch import free_port
+
+
+def test_ports_are_given_once_and_lie_outside_the_systems_own_range() -> None:
+    """Two engines starting together get different ports, and no outgoing connection can take one of them."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [free_port() for _ in range(200)]
+    assert len(set(ports)) == 200
+    assert max(ports) < lowest
+
+
+def test_a_port_in_use_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever listens keeps the port."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        taken, free = server.getsockname()[1], free_port()
+        launch._given_ports.discard(free)
+        monkeypatch.setattr("random.sample", lambda *_: [taken, free])
+        assert free_port() == free
