@@ -81,8 +81,9 @@ def command_run(args: argparse.Namespace, console: Console) -> int:
     from reports.files import write_results
 
     suite = only(load_suite(args.suite), args.only)
-    store = open_store(args, suite)
-    arms = find_arms(suite, discover(), args.suite.parent, store.folder, has_gpu())
+    folder = run_folder(args, suite)
+    arms = find_arms(suite, discover(), args.suite.parent, folder, has_gpu())
+    store = open_store(args, suite, folder)
     cells = plan_cells(suite)
     pending = store.pending(cells)
     if pending:
@@ -201,33 +202,40 @@ def only(suite: Suite, names: str | None) -> Suite:
     return suite.model_copy(update={"arms": kept})
 
 
-def open_store(args: argparse.Namespace, suite: Suite):  # type: ignore[no-untyped-def]  # imported lazily
-    """The run's folder: a new one, or the one to go on with."""
+def run_folder(args: argparse.Namespace, suite: Suite) -> Path:
+    """Where the run's files go: named, the newest one to resume, or a new name."""
+    from harness.errors import RecordError
+    from harness.store import MANIFEST
+
+    folder: Path | None = args.out
+    if folder is not None:
+        return folder
+    if not args.resume:
+        return Path("runs") / f"{suite.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    runs = sorted(Path("runs").glob(f"{suite.name}-*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise RecordError(f"there is no run of {suite.name} in runs/ to resume; leave --resume out.")
+    return runs[-1].parent
+
+
+def open_store(args: argparse.Namespace, suite: Suite, folder: Path):  # type: ignore[no-untyped-def]  # imported lazily
+    """The run's records: new ones, or those to go on with."""
     import hashlib
 
-    from harness.errors import RecordError
     from harness.provenance import git_commit, host, package_versions
-    from harness.store import MANIFEST, RunStore
+    from harness.store import RunStore
 
     resolved = suite.model_dump(mode="json")
     suite_sha256 = hashlib.sha256(repr(sorted(resolved.items())).encode()).hexdigest()
     if args.resume:
-        folder = args.out
-        if folder is None:
-            runs = sorted(Path("runs").glob(f"{suite.name}-*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
-            if not runs:
-                raise RecordError(f"there is no run of {suite.name} in runs/ to resume; leave --resume out.")
-            folder = runs[-1].parent
         return RunStore.reopen(folder, suite_sha256)
-    now = datetime.now(UTC)
-    folder = args.out or Path("runs") / f"{suite.name}-{now:%Y%m%d-%H%M%S}"
     manifest = {
         "version": 1,
         "suite": resolved,
         "suite_text": args.suite.read_text(),
         "suite_sha256": suite_sha256,
         "command": "python bench.py " + args.suite.name + (f" --only {args.only}" if args.only else ""),
-        "started_at": now.isoformat(timespec="seconds"),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
         "host": host(),
         "packages": package_versions(),

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Protocol
 
-from drafts.api import Options, Tree
+from drafts.api import DraftSpec, Options, Tree, full_tree
+from drafts.ngram import ngram_arguments
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Needs:
 
     node_topk: int = 0
     hidden: bool = False
+
+
+_TOKENS_ALONE = Needs()
 
 
 @dataclass(frozen=True)
@@ -144,4 +148,26 @@ class ProposerSpec:
     """
 
     factory: str
-    needs: Needs = Needs()
+    needs: Needs = _TOKENS_ALONE
+
+
+def proposer_spec(
+    name: str, title: str, origin: str, factory: str, needs: Needs = _TOKENS_ALONE, options: type[Options] = Options
+) -> DraftSpec:
+    """The spec of such a draft; it runs under SGLang's NGRAM, whose drafts have no KV cache either.
+
+    Args:
+        factory: "package.module:name", called as name(options, tree, vocab_size) in the engine's process.
+    """
+    return DraftSpec(
+        name=name,
+        title=title,
+        origin=origin,
+        sglang_algorithm="NGRAM",
+        draft_model_class=None,
+        needs_checkpoint=False,
+        options=options,
+        largest_tree=full_tree,
+        engine_arguments=ngram_arguments,
+        proposer=ProposerSpec(factory, needs),
+    )

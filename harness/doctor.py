@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Finding:
 
 def diagnose() -> tuple[Finding, ...]:
     """Look at everything that a run needs; starts nothing."""
-    return (_python(), *_packages(), _gpu(), _memory(), _disk(), _architectures(), _models())
+    return (_python(), *_packages(), _gpu(), _memory(), _disk(), _compiler(), _architectures(), _models())
 
 
 def _python() -> Finding:
@@ -77,6 +78,13 @@ def _disk() -> Finding:
     return Finding(
         fits, f"{free:.0f} GB of disk free" + ("" if fits else f": runs need {NEEDED_DISK_GB} GB, free some")
     )
+
+
+def _compiler() -> Finding:
+    name = os.environ.get("CXX", "c++").split()[0]
+    if shutil.which(name):
+        return Finding(True, f"C++ compiler {name}: SGLang's n-gram trie can be compiled")
+    return Finding(True, f"no C++ compiler ({name}): every architecture runs but ngram; install g++ for that one")
 
 
 def _architectures() -> Finding:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from drafts.api import DraftSpec, full_tree
-from drafts.ngram import ngram_arguments
-from drafts.proposer import ProposerSpec, StatefulOptions
+from drafts.proposer import StatefulOptions, proposer_spec
 
 
 class AdaptiveTrigramOptions(StatefulOptions):
@@ -15,15 +13,10 @@ class AdaptiveTrigramOptions(StatefulOptions):
     exploration: float = Field(0.5, ge=0, description="Weight of candidates that have rarely been tried.")
 
 
-SPEC = DraftSpec(
+SPEC = proposer_spec(
     name="adaptive_trigram",
     title="tri-gram counts of the outputs, searched with exploration; no weights, learns online",
     origin="Liu et al. 2024, ADED",
-    sglang_algorithm="NGRAM",
-    draft_model_class=None,
-    needs_checkpoint=False,
+    factory="drafts.adaptive_trigram.proposer:AdaptiveTrigram",
     options=AdaptiveTrigramOptions,
-    largest_tree=full_tree,
-    engine_arguments=ngram_arguments,
-    proposer=ProposerSpec("drafts.adaptive_trigram.proposer:AdaptiveTrigram"),
 )

@@ -50,10 +50,12 @@ def read(found: Checkpoint, options: MedusaOptions, tree: Tree) -> Loadable:
         if match := re.fullmatch(r"(\d+)\.(\d+)\.linear\.weight", name):
             head, block = int(match[1]), int(match[2])
             blocks[head] = max(blocks.get(head, 0), block + 1)
-    if not blocks or len(set(blocks.values())) > 1:
+    if not blocks:
+        raise CheckpointError(f"{found.folder}: no tensor 0.0.linear.weight; this is no Medusa checkpoint.")
+    if len(set(blocks.values())) > 1:
         raise CheckpointError(
             f"{found.folder}: the heads' residual blocks, counted by {{head}}.{{block}}.linear.weight, are {blocks}; "
-            "every head needs the same number, at least one."
+            "every head needs the same number."
         )
     num_heads, num_blocks = max(blocks) + 1, next(iter(blocks.values()))
     if tree.num_steps > num_heads:

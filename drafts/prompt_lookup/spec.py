@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from drafts.api import DraftSpec, Options, full_tree
-from drafts.ngram import ngram_arguments
-from drafts.proposer import ProposerSpec
+from drafts.api import Options
+from drafts.proposer import proposer_spec
 
 
 class PromptLookupOptions(Options):
@@ -16,15 +15,10 @@ class PromptLookupOptions(Options):
     shortest_match: int = Field(1, ge=1, description="Tokens that have to match at least.")
 
 
-SPEC = DraftSpec(
+SPEC = proposer_spec(
     name="prompt_lookup",
     title="what followed the same tokens earlier in the request drafts; no weights, no memory of other requests",
     origin="Saxena 2023, prompt lookup decoding",
-    sglang_algorithm="NGRAM",
-    draft_model_class=None,
-    needs_checkpoint=False,
+    factory="drafts.prompt_lookup.proposer:PromptLookup",
     options=PromptLookupOptions,
-    largest_tree=full_tree,
-    engine_arguments=ngram_arguments,
-    proposer=ProposerSpec("drafts.prompt_lookup.proposer:PromptLookup"),
 )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from drafts.api import DraftSpec, full_tree
-from drafts.ngram import ngram_arguments
-from drafts.proposer import Needs, ProposerSpec, StatefulOptions
+from drafts.proposer import Needs, StatefulOptions, proposer_spec
 
 CANDIDATES = 8
 """Next tokens that are kept of each token, as published."""
@@ -20,15 +18,11 @@ class TokenRecyclingOptions(StatefulOptions):
     )
 
 
-SPEC = DraftSpec(
+SPEC = proposer_spec(
     name="token_recycling",
     title="the target's own candidates at every verified node draft; no weights, learns online",
     origin="Luo et al. 2024, Token Recycling",
-    sglang_algorithm="NGRAM",
-    draft_model_class=None,
-    needs_checkpoint=False,
+    factory="drafts.token_recycling.proposer:TokenRecycling",
+    needs=Needs(node_topk=CANDIDATES),
     options=TokenRecyclingOptions,
-    largest_tree=full_tree,
-    engine_arguments=ngram_arguments,
-    proposer=ProposerSpec("drafts.token_recycling.proposer:TokenRecycling", Needs(node_topk=CANDIDATES)),
 )

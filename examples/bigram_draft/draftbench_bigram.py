@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from drafts.api import DraftSpec, Options, Tree, full_tree
-from drafts.ngram import ngram_arguments
-from drafts.proposer import Context, ProposerSpec, TokenTree, Verified
+from drafts.api import Options, Tree
+from drafts.proposer import Context, TokenTree, Verified, proposer_spec
 
 
 class BigramOptions(Options):
@@ -60,15 +59,10 @@ class Bigram:
         return TokenTree(tokens, range(-1, len(tokens) - 1))
 
 
-SPEC = DraftSpec(
+SPEC = proposer_spec(
     name="bigram",
     title="what followed the last token before drafts a chain",
     origin="an example of docs/adding-a-draft.md",
-    sglang_algorithm="NGRAM",
-    draft_model_class=None,
-    needs_checkpoint=False,
+    factory="draftbench_bigram:Bigram",
     options=BigramOptions,
-    largest_tree=full_tree,
-    engine_arguments=ngram_arguments,
-    proposer=ProposerSpec("draftbench_bigram:Bigram"),
 )

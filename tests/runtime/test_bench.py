@@ -157,3 +157,26 @@ def test_prompts_that_do_not_fit_are_refused(tmp_path):
     assert done.returncode == 2
     assert "max_total_tokens of the suite is 256" in " ".join(done.stderr.split())
     assert not (tmp_path / "run" / "requests.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("checkpoint: tiny/hass", "checkpoint: tiny/medusa", "missing: fc.weight, fc.bias"),
+        ("architecture: eagle, checkpoint: tiny/hass", "architecture: medusa, checkpoint: tiny/hass", "no Medusa"),
+        (
+            "architecture: eagle, checkpoint: tiny/hass",
+            "architecture: prism, options: {step_to_module: [0, 0, 0]}, checkpoint: tiny/prism",
+            "options.step_to_module is [0, 0, 0], but the file's modules are 0 to 1",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_starts(tmp_path, old, new, said):
+    """The arm and the tensor or key are named, and no run is left behind."""
+    (tmp_path / "chat.jsonl").write_text(json.dumps(CHAT[0]) + "\n")
+    (tmp_path / "bad.yaml").write_text(SUITE.replace(old, new))
+    done = bench(str(tmp_path / "bad.yaml"), "--out", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "arm hass: " in done.stderr
+    assert said in " ".join(done.stderr.split())
+    assert not (tmp_path / "run").exists()

@@ -7,9 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from drafts.api import DraftSpec, Options, Tree, full_tree
-from drafts.ngram import ngram_arguments
-from drafts.proposer import Context, ProposerSpec, TokenTree, Verified
+from drafts.api import Options, Tree
+from drafts.proposer import Context, TokenTree, Verified, proposer_spec
 
 GOOD_ROUNDS = 10
 
@@ -63,15 +62,10 @@ class Naughty:
         """Nothing."""
 
 
-SPEC = DraftSpec(
+SPEC = proposer_spec(
     name="naughty",
     title="misbehaves",
     origin="tests",
-    sglang_algorithm="NGRAM",
-    draft_model_class=None,
-    needs_checkpoint=False,
+    factory="draftbench_naughty:Naughty",
     options=NaughtyOptions,
-    largest_tree=full_tree,
-    engine_arguments=ngram_arguments,
-    proposer=ProposerSpec("draftbench_naughty:Naughty"),
 )
