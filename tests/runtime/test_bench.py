@@ -45,7 +45,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     (folder / "chat.jsonl").write_text("".join(json.dumps(record) + "\n" for record in CHAT))
     out = folder / "run"
     words = [sys.executable, "bench.py", str(folder / "small.yaml"), "--out", str(out)]
-    first = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    first = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Tests that were started in the background may ignore Ctrl-C, and their children with them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 240
     while not (out / "cells.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
