@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -39,6 +40,7 @@ chunked_prefill_size: 48
 ARMS = """\
   - {name: gated, architecture: gated, checkpoint: ./drafts/gated, num_steps: 4, topk: 3, num_draft_tokens: 10}
   - {name: bigram, architecture: bigram, num_steps: 3, topk: 1, num_draft_tokens: 4, options: {shortest_request: 4}}
+  - {name: watcher, architecture: watcher, num_steps: 4, topk: 2, num_draft_tokens: 8}
   - {name: raises, architecture: naughty, num_steps: 3, topk: 1, num_draft_tokens: 4, options: {mischief: raises}}
   - {name: hangs, architecture: naughty, num_steps: 3, topk: 1, num_draft_tokens: 4, options: {mischief: hangs}}
 """
@@ -84,12 +86,12 @@ def requests(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "run" / "requests.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("arm", ["gated", "bigram"])
+@pytest.mark.parametrize("arm", ["gated", "bigram", "watcher"])
 def test_packages_add_architectures(rows: dict[str, dict[str, str]], arm: str) -> None:
     """They run like the project's own: valid, lossless, with drafts accepted."""
     assert rows[arm]["valid"] == "true", rows[arm]["reason"]
     assert rows[arm]["lossless_share"] == "1.0"
-    assert float(rows[arm]["acceptance_length"]) > {"gated": 1.5, "bigram": 1.02}[arm]
+    assert float(rows[arm]["acceptance_length"]) > {"gated": 1.5, "bigram": 1.02, "watcher": 1.02}[arm]
 
 
 def test_list_names_them(folder: Path) -> None:
@@ -118,6 +120,25 @@ def test_the_module_that_was_trained_is_the_one_that_drafts(
     with torch.no_grad():
         simulated = list(oracle.rounds(draft, answers, Tree(*TREE)))
     assert simulated == [[found["num_accepted_drafts"] for found in record["rounds"]] for record in records]
+
+
+def test_a_proposer_is_told_what_the_target_saw(folder: Path) -> None:
+    """Hidden states after the final norm and likeliest tokens are the target's own, at the places they belong to."""
+    heard = np.load(folder / "run" / "engines" / "watcher" / "heard.npz")
+    target = Oracle(TARGET).target
+    # The prefill's token and then all rounds' tokens: the hidden states' own heads name the next one.
+    named = target.lm_head(torch.tensor(heard["hidden"])).argmax(-1).tolist()
+    prompt = heard["tokens"].tolist()
+    assert named[0] == prompt[-1]
+    sequence = torch.tensor([prompt + named[1:]])
+    with torch.no_grad():
+        hidden = target.model(sequence).last_hidden_state[0]
+    first = len(prompt) - 2
+    torch.testing.assert_close(torch.tensor(heard["hidden"]), hidden[first : first + len(named)], rtol=1e-3, atol=1e-3)
+    roots = np.cumsum([0, *(heard["accepted"][:-1] + 1)]) + first + 1
+    wanted = target.lm_head(hidden[torch.tensor(roots)]).topk(3).indices
+    assert wanted.tolist() == heard["node_topk"].tolist()
+    assert len(roots) > 5
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,10 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         return {"proposer": type(self.proposer).__name__}
 
     def clear_cache_pool(self) -> None:
-        """SGLang flushes its caches."""
+        """SGLang flushes its caches, which it does only when no request is under way."""
         self._prev_decode_rids: set[str] = set()
-        self.running.clear()
+        self._end(list(self.running))
+        self.first_hidden.clear()
         self.guarded.ask(("reset", ()))
 
     def _prepare_draft_tokens(self, batch: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,20 @@
-"""A proposer that behaves for a while and then does not."""
+"""A proposer that behaves for a while and then does not, and one that writes down what it is told."""
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from drafts.api import Options, Tree
-from drafts.proposer import Context, TokenTree, Verified, proposer_spec
+from drafts.prompt_lookup.proposer import PromptLookup
+from drafts.prompt_lookup.spec import PromptLookupOptions
+from drafts.proposer import Context, Needs, TokenTree, Verified, proposer_spec
 
 GOOD_ROUNDS = 10
 
@@ -68,4 +74,44 @@ SPEC = proposer_spec(
     origin="tests",
     factory="draftbench_naughty:Naughty",
     options=NaughtyOptions,
+)
+
+
+class Watcher(PromptLookup):
+    """Prompt lookup that keeps everything it hears of the first request."""
+
+    def __init__(self, options: PromptLookupOptions, tree: Tree, vocab_size: int) -> None:
+        super().__init__(options, tree, vocab_size)
+        self._watched: str | None = None
+        self._heard: dict[str, list[np.ndarray]] = {"hidden": [], "node_topk": [], "accepted": []}
+
+    def on_prefill(self, request_id: str, tokens: Sequence[int], hidden: Any = None) -> None:
+        """The prompt's last hidden state."""
+        if self._watched is None:
+            self._watched = request_id
+            self._tokens = np.array(tokens)
+            self._heard["hidden"].append(hidden[None])
+
+    def on_verify(self, request_id: str, verified: Verified) -> None:
+        """The root's and the accepted nodes' hidden states, the root's candidates."""
+        if request_id == self._watched:
+            self._heard["hidden"].append(verified.hidden)
+            self._heard["node_topk"].append(verified.node_topk[:1])
+            self._heard["accepted"].append(np.array([len(verified.accepted)]))
+
+    def on_finish(self, request_id: str) -> None:
+        """The first request is over: write it down."""
+        if request_id == self._watched:
+            heard = {name: np.concatenate(arrays) for name, arrays in self._heard.items()}
+            np.savez(Path(os.environ["DRAFTBENCH_ENGINE_FOLDER"]) / "heard.npz", tokens=self._tokens, **heard)
+            self._watched = "none"
+
+
+WATCHER = proposer_spec(
+    name="watcher",
+    title="writes down what it is told",
+    origin="tests",
+    factory="draftbench_naughty:Watcher",
+    needs=Needs(node_topk=3, hidden=True),
+    options=PromptLookupOptions,
 )
