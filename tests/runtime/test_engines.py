@@ -17,6 +17,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 import torch
@@ -190,6 +191,19 @@ def run(
     return records, book.phases()
 
 
+async def go_away(engine: Any, asked: list[Prompt]) -> None:
+    """Send requests, read their first tokens and hang up; the engine aborts them in the middle of a round."""
+
+    async def hang_up(session: aiohttp.ClientSession, prompt: Prompt) -> None:
+        sampling = {"temperature": 0.0, "max_new_tokens": MAX_TOKENS, "ignore_eos": True}
+        body = {"rid": f"gone-{prompt.prompt_id}", "input_ids": prompt.prompt_ids, "sampling_params": sampling}
+        async with session.post(f"{engine.url}/generate", json={**body, "stream": True}) as response:
+            await response.content.readline()
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(hang_up(session, prompt) for prompt in asked))
+
+
 @pytest.fixture(scope="module")
 def arms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arms]:
     """All arms, with the tests' own plugin on the engines' path."""
@@ -212,10 +226,12 @@ def measure(arms: Arms, name: str) -> dict[str, Any]:
             records, phases = run(engine, name, 1, greedy, [prompt])
             found["alone"] |= records
             found["phases"].append(phases)
-        if name not in ALTERED:
-            found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
         if name in LOOKUPS:
             found["blocks"] = [run(engine, name, 1, greedy, prompts()[:4])[0] for _ in range(2)]
+            asyncio.run(go_away(engine, prompts()[:3]))
+            found["after_aborts"], _ = run(engine, name, 2, greedy, prompts()[:4])
+        if name not in ALTERED:
+            found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
         if name == "vanilla" or name in SAMPLED:
             found["sampled"], _ = run(engine, name, 4, {"temperature": 0.7}, open_prompts())
         return found
@@ -243,9 +259,9 @@ def accepted(record: RequestRecord) -> list[int]:
 
 @pytest.mark.parametrize("arm", ["vanilla", *DRAFTED, *ALTERED])
 def test_greedy_output_equals_vanillas(measured, arm):
-    """Token for token: alone, and beside others with pieces of prompts, cached prefixes and retractions."""
+    """Token for token: alone, beside others with pieces of prompts, cached prefixes and retractions, after aborts."""
     truth = {record.prompt_sha256: record.output_ids for record in measured["vanilla"]["alone"].values()}
-    for kind in ("alone", "beside"):
+    for kind in ("alone", "beside", "after_aborts"):
         for record in measured[arm].get(kind, {}).values():
             assert record.error is None
             assert record.output_ids == truth[record.prompt_sha256], (kind, record.prompt_id)
