@@ -35,7 +35,8 @@ def llama_layer(
         "mlp.down_proj.weight": (hidden, inner),
         "post_attention_layernorm.weight": (hidden,),
     }
-    if config.get("attention_bias"):
+    # SGLang's LLaMA takes either key (models/llama.py, 0.5.17); a bias that no file fills would stay random.
+    if config.get("attention_bias") or config.get("bias"):
         shapes |= {
             f"self_attn.{name}_proj.bias": (size,) for name, size in zip("qkvo", (q, kv, kv, hidden), strict=True)
         }

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from drafts.api import DraftSpec, Options, Tree, full_tree
 from drafts.ngram import ngram_arguments
@@ -45,7 +45,7 @@ class TokenTree:
     Attributes:
         tokens: N token ids, any length up to the budget; none at all is a valid tree.
         parents: for each token the index of its parent in `tokens`, or -1 for the root; parents come first.
-        scores: of the path to each token, higher is likelier; used by reports and tests alone.
+        scores: of the path to each token, higher is likelier; checked to be finite, not read otherwise.
     """
 
     tokens: Sequence[int]
@@ -128,14 +128,8 @@ class Proposer(Protocol):
 class StatefulOptions(Options):
     """Options of a proposer that learns online."""
 
-    state: str = "reset"
+    state: Literal["reset", "keep"] = "reset"
     """`reset` forgets what was learnt before each cell; `keep` does not: later cells profit from earlier ones."""
-
-    def problem(self, tree: Tree) -> tuple[str, str] | None:
-        """Only these two."""
-        if self.state in ("reset", "keep"):
-            return None
-        return "state", f"is {self.state}; allowed: reset, keep."
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,12 @@ def load_draft(
         CheckpointError: the configuration does not fit, or tensors are missing, unexpected, misshapen or not finite.
     """
     shapes = {name: facts.shape for name, facts in tensors.items()}
-    loadable = spec.read(Checkpoint(folder, config, shapes, target), options, tree)
+    try:
+        loadable = spec.read(Checkpoint(folder, config, shapes, target), options, tree)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: {error.args[0]} is missing here or in the target's; {spec.name} needs it."
+        ) from error
     if loadable.expected is not None:
         _compare(folder, spec.name, shapes, loadable)
     unsound = [name for name, facts in tensors.items() if not facts.finite]

@@ -13,7 +13,8 @@ def read(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
     embeddings count as untied: SGLang deletes the draft's embedding and head one after the other.
     """
     check_sizes(found, "hidden_size", "vocab_size")
-    config = {**found.config, "architectures": [ARCHITECTURE], "tie_word_embeddings": False}
+    # Published `bias` is the fusion matrix's; SGLang would give the attention one.
+    config = {**found.config, "architectures": [ARCHITECTURE], "tie_word_embeddings": False, "bias": False}
     hidden = config["hidden_size"]
     # SGLang's fusion matrix always has a bias: left out of the file, it would stay random.
     expected = {"fc.weight": (hidden, 2 * hidden), "fc.bias": (hidden,)}

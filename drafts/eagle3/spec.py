@@ -32,6 +32,8 @@ def read(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
         **llama_layer("midlayer", config, input_norm=True, input_size=2 * hidden),
         "midlayer.hidden_norm.weight": (hidden,),
     }
+    if config.get("bias"):
+        expected["fc.bias"] = (hidden,)
     return Loadable(config, expected, ("embed_tokens.weight", "t2d", *ROTARY))
 
 

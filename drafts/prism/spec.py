@@ -1,5 +1,7 @@
 """Modules that take turns over the draft steps, at the cost of one (PRISM)."""
 
+import re
+
 from pydantic import Field
 
 from drafts.api import Checkpoint, DraftSpec, Loadable, Options, Tree
@@ -29,8 +31,8 @@ def _too_short(steps: list[int], tree: Tree) -> tuple[str, str] | None:
 def read(found: Checkpoint, options: PrismOptions, tree: Tree) -> Loadable:
     """Our layout: `prism_modules.M.fc` and `prism_modules.M.layer`, M counted from 0 in the file."""
     check_sizes(found, "hidden_size", "vocab_size")
-    numbers = {int(name.split(".")[1]) for name in found.shapes if name.startswith("prism_modules.")}
-    num_modules = max(numbers, default=-1) + 1
+    matches = (re.match(r"prism_modules\.(\d+)\.", name) for name in found.shapes)
+    num_modules = max((int(match[1]) for match in matches if match), default=-1) + 1
     if not num_modules:
         raise CheckpointError(f"{found.folder}: no tensor prism_modules.0.fc.weight; this is no PRISM checkpoint.")
     steps = options.step_to_module or found.config.get(STEP_TO_MODULE)

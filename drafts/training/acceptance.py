@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from drafts.api import Tree
 from drafts.medusa.model import MedusaDraft
 from drafts.training.features import Batch, Features
 from drafts.training.layer import Attend
@@ -40,15 +41,6 @@ class Draft(Protocol):
 
 
 @dataclass(frozen=True)
-class TreeSize:
-    """Draft steps, branches per step, and verified nodes with the bonus token among them."""
-
-    num_steps: int
-    topk: int
-    num_draft_tokens: int
-
-
-@dataclass(frozen=True)
 class Acceptance:
     """What greedy verification accepts over some samples.
 
@@ -62,7 +54,7 @@ class Acceptance:
 
 
 @torch.no_grad()
-def measure_acceptance(draft: Draft, features: Features, tree: TreeSize, follow_beams: bool = False) -> Acceptance:
+def measure_acceptance(draft: Draft, features: Features, tree: Tree, follow_beams: bool = False) -> Acceptance:
     """Decode every sample's output in rounds, as the engine would, and count.
 
     Args:
@@ -87,7 +79,7 @@ def rounds_of_sample(
     batch: Batch,
     num_prompt_tokens: int,
     num_output_tokens: int,
-    tree: TreeSize,
+    tree: Tree,
     follow_beams: bool = False,
 ) -> list[int]:
     """Accepted drafts of each round of the only sample in the batch; the prefill gave its output's first token.
@@ -108,7 +100,7 @@ def rounds_of_sample(
     return rounds
 
 
-def accepted_by_heads(draft: MedusaDraft, tokens_1T: Tensor, hidden_1TD: Tensor, first: int, tree: TreeSize) -> Tensor:
+def accepted_by_heads(draft: MedusaDraft, tokens_1T: Tensor, hidden_1TD: Tensor, first: int, tree: Tree) -> Tensor:
     """Accepted drafts of a round that starts at each entry from `first` on, for heads that know no drafted token [R].
 
     The tree is grown node by node: always the most probable path that is not in it yet and whose parent is.
@@ -140,7 +132,7 @@ def accepted_by_heads(draft: MedusaDraft, tokens_1T: Tensor, hidden_1TD: Tensor,
 
 
 def accepted_drafts(
-    draft: Draft, tokens_1T: Tensor, hidden_1TX: Tensor, first: int, tree: TreeSize, follow_beams: bool = False
+    draft: Draft, tokens_1T: Tensor, hidden_1TX: Tensor, first: int, tree: Tree, follow_beams: bool = False
 ) -> Tensor:
     """For every entry from `first` on: how many drafts a round that starts there has accepted [R]."""
     entries = tokens_1T.shape[1]
@@ -206,7 +198,7 @@ def _branch_attention(q: Tensor, k: Tensor, v: Tensor, own: list[tuple[Tensor, T
 
 
 def _deepest_accepted(
-    tokens: Tensor, scores: Tensor, parents: Tensor, depths: Tensor, tokens_T: Tensor, starts_R: Tensor, tree: TreeSize
+    tokens: Tensor, scores: Tensor, parents: Tensor, depths: Tensor, tokens_T: Tensor, starts_R: Tensor, tree: Tree
 ) -> Tensor:
     """Keep the best nodes of each round's tree and follow the target's tokens through them."""
     kept = torch.zeros_like(scores, dtype=torch.bool)

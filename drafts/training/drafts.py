@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from drafts.api import Tree
 from drafts.eagle.loss import EagleObjective, eagle_loss
 from drafts.eagle.model import eagle_config, new_eagle
 from drafts.eagle3.loss import Eagle3Objective, eagle3_loss
@@ -34,7 +35,7 @@ from drafts.prism.loss import begin_switching, begin_warm_up
 from drafts.prism.model import new_prism, prism_config
 from drafts.standalone.loss import StandaloneObjective, standalone_loss
 from drafts.standalone.model import new_standalone, standalone_config
-from drafts.training.acceptance import Draft, TreeSize, measure_acceptance
+from drafts.training.acceptance import Draft, measure_acceptance
 from drafts.training.cards import save_draft
 from drafts.training.corpus import sha256_of
 from drafts.training.features import Batch, Features, Sample, read_samples
@@ -42,8 +43,8 @@ from drafts.training.hf import LlamaForCausalLM
 from drafts.training.layer import VocabularyHead
 from harness.errors import CheckpointError
 
-TREE = TreeSize(num_steps=5, topk=4, num_draft_tokens=16)
-CHAIN = TreeSize(num_steps=5, topk=1, num_draft_tokens=6)
+TREE = Tree(num_steps=5, topk=4, num_draft_tokens=16)
+CHAIN = Tree(num_steps=5, topk=1, num_draft_tokens=6)
 MEDUSA_HEADS = 4
 PRISM_MAP = (0, 1, 1, 1, 1)
 """Module 1 for the first step alone, module 2 for all later ones, as in PRISM's main results."""
@@ -266,7 +267,7 @@ def train(
     draft.eval()
     tree_size, chain_size = TREE, CHAIN
     if isinstance(draft, MedusaDraft):
-        tree_size, chain_size = replace(TREE, num_steps=len(draft)), TreeSize(len(draft), 1, len(draft) + 1)
+        tree_size, chain_size = replace(TREE, num_steps=len(draft)), Tree(len(draft), 1, len(draft) + 1)
     tree = {group: measure_acceptance(_as_draft(draft), part, tree_size) for group, part in heldout.items()}
     chain = {group: measure_acceptance(_as_draft(draft), part, chain_size) for group, part in heldout.items()}
     for group, found in tree.items():

@@ -22,14 +22,13 @@ from harness.errors import EngineError
 from harness.records import PhaseTimes
 from harness.runtime.arguments import Scalar, command_line
 from harness.runtime.cpu import environment as cpu
+from harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
 
 TESTED_SGLANG = "0.5.17"
 READY_TIMEOUT_S = 900.0
 """Large models load for minutes; an engine that died is noticed at once."""
 STOP_TIMEOUT_S = 10.0
 LOG_LINES_SHOWN = 25
-_ENGINE_FOLDER, _DRAFT = "DRAFTBENCH_ENGINE_FOLDER", "DRAFTBENCH_DRAFT"
-_RECEIPT, _ROUNDS = "receipt.json", "rounds.log"
 
 
 class SglangEngine:
@@ -68,7 +67,7 @@ class SglangEngine:
             if time.monotonic() > deadline:
                 raise EngineError(f"the engine did not answer within {timeout_s:.0f} s.\n{self._log_end()}")
             time.sleep(0.1)
-        path = self._folder / _RECEIPT
+        path = self._folder / RECEIPT
         if not path.exists():
             raise EngineError(
                 "the engine runs, but draftbench's plugin left no receipt in it, so nothing it says can be trusted; "
@@ -82,7 +81,7 @@ class SglangEngine:
 
     def take_events(self) -> EngineEvents:
         """Rounds written since the last call; a line that is still being written is left for the next call."""
-        path = self._folder / _ROUNDS
+        path = self._folder / ROUNDS
         if not path.exists():
             return EngineEvents({}, None)
         with path.open("rb") as file:
@@ -143,7 +142,7 @@ def start_engine(
         draft: the arm's architecture, options and tree, for our plugin.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (_RECEIPT, _ROUNDS):
+    for name in (RECEIPT, ROUNDS):
         (folder / name).unlink(missing_ok=True)
     port = free_port()
     command = [sys.executable, "-m", "sglang.launch_server", "--host", "127.0.0.1", "--port", str(port)]
@@ -154,7 +153,7 @@ def start_engine(
     environment = dict(os.environ)
     if not has_gpu:
         environment.update(cpu.engine_environment())
-    environment.update({_ENGINE_FOLDER: str(folder.resolve()), _DRAFT: json.dumps(dict(draft))})
+    environment.update({ENGINE_FOLDER: str(folder.resolve()), DRAFT: json.dumps(dict(draft))})
     environment.update({"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"})
     with (folder / "engine.log").open("wb") as log:
         process = subprocess.Popen(

@@ -60,7 +60,13 @@ def weight_files(folder: Path) -> list[Path]:
             indexes = list(folder.glob(f"*.{kind}.index.json"))
             if not indexes:
                 return files
-            named = set(json.loads(indexes[0].read_text())["weight_map"].values())
+            try:
+                named = set(json.loads(indexes[0].read_text())["weight_map"].values())
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CheckpointError(
+                    f"{indexes[0]}: no index of weights ({error!r}); it has to map tensors to files under weight_map. "
+                    "Download the checkpoint anew."
+                ) from error
             return [path for path in files if path.name in named]
     return []
 
@@ -85,7 +91,12 @@ def main(folders: list[str]) -> int:
     found: dict[str, dict[str, Any]] = {}
     for folder in folders:
         facts = found.setdefault(folder, {})
-        for path in weight_files(Path(folder)):
+        try:
+            paths = weight_files(Path(folder))
+        except CheckpointError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        for path in paths:
             try:
                 for name, tensor in _tensors(path):
                     sound = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())

@@ -10,12 +10,27 @@ import torch
 from torch import Tensor
 
 from drafts.api import Tree
-from drafts.training.acceptance import TreeSize, rounds_of_sample
+from drafts.training.acceptance import rounds_of_sample
 from drafts.training.drafts import EAGLE3_LAYERS
 from drafts.training.features import Features, Sample
 from drafts.training.hf import LlamaForCausalLM
+from drafts.training.layer import Attend
 
 Tokens = tuple[int, ...]
+
+
+def growing_attention() -> Attend:
+    """Attention that reads everything that was written through it so far, entry by entry."""
+    keys: dict[int, list[Tensor]] = {}
+    values: dict[int, list[Tensor]] = {}
+
+    def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys.setdefault(index, []).append(k)
+        values.setdefault(index, []).append(v)
+        seen = torch.cat(keys[index], 2), torch.cat(values[index], 2)
+        return torch.nn.functional.scaled_dot_product_attention(q, *seen)
+
+    return attend
 
 
 class Oracle:
@@ -41,14 +56,13 @@ class Oracle:
 
     def rounds(self, draft: Any, answers: Sequence[tuple[Tokens, Tokens]], tree: Tree) -> Iterator[list[int]]:
         """Accepted drafts of every round of every (prompt, output)."""
-        size = TreeSize(tree.num_steps, tree.topk, tree.num_draft_tokens)
         # The last round may accept more than the output holds: show it what the target would go on with.
         longer = [
             Sample(prompt, output + self.continued(prompt + output, tree.num_steps + 1)) for prompt, output in answers
         ]
         features = Features(self.target, longer, layers=EAGLE3_LAYERS, dtype=torch.float32)
         for index, (prompt, output) in enumerate(answers):
-            yield rounds_of_sample(draft, features.batch([index]), len(prompt), len(output), size)
+            yield rounds_of_sample(draft, features.batch([index]), len(prompt), len(output), tree)
 
     @torch.no_grad()
     def first_round_logits(self, draft: Any, prompt: Tokens, tokens: Sequence[int]) -> list[Tensor]:
@@ -60,15 +74,7 @@ class Oracle:
         features = Features(self.target, [Sample(prompt, tuple(tokens))], layers=EAGLE3_LAYERS, dtype=torch.float32)
         batch = features.batch([0])
         state = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
-        keys: dict[int, list[Tensor]] = {}
-        values: dict[int, list[Tensor]] = {}
-
-        def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys.setdefault(index, []).append(k)
-            values.setdefault(index, []).append(v)
-            seen = torch.cat(keys[index], 2), torch.cat(values[index], 2)
-            return torch.nn.functional.scaled_dot_product_attention(q, *seen)
-
+        attend = growing_attention()
         found: list[Tensor] = []
         output = torch.empty(0)
         for entry, token in enumerate((*prompt[1:], *tokens)):

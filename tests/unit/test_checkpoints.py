@@ -83,6 +83,31 @@ def test_a_draft_for_another_target_is_refused(name: str, key: str, value: int) 
         load(name, {**read_config(TINY / name), key: value})
 
 
+@pytest.mark.parametrize("name", ["eagle", "eagle3", "prism"])
+def test_a_missing_key_is_named(name: str) -> None:
+    """A configuration without a size is told, not a traceback."""
+    config = {key: value for key, value in read_config(TINY / name).items() if key != "intermediate_size"}
+    with pytest.raises(CheckpointError, match=rf"config\.json: intermediate_size is missing.*{name} needs it"):
+        load(name, config)
+
+
+def test_biases_are_read_as_sglang_reads_them() -> None:
+    """Published EAGLE's `bias` is the fusion matrix's alone; elsewhere every bias has to be in the file."""
+    eagle = load("eagle", {**read_config(TINY / "eagle"), "bias": True})
+    assert eagle.config["bias"] is False
+    for name, tensor in (("eagle3", "fc.bias"), ("prism", "prism_modules.0.layer.self_attn.q_proj.bias")):
+        with pytest.raises(CheckpointError, match=tensor.replace(".", r"\.")):
+            load(name, {**read_config(TINY / name), "bias": True})
+
+
+def test_a_broken_index_of_weights_is_named(tmp_path: Path) -> None:
+    """The index's path and what it should hold, not the reader's traceback."""
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json: no index of weights"):
+        read_tensors([tmp_path])
+
+
 def test_published_configurations_are_mended() -> None:
     """SafeAILab's name a whole LLaMA, Medusa's name hardly anything: the engine gets what SGLang needs."""
     for name in ("eagle", "eagle3"):

@@ -42,7 +42,7 @@ class TreeTable:
     def __init__(self, paths: Sequence[Path], num_steps: int, topk: int, num_nodes: int, device: str) -> None:
         paths = sorted(paths, key=lambda path: (len(path), path))
         place = {path: number for number, path in enumerate(paths)}
-        self.topk, self.num_nodes = topk, num_nodes
+        self.num_nodes = num_nodes
         # SGLang codes a candidate as place of its parent · stride + rank; the list of parents holds
         # stride · (num_steps - 1) + 1 places, and the last node is nobody's parent.
         room = -(-(num_nodes - 1) // (num_steps - 1)) if num_steps > 1 else 1

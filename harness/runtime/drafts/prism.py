@@ -17,8 +17,9 @@ from sglang.srt.distributed import get_pp_group
 from sglang.srt.layers.logits_processor import LogitsProcessor
 from sglang.srt.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from sglang.srt.models.llama_eagle import LlamaDecoderLayer, LlamaForCausalLMEagle
-from sglang.srt.speculative.eagle_worker_v2 import EagleDraftWorker
 from torch import Tensor, nn
+
+from harness.runtime.drafts.steps import StepCounter, SteppedDraftWorker
 
 
 class PrismModule(nn.Module):
@@ -47,7 +48,7 @@ class PrismModel(nn.Module):
             PrismModule(config, quant_config, f"{prefix}.prism_modules.{number}")
             for number in range(max(self.step_to_module) + 1)
         )
-        self.num_decode_passes = 0
+        self.steps = StepCounter()
 
     def forward(
         self,
@@ -58,11 +59,7 @@ class PrismModel(nn.Module):
         pp_proxy_tensors: Any = None,
     ) -> Tensor:
         """Estimated hidden states [N, D] after the target's final norm."""
-        if forward_batch.forward_mode.is_decode():
-            self.num_decode_passes += 1
-            module = self.prism_modules[self.step_to_module[self.num_decode_passes]]
-        else:
-            module = self.prism_modules[self.step_to_module[0]]
+        module = self.prism_modules[self.step_to_module[self.steps.step_of(forward_batch) - 1]]
         embedded_ND = self.embed_tokens(input_ids) if input_embeds is None else input_embeds
         out_ND: Tensor = module(positions, embedded_ND, forward_batch.spec_info.hidden_states, forward_batch)
         return out_ND
@@ -80,22 +77,18 @@ class LlamaForCausalLMPrism(LlamaForCausalLMEagle):
         self.logits_processor = LogitsProcessor(config)
         self.capture_aux_hidden_states = False
 
-    def begin_round(self) -> None:
-        """The next decode pass is draft step 2."""
-        self.model.num_decode_passes = 0
+    @property
+    def steps(self) -> StepCounter:
+        """Which draft step it is."""
+        return self.model.steps
 
     def draft_facts(self) -> dict[str, Any]:
         """What the receipt says of this draft."""
         return {"num_modules": len(self.model.prism_modules), "step_to_module": list(self.model.step_to_module)}
 
 
-class PrismDraftWorker(EagleDraftWorker):
-    """EAGLE's draft worker, which tells the model when a round begins."""
-
-    def draft_forward(self, forward_batch: Any) -> Any:
-        """All decode passes of one round."""
-        self.draft_runner.model.begin_round()
-        return super().draft_forward(forward_batch)
+class PrismDraftWorker(SteppedDraftWorker):
+    """Named for the receipt."""
 
 
 MODELS = (LlamaForCausalLMPrism,)

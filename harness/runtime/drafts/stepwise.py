@@ -14,12 +14,13 @@ from typing import Any
 
 from sglang.srt.layers.logits_processor import LogitsProcessor
 from sglang.srt.layers.radix_attention import RadixAttention
-from sglang.srt.speculative.eagle_worker_v2 import EagleDraftWorker
 from torch import Tensor, nn
+
+from harness.runtime.drafts.steps import StepCounter, SteppedDraftWorker
 
 
 class StepwiseDraftModel(nn.Module):
-    """Any `drafts.stepwise.StepwiseDraft`; config.json names its maker under `stepwise_factory`."""
+    """Any draft of `drafts.stepwise`; the engine's config.json names its maker under `stepwise_factory`."""
 
     def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
         super().__init__()
@@ -33,7 +34,7 @@ class StepwiseDraftModel(nn.Module):
         )
         self.logits_processor = LogitsProcessor(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.num_decode_passes = 0
+        self.steps = StepCounter()
 
     def load_weights(self, weights: Any) -> None:
         """Fill the module; its names were compared before."""
@@ -47,20 +48,13 @@ class StepwiseDraftModel(nn.Module):
         self.draft.embed_tokens.weight = nn.Parameter(embed, requires_grad=False)
         self.head.weight = nn.Parameter(head, requires_grad=False)
 
-    def begin_round(self) -> None:
-        """The next decode pass is draft step 2."""
-        self.num_decode_passes = 0
-
     def draft_facts(self) -> dict[str, Any]:
         """What the receipt says of this draft."""
         return {"factory": self.config.stepwise_factory}
 
     def forward(self, input_ids: Tensor, positions: Tensor, forward_batch: Any, **_: Any) -> Any:
         """Scores of the next drafts, and the hidden states that the next step reads."""
-        step = 1
-        if forward_batch.forward_mode.is_decode():
-            self.num_decode_passes += 1
-            step = self.num_decode_passes + 1
+        step = self.steps.step_of(forward_batch)
 
         def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             flat = [x.transpose(1, 2).flatten(0, 1).flatten(1) for x in (q, k, v)]
@@ -72,14 +66,5 @@ class StepwiseDraftModel(nn.Module):
         return self.logits_processor(input_ids, out_ND, self.head, forward_batch)
 
 
-class StepwiseDraftWorker(EagleDraftWorker):
-    """EAGLE's draft worker, which tells the model when a round begins."""
-
-    def draft_forward(self, forward_batch: Any) -> Any:
-        """All decode passes of one round."""
-        self.draft_runner.model.begin_round()
-        return super().draft_forward(forward_batch)
-
-
 MODELS = (StepwiseDraftModel,)
-DRAFT_WORKER = StepwiseDraftWorker
+DRAFT_WORKER = SteppedDraftWorker

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from drafts.adaptive_trigram.proposer import AdaptiveTrigram
 from drafts.adaptive_trigram.spec import AdaptiveTrigramOptions
@@ -169,7 +170,8 @@ def test_kept_state_outlives_a_flush() -> None:
     proposer.on_verify("r", Verified(3, TokenTree((), ()), [], 9, node_topk=np.arange(8)[None]))
     proposer.reset()
     assert proposer.successors_VK[3].tolist() == list(range(8))
-    assert AdaptiveTrigramOptions(state="sometimes").problem(BUDGET) is not None
+    with pytest.raises(ValidationError, match="'reset' or 'keep'"):
+        AdaptiveTrigramOptions(state="sometimes")
 
 
 def test_adaptive_trigrams_learn_and_prefer_what_was_right() -> None:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from drafts.api import Tree
 from drafts.eagle.loss import EagleObjective, aligned_passes, eagle_loss
 from drafts.eagle.model import EagleDraft, eagle_config, new_eagle
 from drafts.eagle3.model import Eagle3Draft, new_eagle3
@@ -22,13 +23,14 @@ from drafts.medusa.model import new_medusa
 from drafts.prism.model import PrismDraft, new_prism
 from drafts.standalone.loss import StandaloneObjective, standalone_loss
 from drafts.standalone.model import StandaloneDraft, new_standalone, standalone_config
-from drafts.training.acceptance import TreeSize, accepted_by_heads, accepted_drafts, measure_acceptance
+from drafts.training.acceptance import accepted_by_heads, accepted_drafts, measure_acceptance
 from drafts.training.cards import save_draft
 from drafts.training.drafts import RECIPES, Budget, Start, fit
 from drafts.training.features import Features, Sample, read_samples
 from drafts.training.hf import LlamaConfig, LlamaForCausalLM
 from drafts.training.layer import reset
 from harness.errors import CheckpointError
+from tests.runtime.oracle import growing_attention
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 64,
@@ -97,15 +99,7 @@ def naive_decode(draft: Any, tokens: Tensor, hidden: Tensor, start: int, num_ste
 
     Entries up to `start` are made from target features; each later one from the draft's own output before it.
     """
-    keys: dict[int, list[Tensor]] = {}
-    values: dict[int, list[Tensor]] = {}
-
-    def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        keys.setdefault(index, []).append(k)
-        values.setdefault(index, []).append(v)
-        seen = torch.cat(keys[index], 2), torch.cat(values[index], 2)
-        return torch.nn.functional.scaled_dot_product_attention(q, *seen)
-
+    attend = growing_attention()
     outputs: list[Tensor] = []
     for entry in range(start + num_steps):
         state = hidden[:, entry : entry + 1] if entry <= start else outputs[-1]
@@ -139,7 +133,7 @@ def test_a_chain_accepts_what_step_by_step_decoding_accepts(target: LlamaForCaus
     for step in range(3):
         outputs = naive_decode(draft, tokens, hidden, 6, step + 1)
         tokens[0, 7 + step] = draft.logits(outputs[step][0, 0]).argmax()
-    accepted = accepted_drafts(draft, tokens, hidden, first, TreeSize(4, 1, 5))
+    accepted = accepted_drafts(draft, tokens, hidden, first, Tree(4, 1, 5))
     assert accepted[6 - first] >= 3
     for start in range(first, entries - 4):
         outputs = naive_decode(draft, tokens, hidden, start, 4)
@@ -152,8 +146,8 @@ def test_a_chain_accepts_what_step_by_step_decoding_accepts(target: LlamaForCaus
 def test_a_wider_tree_accepts_no_less_at_step_one(target: LlamaForCausalLM, features: Features) -> None:
     """The first step's accept rate grows with the number of branches."""
     draft = eagle_of(target)
-    narrow = measure_acceptance(draft, features, TreeSize(2, 1, 3))
-    wide = measure_acceptance(draft, features, TreeSize(2, 4, 16))
+    narrow = measure_acceptance(draft, features, Tree(2, 1, 3))
+    wide = measure_acceptance(draft, features, Tree(2, 4, 16))
     assert wide.accept_rates[0] >= narrow.accept_rates[0]
     assert 1.0 <= narrow.acceptance_length <= 3.0
 
@@ -161,7 +155,7 @@ def test_a_wider_tree_accepts_no_less_at_step_one(target: LlamaForCausalLM, feat
 def test_medusas_tree_holds_the_most_probable_paths(target: LlamaForCausalLM, features: Features) -> None:
     """The accepted path is the longest correct one among the best paths of all, by joint probability."""
     torch.manual_seed(4)
-    draft, size = new_medusa(3, target.lm_head.weight.data, 0), TreeSize(3, 4, 9)
+    draft, size = new_medusa(3, target.lm_head.weight.data, 0), Tree(3, 4, 9)
     draft.requires_grad_(False)
     for head in draft:
         torch.nn.init.normal_(head[0].linear.weight)
