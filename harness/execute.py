@@ -89,6 +89,7 @@ def run_cell(
         num_failed=num_failed,
         phases=book.phases(),
         sampling=sampling,
+        session=store.session,
         error=engine.failure(),
     )
     store.append(sealed)
@@ -156,13 +157,13 @@ def run_cells(
                         sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
                     run_cell(engine, cell, prompts[cell.workload], suite, store, progress, sampler)
                 except HarnessError as error:
-                    failed = _failed_cell(cell, str(error), len(prompts[cell.workload]))
+                    failed = _failed_cell(cell, str(error), len(prompts[cell.workload]), store.session)
                     store.append(failed)
                     progress.end_cell(failed)
             store.note_engines({name: receipt.model_dump() for name, receipt in pool.receipts.items()})
 
 
-def _failed_cell(cell: CellKey, reason: str, num_requests: int) -> CellRecord:
+def _failed_cell(cell: CellKey, reason: str, num_requests: int, session: int) -> CellRecord:
     now = time.monotonic_ns()
     return CellRecord(
         cell=cell,
@@ -171,5 +172,6 @@ def _failed_cell(cell: CellKey, reason: str, num_requests: int) -> CellRecord:
         num_requests=num_requests,
         num_failed=num_requests,
         phases=None,
+        session=session,
         error=reason,
     )

@@ -112,6 +112,8 @@ class CellRecord(Record):
     phases: PhaseTimes | None
     sampling: dict[str, float] | None = None
     """What was sent with every request."""
+    session: int = 0
+    """How often the run had been resumed by then."""
     error: str | None
     """Why the whole cell failed (engine died, no receipt); None when it ran."""
 

@@ -44,10 +44,14 @@ R = TypeVar("R", bound=BaseModel)
 
 
 class RunStore:
-    """One run's folder, open for writing."""
+    """One run's folder, open for writing.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        session: how often the run was resumed.
+    """
+
+    def __init__(self, folder: Path, session: int = 0) -> None:
+        self.folder, self.session = folder, session
 
     @classmethod
     def create(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
@@ -72,11 +76,13 @@ class RunStore:
         """
         if not (folder / MANIFEST).exists():
             raise RecordError(f"{folder} holds no run to resume (no {MANIFEST}); leave --resume out to start one.")
-        store = cls(folder)
-        if store.manifest()["suite_sha256"] != suite_sha256:
+        manifest = cls(folder).manifest()
+        if manifest["suite_sha256"] != suite_sha256:
             raise RecordError(
                 f"{folder} was made from another version of this suite; resume it with that one, or start a new run."
             )
+        store = cls(folder, manifest.get("num_resumed", 0) + 1)
+        store.write_manifest({**manifest, "num_resumed": store.session})
         store._cut_unfinished_lines()
         store._set_unsealed_aside()
         return store

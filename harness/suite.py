@@ -126,7 +126,7 @@ class Auto(Section):
     half_width: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="Wanted half of every speedup's interval, as a share: 0.02 for ±2%."
     )
-    time_limit_s: Positive = Field(description="No launch starts when so many seconds have passed.")
+    time_limit_s: Positive = Field(description="No launch starts when so many seconds have passed since this start.")
 
 
 class LoadPoint(Section):
@@ -183,6 +183,8 @@ class Suite(Section):
             )
         if self.auto is not None and self.launches != 1:
             raise ValueError(f"launches is {self.launches}, but blocks: auto chooses the launches; leave it out")
+        if self.auto is not None and all(arm.architecture != "vanilla" for arm in self.arms):
+            raise ValueError("blocks: auto needs a vanilla arm: the intervals that it narrows are of speedups over it")
         return self
 
     @model_validator(mode="after")

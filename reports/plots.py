@@ -94,8 +94,10 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
 
 
 def save_figures(plots: Iterable[Plot], folder: Path) -> None:
-    """Each figure as SVG and as PNG at 300 dots per inch."""
+    """Each figure as SVG and as PNG at 300 dots per inch; what earlier reports left there goes."""
     folder.mkdir(exist_ok=True)
+    for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
+        old.unlink()
     with mpl.rc_context(_STYLE):
         for plot in plots:
             (folder / f"{plot.name}.svg").write_text(plot.svg())

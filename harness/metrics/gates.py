@@ -121,6 +121,11 @@ GATES: Mapping[str, Gate] = {
         "A draft must not change what is sampled; rejection sampling is easy to get almost right.",
         "Read the p value; repeat the run: chance alone brings this about once in a thousand rows.",
     ),
+    "untested distribution": Gate(
+        "warning", "row", "At a temperature above 0 the arm's short continuations could be compared with vanilla's.",
+        "Without that nothing shows that the draft leaves what is sampled as it is.",
+        "Run the suite to its end, with a vanilla arm; at a very low temperature every continuation is the same one.",
+    ),
     "held back": Gate(
         "warning", "row", "No GPU ran below its clocks for power, heat or hardware.",
         "A throttled arm is measured on another machine.",
@@ -140,6 +145,11 @@ GATES: Mapping[str, Gate] = {
         "invalid", "energy", "Joules were read in the same way as vanilla's.",
         "A counter and sampled power differ by more than the drafts do.",
         "Start a new run; look at what doctor says of the sensors.",
+    ),
+    "split block": Gate(
+        "warning", "row", "In every block the arm was measured in the same session as vanilla.",
+        "A run that was resumed in the middle of a block has other engines in its second part, at another time.",
+        "Have enough launches that one block does not count for much, or measure anew.",
     ),
     "own settings": Gate(
         "warning", "row", "The arm has no engine arguments of its own.",
@@ -226,6 +236,16 @@ def other_prompt_tokens(requests: Iterable[RequestRecord]) -> Iterable[Finding]:
         yield Finding("prompt tokens", evidence)
 
 
+def split_blocks(cells: Iterable[CellRecord], baseline: Iterable[CellRecord]) -> Iterable[Finding]:
+    """Blocks in which the baseline was measured before the run was resumed and the arm after it, or the other way."""
+    sessions = {(record.cell.launch, record.cell.block): record.session for record in baseline}
+    blocks = [(record, (record.cell.launch, record.cell.block)) for record in cells]
+    split = [block for record, block in blocks if sessions.get(block, record.session) != record.session]
+    if split:
+        evidence = f"{len(split)} of {len(blocks)} blocks, the first: launch {split[0][0]}, block {split[0][1]}"
+        yield Finding("split block", evidence)
+
+
 def unequal_sampling(cells: Iterable[CellRecord], baseline: Iterable[CellRecord]) -> Iterable[Finding]:
     """Sampling parameters that are not the baseline's."""
     ours, theirs = ({str(cell.sampling) for cell in cells if cell.sampling} for cells in (cells, baseline))
@@ -299,8 +319,10 @@ def not_lossless(found: Losslessness | None) -> Iterable[Finding]:
         yield Finding("unexplained difference", f"{found.num_unscored} of {found.num_different} were not scored again")
 
 
-def other_distribution(found: SameDistribution | None) -> Iterable[Finding]:
-    """Samples that are unlikely to come from vanilla's distribution."""
+def other_distribution(found: SameDistribution | None, expected: bool = False) -> Iterable[Finding]:
+    """Samples that are unlikely to come from vanilla's distribution, or none where there should be some."""
+    if found is None and expected:
+        yield Finding("untested distribution", "no continuations of both, or all of them equal")
     if found is not None and found.p < LEAST_P:
         yield Finding("other distribution", f"{found.num_samples} continuations: p = {found.p:.2g}")
 

@@ -17,8 +17,6 @@ ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
 DRAFT = "DRAFTBENCH_DRAFT"
 """Environment variable: the arm's architecture, options and tree, as JSON."""
-RECORDER = "DRAFTBENCH_RECORDER"
-"""Environment variable: "off" leaves rounds and phases unrecorded, to measure what recording costs."""
 RECEIPT, ROUNDS = "receipt.json", "rounds.log"
 
 
@@ -50,7 +48,7 @@ def _record_in_scheduler(folder: Path) -> None:
         result = original(scheduler, *args, **kwargs)
         if scheduler.ps.tp_rank == 0:
             worker = scheduler.draft_worker
-            if worker is not None and os.environ.get(RECORDER) != "off":
+            if worker is not None:
                 record_accepted_drafts(log)
                 record_phases(log, worker, clock_of(scheduler.server_args.device))
             write_receipt(folder / RECEIPT, scheduler)

@@ -1,7 +1,8 @@
 """Runs a program that a model wrote where it can do no harm: no network, nothing to write to, no process to reach.
 
 The module is its own child: `python -I sandbox.py` reads the program from its standard input, moves into namespaces
-of its own and leaves by an exit code. It therefore imports the standard library alone.
+of its own and says that the program came to its end by a word that it alone was told: a program that leaves by itself,
+with whatever exit code, has not passed. It therefore imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import secrets
 import signal
 import subprocess
 import sys
 
 TIME_S = 10
 MEMORY_BYTES = 1 << 30
-PASSED, FAILED, NOT_ISOLATED = 70, 71, 72
-"""Exit codes; a program that leaves by itself has not passed."""
+NOT_ISOLATED = 72
+"""Exit code of a child that could not be isolated."""
 
 # linux/sched.h, linux/mount.h, linux/prctl.h, asm-generic/unistd.h
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
@@ -34,17 +36,18 @@ def run_isolated(program: str, time_s: float = TIME_S) -> bool:
     """
     from harness.errors import WorkloadError
 
+    word = secrets.token_hex(16)
     child = subprocess.Popen(
         [sys.executable, "-I", __file__],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         cwd="/",
         env={},
         start_new_session=True,
     )
     try:
-        _, said = child.communicate(program.encode("utf-8", "surrogatepass"), timeout=time_s)
+        said, _ = child.communicate(f"{word}\n{program}".encode("utf-8", "surrogatepass"), timeout=time_s)
     except subprocess.TimeoutExpired:
         return False
     finally:
@@ -56,7 +59,7 @@ def run_isolated(program: str, time_s: float = TIME_S) -> bool:
             f"programs of models cannot be isolated on this host ({said.decode(errors='replace').strip()}), so none "
             "was run; allow unprivileged user namespaces, or leave run_programs out."
         )
-    return child.returncode == PASSED
+    return said == word.encode()
 
 
 def isolate() -> None:
@@ -94,17 +97,21 @@ def isolate() -> None:
 
 def main() -> None:
     """The child: read, isolate, run, and leave without what the program may have registered for the end."""
-    program = sys.stdin.buffer.read().decode("utf-8", "surrogatepass")
+    word, _, program = sys.stdin.buffer.read().decode("utf-8", "surrogatepass").partition("\n")
+    report = os.dup(1)
     try:
         isolate()
     except OSError as error:
-        print(error, file=sys.stderr, flush=True)
+        os.write(report, str(error).encode())
         os._exit(NOT_ISOLATED)
+    # What the program prints goes nowhere: nobody has to keep it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
         exec(compile(program, "answer.py", "exec"), {"__name__": "answer"})
     except BaseException:
-        os._exit(FAILED)
-    os._exit(PASSED)
+        os._exit(1)
+    os.write(report, word.encode())
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -93,3 +93,9 @@ def test_a_half_written_line_does_not_spoil_the_next_record(tmp_path):
     store = RunStore.reopen(tmp_path, "s")
     store.append(second)
     assert store.read(RescoreRecord) == (first, second)
+
+
+def test_a_run_counts_how_often_it_was_resumed(tmp_path):
+    """Cells carry it, so that blocks which were measured in two sessions can be told."""
+    assert RunStore.create(tmp_path, MANIFEST).session == 0
+    assert [RunStore.reopen(tmp_path, "s").session for _ in range(2)] == [1, 2]

@@ -46,6 +46,14 @@ def test_a_good_suite_loads_with_its_defaults(tmp_path):
     assert suite.arms[1].num_draft_tokens == 6
 
 
+def test_auto_blocks_need_a_vanilla_arm(tmp_path):
+    """What they narrow are speedups over vanilla."""
+    text = GOOD.replace("  - name: vanilla\n    architecture: vanilla\n", "")
+    text = text.replace("blocks: 2", "blocks: auto\nauto: {half_width: 0.1, time_limit_s: 9}")
+    with pytest.raises(SuiteError, match=r"suite\.yaml:1: blocks: auto needs a vanilla arm"):
+        load_suite(write(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [

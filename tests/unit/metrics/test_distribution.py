@@ -42,3 +42,9 @@ def test_equal_samplers_pass_and_others_do_not() -> None:
     assert found is not None
     assert found.p < gates.LEAST_P
     assert next(iter(gates.other_distribution(found))).gate == "other distribution"
+
+
+def test_continuations_that_could_not_be_compared_are_told() -> None:
+    """No samples, or only one outcome, show nothing; greedy rows and vanilla need none."""
+    assert [found.gate for found in gates.other_distribution(None, expected=True)] == ["untested distribution"]
+    assert list(gates.other_distribution(None)) == []

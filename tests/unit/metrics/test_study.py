@@ -143,3 +143,16 @@ def test_the_crossover_is_found_across_load_points() -> None:
     study.requests = [r for r in study.requests if (r.cell.arm, r.cell.concurrency) != ("eagle", 4)] + slow.requests
     found = study.rows()["eagle"].detail["crossover_concurrency"]
     assert 1 < found < 4
+
+
+def test_a_block_that_was_resumed_half_way_is_told() -> None:
+    """Vanilla's first block was measured before the run was resumed, everything else after it."""
+    fake = FakeRun([VANILLA, EAGLE], cells("vanilla", "eagle"))
+    assert gates_of(fake.rows()["eagle"]) == []
+    fake.cells = [record.model_copy(update={"session": int(index > 0)}) for index, record in enumerate(fake.cells)]
+    rows = fake.rows()
+    assert rows["eagle"].valid
+    assert [(found["gate"], found["evidence"]) for found in rows["eagle"].detail["findings"]] == [
+        ("split block", "1 of 2 blocks, the first: launch 0, block 0")
+    ]
+    assert gates_of(rows["vanilla"]) == []

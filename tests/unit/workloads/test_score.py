@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,7 @@ def test_code_is_found_in_a_continuation_and_in_a_chat_answer(sandbox, text, rig
     [
         "import sys; sys.exit(0)",
         "import os; os._exit(0)",
+        "import os; [os.write(file, b'passed') for file in range(1, 8)]; os._exit(70)",
         "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
         "open('/tmp/draftbench-sandbox', 'w')",
         "open('left-behind', 'w')",
@@ -101,6 +103,14 @@ def test_code_is_found_in_a_continuation_and_in_a_chat_answer(sandbox, text, rig
 def test_what_a_program_may_not_do(sandbox, text):
     """Leave early, connect, write, delete, take much memory or time, reach other processes: none of it passes."""
     assert sandbox(text, time_s=2) is False
+
+
+def test_what_a_program_prints_is_not_kept(sandbox):
+    """Hundreds of megabytes on both streams go nowhere, and the program passes."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    text = "import sys\nfor _ in range(300):\n    for file in (sys.stdout, sys.stderr): file.write('x' * 1_000_000)"
+    assert sandbox(text)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 def test_the_authors_solutions_pass(sandbox):
