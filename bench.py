@@ -120,6 +120,7 @@ def run_suite(
 ) -> Run:
     """Find the models, make the reference pass, run the cells, score what differs, read the results."""
     from drafts.api import discover
+    from harness.fairness import check_fairness
     from harness.metrics.rows import wanted_launches
     from harness.plan import num_launches, plan_cells
     from harness.progress import Progress
@@ -133,6 +134,7 @@ def run_suite(
 
     check_scoring(suite)
     arms = find_arms(suite, discover(), suite_folder, folder, has_gpu())
+    check_fairness(suite, arms.ledgers())
     store = open_store(suite, folder, command, suite_text, resume)
     suite = with_tokenizer(suite, arms.target)
     with Progress(console) as progress:

@@ -38,7 +38,8 @@ def diagnose() -> tuple[Finding, ...]:
 
 def diagnose_suite(suite: Suite, folder: Path) -> tuple[Finding, ...]:
     """What a suite needs beside the host; models that would be downloaded are told, not missed."""
-    return tuple(Finding("DOES NOT FIT" not in line, line) for line in needs_of(suite, folder))
+    bad = ("DOES NOT FIT", "REFUSED")
+    return tuple(Finding(not any(word in line for word in bad), line) for line in needs_of(suite, folder))
 
 
 def _python() -> Finding:

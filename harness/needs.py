@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from harness.errors import CheckpointError
+from harness.fairness import read_ledger, unfair
 from harness.models import hub_bytes, local_folder, read_config
 from harness.provenance import file_sha256
 from harness.suite import Suite, Workload
@@ -44,7 +45,12 @@ class ModelNeed:
 def needs_of(suite: Suite, suite_folder: Path) -> tuple[str, ...]:
     """A line for each model and workload, and one on memory; nothing is downloaded or started."""
     models = model_needs(suite, suite_folder)
-    return (*map(str, models), *map(workload_need, suite.workloads), memory_need(suite, models, memory_bytes()))
+    return (
+        *map(str, models),
+        *map(workload_need, suite.workloads),
+        *fairness_needs(suite, suite_folder),
+        memory_need(suite, models, memory_bytes()),
+    )
 
 
 def model_needs(suite: Suite, suite_folder: Path) -> tuple[ModelNeed, ...]:
@@ -83,6 +89,22 @@ def workload_need(workload: Workload) -> str:
         authors = f", the authors' file; {source.licence}" if digest == source.sha256 else ""
         return f"workload {workload.name}: {path}, SHA-256 {digest[:12]}{authors}"
     return f"workload {workload.name}: downloaded once from {home_of(workload)}; {source.licence}"
+
+
+def fairness_needs(suite: Suite, suite_folder: Path) -> list[str]:
+    """Whether what the suite requires to be alike is so, for the drafts that are here; none if it requires nothing."""
+    if not suite.fairness.require:
+        return []
+    drafts = {arm.name: arm.checkpoint for arm in suite.arms if arm.checkpoint is not None}
+    folders = {name: local_folder(checkpoint, suite_folder) for name, checkpoint in drafts.items()}
+    absent = [name for name, folder in folders.items() if folder is None]
+    here = {name: read_ledger(folder) for name, folder in folders.items() if folder is not None}
+    seen = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if arm.name not in absent)})
+    lines = [f"fairness: REFUSED: {problem}" for problem in unfair(seen, here)]
+    if not lines:
+        drafts_seen = ", ".join(arm.name for arm in seen.arms if arm.tree is not None)
+        lines = [f"fairness: {', '.join(suite.fairness.require)}: alike for {drafts_seen or 'no draft yet'}"]
+    return lines + [f"fairness: not known before its download: {name}" for name in absent]
 
 
 def memory_bytes() -> tuple[str, int]:

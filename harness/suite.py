@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from drafts.api import DraftSpec, Tree, discover
 from harness.errors import SuiteError
@@ -47,6 +47,14 @@ class Target(Section):
     dtype: Literal["float32", "bfloat16", "float16"]
 
 
+class Tuning(Section):
+    """How `bench.py tune` found an arm's tree."""
+
+    configurations: Positive = Field(description="Trees that were tried, the default among them.")
+    prompts_sha256: str = Field(description="Hash of the prompts that they were tried on; none is a test prompt.")
+    run: str = Field(description="Name of the folder with its runs.")
+
+
 class Arm(Section):
     """The target with one draft configuration."""
 
@@ -62,6 +70,7 @@ class Arm(Section):
     engine: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="Further SGLang server arguments, for this arm alone."
     )
+    tuning: Annotated[Tuning | None, Field(description="Written by `bench.py tune`: how the tree was found.")] = None
 
     @property
     def tree(self) -> Tree | None:
@@ -135,6 +144,24 @@ class LoadPoint(Section):
     concurrency: Positive
 
 
+Requirement = Literal["data", "tokens", "steps", "flops", "parameters", "tree", "tuning"]
+
+
+class Fairness(Section):
+    """What has to be alike for all drafts, and the corpus that evaluation prompts are looked for in."""
+
+    require: Annotated[
+        tuple[Requirement, ...],
+        Field(strict=False, description="A run is refused unless these are known and equal for all drafts."),
+    ] = ()
+    _place: str = PrivateAttr("the suite")
+
+    @property
+    def place(self) -> str:
+        """File and line of the requirements, as far as they come from a file."""
+        return self._place
+
+
 class Suite(Section):
     """One comparison: every arm on every workload at every load point, in blocks and launches."""
 
@@ -145,6 +172,7 @@ class Suite(Section):
     workloads: Annotated[tuple[Workload, ...], Field(min_length=1, strict=False)]
     sampling: Sampling
     rendering: Rendering = Rendering()
+    fairness: Fairness = Fairness()
     load: Annotated[tuple[LoadPoint, ...], Field(min_length=1, strict=False)]
     blocks: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = Field(
         description="Repetitions of all prompts in a launch, with the arms in another order; auto also adds launches."
@@ -213,6 +241,8 @@ def load_suite(path: Path) -> Suite:
     problems = [*_arm_problems(suite), *_workload_problems(suite, path.parent)]
     if problems:
         raise SuiteError("\n".join(f"{path}:{_line(at, lines)}: {text}" for at, text in problems))
+    if suite.fairness.require:
+        suite.fairness._place = f"{path}:{_line(('fairness', 'require'), lines)}"
     return _resolved(suite, path.parent)
 
 
@@ -262,10 +292,11 @@ def _spelled(at: Path_) -> str:
 def _fields_at(at: Path_) -> list[str]:
     sections: dict[str, type[Section]] = {
         "target": Target,
-        "arms": Arm,
+        "arms": Tuning if "tuning" in at else Arm,
         "workloads": Workload,
         "sampling": Sampling,
         "rendering": Rendering,
+        "fairness": Fairness,
         "load": LoadPoint,
     }
     section = sections[str(at[0])] if at else Suite

@@ -131,6 +131,7 @@ def conditions(manifest: Mapping[str, Any], records_sha256: str) -> list[list[st
         ("sampling", ", ".join(f"{name} {value}" for name, value in sampling.items())),
         ("design", _design(suite)),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
+        *_required(suite),
         ("prefix cache", "on" if suite.get("prefix_cache") else "off"),
         *((name, str(value)) for name, value in manifest.get("host", {}).items()),
         *((name, str(value)) for name, value in manifest.get("packages", {}).items()),
@@ -142,6 +143,11 @@ def conditions(manifest: Mapping[str, Any], records_sha256: str) -> list[list[st
         ("records SHA-256", records_sha256),
     ]
     return [list(fact) for fact in facts]
+
+
+def _required(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
+    required = suite.get("fairness", {}).get("require")
+    return [("required to be alike", ", ".join(required))] if required else []
 
 
 def _design(suite: Mapping[str, Any]) -> str:
@@ -172,6 +178,7 @@ def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         "seen",
         "FLOPs",
         "trained parameters",
+        "active",
     }
     align = ["right" if name in right or name.startswith("α") else "left" for name in headers]
     return str(tabulate(lines, headers, "github", colalign=align, disable_numparse=True))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.fairness import Training, tuning_text
 from harness.metrics.rows import Row
 from harness.units import MISSING, fixed
 
@@ -104,38 +105,50 @@ def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[
 
 TRAINING_MEANING = (
     "From the training.json beside each checkpoint. Corpus: the beginning of its SHA-256; tokens: of the corpus; seen: "
-    "tokens that went through the draft in all steps. Drafts whose corpus, steps or tokens seen differ were not "
-    "trained alike."
+    "tokens that went through the draft in all steps; active: parameters that work at one draft step; tree: depth × "
+    "width, nodes. Drafts whose corpus, steps or tokens seen differ were not trained alike."
 )
+TRAINING_HEADERS = (
+    "arm", "corpus", "tokens", "steps", "seen", "FLOPs", "trained parameters", "active", "learning rate", "seed",
+    "tree", "tuning",
+)  # fmt: skip
 
 
 def training_table(manifest: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """How each draft with weights was trained, as far as its checkpoint says."""
-    headers = ["arm", "corpus", "tokens", "steps", "seen", "FLOPs", "trained parameters", "learning rate", "seed"]
+    """How each draft was trained, as far as its checkpoint says, and how its tree was chosen."""
+    ledgers = manifest.get("training") or {}
     lines = []
-    for arm, ledger in (manifest.get("training") or {}).items():
-        if ledger is None:
-            lines.append([arm, "unknown training", *[MISSING] * (len(headers) - 2)])
+    for arm in manifest["suite"]["arms"]:
+        if arm.get("num_steps") is None:
             continue
-        data, budget = ledger.get("data", {}), ledger.get("budget", {})
-        lines.append(
-            [
-                arm,
-                str(data.get("corpus_sha256", MISSING))[:8],
-                _count(data.get("num_tokens")),
-                _count(budget.get("num_steps")),
-                _count(ledger.get("num_entries_seen")),
-                MISSING if ledger.get("training_flops") is None else f"{ledger['training_flops']:.2g}",
-                _count(ledger.get("num_trained_parameters")),
-                str(budget.get("learning_rate", MISSING)),
-                str(budget.get("seed", MISSING)),
-            ]
-        )
-    return headers, lines
+        ledger = ledgers.get(arm["name"])
+        if ledger is not None:
+            cells = _training_cells(Training.of(ledger))
+        else:
+            known = "unknown training" if arm["name"] in ledgers or arm.get("checkpoint") else "needs no training"
+            cells = [known, *[MISSING] * (len(TRAINING_HEADERS) - 4)]
+        tree = f"{arm['num_steps']} × {arm['topk']}, {arm['num_draft_tokens']}"
+        lines.append([arm["name"], *cells, tree, tuning_text(arm)])
+    return list(TRAINING_HEADERS), lines
 
 
-def _count(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else MISSING
+def _training_cells(training: Training) -> list[str]:
+    tried = "" if training.learning_rates_tried is None else f" (of {training.learning_rates_tried})"
+    return [
+        MISSING if training.corpus_sha256 is None else training.corpus_sha256[:8],
+        _count(training.corpus_tokens),
+        _count(training.steps),
+        _count(training.tokens),
+        MISSING if training.flops is None else f"{training.flops:.2g}",
+        _count(training.parameters),
+        _count(training.active_parameters),
+        MISSING if training.learning_rate is None else f"{training.learning_rate:g}{tried}",
+        MISSING if training.seed is None else str(training.seed),
+    ]
+
+
+def _count(value: int | None) -> str:
+    return MISSING if value is None else f"{value:,}"
 
 
 def clear(found: Mapping[str, Any]) -> bool:

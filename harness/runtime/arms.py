@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from harness.checkpoints import lay_out, load_draft
 from harness.engine import Receipt
 from harness.engines import EnginePool
 from harness.errors import CheckpointError, EngineError
+from harness.fairness import read_ledger
 from harness.models import model_folder, read_config
 from harness.provenance import folder_sha256
 from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
@@ -67,13 +67,12 @@ class Arms:
         return found | {f"draft {name}": folder_sha256(folder) for name, folder in drafts.items()}
 
     def ledgers(self) -> dict[str, dict[str, Any] | None]:
-        """What each draft with weights says of its training in `training.json`; None where it says nothing."""
-        found: dict[str, dict[str, Any] | None] = {}
-        for name, paths in self.paths.items():
-            if paths.draft is not None:
-                path = paths.draft / "training.json"
-                found[name] = json.loads(path.read_text()) if path.exists() else None
-        return found
+        """What each draft with weights says of its training; None where it says nothing.
+
+        Raises:
+            CheckpointError: a ledger is no JSON object.
+        """
+        return {name: read_ledger(paths.draft) for name, paths in self.paths.items() if paths.draft is not None}
 
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.

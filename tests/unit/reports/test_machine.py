@@ -55,7 +55,7 @@ def test_without_telemetry_there_is_no_column(run: Path) -> None:
 
 
 def test_training_is_told_or_unknown(run: Path) -> None:
-    """Ledgers become a line each; a checkpoint without one says so."""
+    """Ledgers become a line each, with the tree and how it was found; a checkpoint without one says so."""
     ledger = {
         "data": {"corpus_sha256": "abcdef0123", "num_tokens": 433053},
         "budget": {"num_steps": 300, "learning_rate": 0.006, "seed": 0},
@@ -64,8 +64,16 @@ def test_training_is_told_or_unknown(run: Path) -> None:
         "num_trained_parameters": 492032,
     }
     path = run / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"training": {"eagle": ledger, "hass": None}}))
-    lines = [line for line in write_results(run).read_text().splitlines() if "433,053" in line or "unknown" in line]
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[:2]]
-    assert cells[0] == ["eagle", "abcdef01", "433,053", "300", "1,843,200", "2.1e+13", "492,032", "0.006", "0"]
+    manifest = json.loads(path.read_text()) | {"training": {"eagle": ledger, "hass": None}}
+    tree = {"num_steps": 3, "topk": 1, "num_draft_tokens": 4}
+    tuning = {"configurations": 6, "prompts_sha256": "00", "run": "tune-try"}
+    manifest["suite"]["arms"].append({"name": "looked-up", "architecture": "ngram", **tree, "tuning": tuning})
+    path.write_text(json.dumps(manifest))
+    report = write_results(run).read_text()
+    table = report[report.index("## Training") :].splitlines()[4:7]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
+    assert cells[0][:7] == ["eagle", "abcdef01", "433,053", "300", "1,843,200", "2.1e+13", "492,032"]
+    assert cells[0][7:] == ["–", "0.006", "0", "3 × 1, 4", "default"]
     assert cells[1][:2] == ["hass", "unknown training"]
+    assert cells[2][:2] == ["looked-up", "needs no training"]
+    assert cells[2][-1] == "tuned, 6 configurations, run tune-try"
