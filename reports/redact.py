@@ -16,7 +16,10 @@ _PATTERN = re.compile(
     r"(?P<SECRET>\b(?:hf_|gh[pousr]_|AKIA)[A-Za-z0-9]{12,}|\b(?:sk-|github_pat_|glpat-|eyJ)[\w.-]{16,}|(?<=Bearer )\S+)"
     r"|(?P<MAIL>[\w.+-]+@[\w-]+\.[\w.-]+)"
     r"|(?P<URL>\w+://(?!127\.0\.0\.1|localhost|huggingface\.co|github\.com)[^\s'\"]+)"
-    r"|(?P<ADDRESS>\b(?!127\.0\.0\.1\b|0\.0\.0\.0\b)(?:\d{1,3}\.){3}\d{1,3}\b)"
+    r"|(?P<ADDRESS>\b(?!127\.0\.0\.1\b|0\.0\.0\.0\b)(?:\d{1,3}\.){3}\d{1,3}\b"
+    r"|(?<![\w:.])(?=[\da-fA-F]*:[\da-fA-F:]*:)(?=[\d:]*[a-fA-F]|[\da-fA-F]*::|(?:[\da-fA-F]+:){7})"
+    r"(?!::1?(?![\w:]))(?:[\da-fA-F]{0,4}:){2,7}[\da-fA-F]{0,4}(?![\w:]))"
+    r"|(?P<FOLDER>(?<![\w])[A-Za-z]:\\[^\s'\":*?<>|]+|\\\\[\w.-]+\\[^\s'\":*?<>|]+|(?<=\s-[A-Z])/[\w.@+~%/-]+)"
     r"|(?P<PATH>^/[^\n:]+/[^\n:]+$|(?<![\w.)}\]/*<-])(?:(?:/[\w.@+~%-]+){2,}/?|/[\w.@+~%-]{2,}/?))"
 )
 _SECRET_KEY = re.compile(r"(^|_)(api_key|token|secret|password)$")
@@ -85,7 +88,7 @@ class Redactor:
         return [known[token] for token in ids]
 
     def _replace(self, found: re.Match[str]) -> str:
-        path = (found["PATH"] or "").rstrip("/")
+        path = (found["PATH"] or found["FOLDER"] or "").replace("\\", "/").rstrip("/")
         if not path or _HOME.fullmatch(path):
             return self._count(found[0], str(found.lastgroup))
         return self._count(found[0], f"PATH/{path.rpartition('/')[2]}")

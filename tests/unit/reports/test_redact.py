@@ -27,6 +27,12 @@ from reports.redact import Redactor, names_here
         ("http://127.0.0.1:30000/generate", "http://127.0.0.1:30000/generate"),
         ("peer 10.1.2.3", "peer ADDRESS"),
         ("malice", "malice"),
+        ("g++ -I/opt/cuda/include -O3 -L/opt/lib x.cpp", "g++ -IPATH/include -O3 -LPATH/lib x.cpp"),
+        (r"no C:\Users\Alice\models\llama there", "no PATH/llama there"),
+        (r"on \\nas\share\llama", "on PATH/llama"),
+        ("peer fe80::1ff:fe23:4567:890a, [2001:db8::1]:8000", "peer ADDRESS, [ADDRESS]:8000"),
+        ("peer 2001:0db8:85a3:0000:0000:8a2e:0370:7334", "peer ADDRESS"),
+        ("[::1]:30000 and 12:34:56 at harness.run:cell::point", "[::1]:30000 and 12:34:56 at harness.run:cell::point"),
     ],
 )
 def test_text(before, after):
