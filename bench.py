@@ -163,7 +163,7 @@ def command_plan(args: argparse.Namespace, console: Console) -> int:
     suite = load_suite(args.suite)
     for cell in plan_cells(suite):
         console.print(
-            f"launch {cell.launch} block {cell.block} {cell.workload} c={cell.concurrency} {cell.arm}", highlight=False
+            f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}", highlight=False
         )
     for line in (*needs_of(suite, args.suite.parent), str(estimate(suite))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -12,7 +12,8 @@ from typing import Any
 from harness.engine import Engine
 from harness.engines import EnginePool
 from harness.errors import HarnessError
-from harness.load.generator import RoundBook, flush_cache, run_closed_loop
+from harness.load.arrivals import arrival_times
+from harness.load.generator import RoundBook, flush_cache, run_closed_loop, run_open_loop
 from harness.load.prompts import Prompt
 from harness.progress import Progress
 from harness.records import CellKey, CellRecord, RequestRecord, SampleRecord
@@ -20,6 +21,8 @@ from harness.store import RunStore
 from harness.suite import CONTROL_CONCURRENCY, Suite
 from harness.telemetry.sampler import Sampler, open_sampler
 
+OPEN_LOOP_WARMUP = 8
+"""Requests at once that warm an engine up for an open loop."""
 SAMPLES = 60
 """Continuations of each open prompt, at a temperature above 0."""
 
@@ -41,11 +44,19 @@ def run_loop(
     prompts: Sequence[Prompt],
     sampling: dict[str, Any],
     on_record: Callable[[RequestRecord], None],
+    arrivals_s: Sequence[float] | None = None,
 ) -> RoundBook:
-    """Send prompts in a closed loop, hand over each record, and return what the engine recorded of them."""
+    """Send prompts, hand over each record, and return what the engine recorded of them.
+
+    Args:
+        arrivals_s: when each prompt is sent, in an open loop.
+    """
     book = RoundBook(engine)
     try:
-        asyncio.run(run_closed_loop(engine, cell, prompts, sampling, book, on_record))
+        if arrivals_s is None:
+            asyncio.run(run_closed_loop(engine, cell, prompts, sampling, book, on_record))
+        else:
+            asyncio.run(run_open_loop(engine, cell, prompts, arrivals_s, sampling, book, on_record))
     except* HarnessError as group:
         raise group.exceptions[0] from None
     return book
@@ -60,7 +71,14 @@ def run_cell(
     progress: Progress,
     sampler: Sampler | None,
 ) -> CellRecord:
-    """Flush, measure, drain and seal one cell. Requests that fail are records; an engine that dies fails the cell."""
+    """Flush, measure, drain and seal one cell. Requests that fail are records; an engine that dies fails the cell.
+
+    A trace sends as many prompts as it has arrivals, the first ones.
+    """
+    point = next(point for point in suite.load if point.name == cell.load)
+    arrivals_s = arrival_times(point, cell.workload, len(prompts), suite.sampling.seed)
+    if arrivals_s is not None:
+        prompts = prompts[: len(arrivals_s)]
     asyncio.run(flush_cache(engine))
     if sampler is not None:
         if (rest := sampler.rest(cell.launch, cell.arm, engine.pid)) is not None:
@@ -77,7 +95,7 @@ def run_cell(
     progress.begin_cell(cell, len(prompts))
     started_ns = time.monotonic_ns()
     sampling = sampling_parameters(suite)
-    book = run_loop(engine, cell, prompts, sampling, keep)
+    book = run_loop(engine, cell, prompts, sampling, keep, arrivals_s)
     finished_ns = time.monotonic_ns()
     if sampler is not None:
         store.append(sampler.end(cell.launch, cell.arm, cell))
@@ -97,8 +115,9 @@ def run_cell(
     return sealed
 
 
-def warm_up(engine: Engine, arm: str, concurrency: int, prompts: Sequence[Prompt], suite: Suite) -> None:
+def warm_up(engine: Engine, arm: str, concurrency: int | None, prompts: Sequence[Prompt], suite: Suite) -> None:
     """Send unmeasured requests at the concurrency to be measured: no cell pays what only the first one pays."""
+    concurrency = concurrency or min(OPEN_LOOP_WARMUP, suite.running_requests)
     count = max(suite.warmup_requests, concurrency) if suite.warmup_requests else 0
     repeated = [prompts[index % len(prompts)] for index in range(count)]
     cell = CellKey(launch=0, block=-100, arm=arm, workload="warmup", concurrency=concurrency)
@@ -144,15 +163,15 @@ def run_cells(
     progress.add_cells(len(cells))
     for _, group in groupby(cells, key=lambda cell: cell.launch):
         launch_cells = list(group)
-        warm: dict[tuple[str, int], Engine] = {}
+        warm: dict[tuple[str, str], Engine] = {}
         with new_pool() as pool, open_sampler(suite.telemetry_period_s) as sampler:
             pool.start_all(dict.fromkeys(cell.arm for cell in launch_cells))
             for cell in launch_cells:
                 try:
                     engine = pool.get(cell.arm)
-                    if warm.get((cell.arm, cell.concurrency)) is not engine:
+                    if warm.get((cell.arm, cell.load)) is not engine:
                         warm_up(engine, cell.arm, cell.concurrency, prompts[cell.workload], suite)
-                        warm[(cell.arm, cell.concurrency)] = engine
+                        warm[(cell.arm, cell.load)] = engine
                     if open_prompts:
                         sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
                     run_cell(engine, cell, prompts[cell.workload], suite, store, progress, sampler)

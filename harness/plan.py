@@ -6,9 +6,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
+from harness.load.arrivals import arrival_times, read_trace
 from harness.records import CellKey
-from harness.suite import Suite, Workload
+from harness.suite import LoadPoint, Suite, Workload
 from harness.units import duration
 from harness.workloads.sources import SOURCES
 
@@ -39,14 +41,21 @@ def plan_launch(suite: Suite, launch: int, resident: bool = True) -> tuple[CellK
     """The cells of one launch."""
     cells: list[CellKey] = []
     names = [arm.name for arm in suite.arms]
-    points = list(product([workload.name for workload in suite.workloads], [p.concurrency for p in suite.load]))
+    points = list(product([workload.name for workload in suite.workloads], suite.load))
     for block, order in enumerate(balanced_orders(names, suite.blocks_per_launch, suite.sampling.seed, launch)):
         pairs = [(arm, point) for point in points for arm in order]
         if not resident:
             pairs = [(arm, point) for arm in order for point in points]
         cells.extend(
-            CellKey(launch=launch, block=block, arm=arm, workload=workload, concurrency=concurrency)
-            for arm, (workload, concurrency) in pairs
+            CellKey(
+                launch=launch,
+                block=block,
+                arm=arm,
+                workload=workload,
+                concurrency=point.concurrency,
+                arrivals=point.name if point.is_open else None,
+            )
+            for arm, (workload, point) in pairs
         )
     return tuple(cells)
 
@@ -99,13 +108,25 @@ def estimate(suite: Suite) -> Estimate:
     counts = [workload.num_prompts or _whole(workload) for workload in suite.workloads]
     if any(count is None for count in counts):
         return Estimate(cells, None, None, memory_gb)
-    runs = num_launches(suite) * suite.blocks_per_launch * len(suite.load) * len(suite.arms)
-    tokens = sum(
-        (count or 0) * (workload.max_tokens or suite.sampling.max_tokens)
-        for count, workload in zip(counts, suite.workloads, strict=True)
-    )
-    time_s = tokens * (runs + 1) / CPU_TOKENS_PER_S + ENGINE_START_S * num_launches(suite) * len(suite.arms)
-    return Estimate(cells, runs * sum(count or 0 for count in counts), time_s, memory_gb)
+    rounds = num_launches(suite) * suite.blocks_per_launch * len(suite.arms)
+    time_s, num_requests = ENGINE_START_S * num_launches(suite) * len(suite.arms), 0
+    for count, workload in zip(counts, suite.workloads, strict=True):
+        tokens = (count or 0) * (workload.max_tokens or suite.sampling.max_tokens)
+        time_s += tokens / CPU_TOKENS_PER_S  # the reference pass
+        for point in suite.load:
+            sent, span_s = _arrivals(point, workload, count or 0, suite.sampling.seed)
+            num_requests += rounds * sent
+            time_s += rounds * max(span_s, tokens * sent / (count or 1) / CPU_TOKENS_PER_S)
+    return Estimate(cells, num_requests, time_s, memory_gb)
+
+
+def _arrivals(point: LoadPoint, workload: Workload, num_prompts: int, seed: int) -> tuple[int, float]:
+    """Requests of a cell, and the seconds over which they arrive."""
+    if point.trace is not None:
+        times = read_trace(Path(point.trace))
+    else:
+        times = arrival_times(point, workload.name, num_prompts, seed) or (0.0,) * num_prompts
+    return len(times), times[-1]
 
 
 def _whole(workload: Workload) -> int | None:

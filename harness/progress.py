@@ -114,4 +114,4 @@ class Progress:
 
 
 def _title(cell: CellKey) -> str:
-    return f"launch {cell.launch} block {cell.block} {cell.workload} c={cell.concurrency} {cell.arm}"
+    return f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}"

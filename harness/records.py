@@ -6,6 +6,7 @@ Chunks and rounds come by the million, so they are slotted dataclasses: a third 
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -28,12 +29,25 @@ class CellKey(Record):
     block: int
     arm: str
     workload: str
-    concurrency: int
+    concurrency: int | None
+    """Requests under way at once; None in an open loop."""
+    arrivals: str | None = None
+    """The open loop's name; None in a closed one."""
+
+    @property
+    def load(self) -> str:
+        """The load point's name: `c=8`, `4/s`, `4/s by 8`, `trace chat`."""
+        return f"c={self.concurrency}" if self.arrivals is None else self.arrivals
 
     @property
     def slug(self) -> str:
         """A file-name-safe name that is unique within a run."""
-        return f"l{self.launch}-b{self.block}-{self.arm}-{self.workload}-c{self.concurrency}"
+        return f"l{self.launch}-b{self.block}-{self.arm}-{self.workload}-{load_slug(self.load)}"
+
+
+def load_slug(load: str) -> str:
+    """A load point's name as a part of a file's name: `c8`, `4-s`, `4-s-by-8`."""
+    return re.sub(r"[^\w.]+", "-", load.replace("=", ""))
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -70,6 +84,8 @@ class RequestRecord(Record):
     engine_prompt_tokens: int | None = None
     """SGLang's own prompt_tokens, kept as a cross-check."""
     num_cached_tokens: int | None
+    due_ns: int | None = None
+    """When an open loop's request arrives and should be sent; None in a closed loop."""
     sent_ns: int
     chunks: tuple[Chunk, ...]
     """In order of arrival; their num_tokens add up to len(output_ids)."""
@@ -87,6 +103,11 @@ class RequestRecord(Record):
     """How often the engine ran out of KV slots, put the request back and prefilled it anew."""
     error: str | None
     """Why a failed request failed; None otherwise."""
+
+    @property
+    def began_ns(self) -> int:
+        """What latencies count from: the arrival, also where the client was late to send it; else the send."""
+        return self.sent_ns if self.due_ns is None else self.due_ns
 
 
 class PhaseTimes(Record):

@@ -87,7 +87,7 @@ def collect_outputs(
     context_tokens: int,
     keep: Callable[[Prompt, RequestRecord], None],
 ) -> None:
-    """The target's own answers to every conversation's first turn, at the suite's largest concurrency, for training.
+    """The target's own answers to every conversation's first turn, as many at once as an engine runs, for training.
 
     Raises:
         WorkloadError: a prompt does not fit.
@@ -106,7 +106,7 @@ def collect_outputs(
                 raise EngineError(f"{record.prompt_id} failed: {record.error}")
             keep(prompts[record.prompt_id], record)
 
-        concurrency = max(point.concurrency for point in suite.load)
+        concurrency = suite.running_requests
         cell = CellKey(launch=0, block=0, arm="outputs", workload=workload.name, concurrency=concurrency)
         run_loop(engine, cell, list(prompts.values()), sampling_parameters(suite), pair)
 

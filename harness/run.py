@@ -8,6 +8,7 @@ from functools import cached_property, partial
 
 from harness.errors import HarnessError
 from harness.execute import run_cells
+from harness.load.arrivals import arrival_times
 from harness.load.prompts import Prompt
 from harness.plan import num_launches, plan_launch
 from harness.progress import Progress
@@ -16,7 +17,21 @@ from harness.reference import control_pass, not_rescored, open_prompts, referenc
 from harness.runtime.arms import Arms
 from harness.store import RunStore
 from harness.suite import Suite
+from harness.workloads.load import load_workload
 from harness.workloads.render import ChatRenderer
+
+
+def check_arrivals(suite: Suite) -> None:
+    """Find out before anything is started whether every trace has prompts enough.
+
+    Raises:
+        WorkloadError: it has not.
+    """
+    traces = [point for point in suite.load if point.trace is not None]
+    for workload in suite.workloads if traces else ():
+        num_prompts = sum(len(found.turns) for found in load_workload(workload, suite.sampling.seed))
+        for point in traces:
+            arrival_times(point, workload.name, num_prompts, suite.sampling.seed)
 
 
 class LiveRun:
@@ -33,6 +48,7 @@ class LiveRun:
     def prompts(self) -> dict[str, tuple[Prompt, ...]]:
         """What every arm is sent, from the reference pass; the control pass is made with the same engine."""
         suite, arms, store, progress = self._suite, self._arms, self._store, self._progress
+        check_arrivals(suite)
         with arms.pool(progress.starting) as pool:
             engine = pool.get(arms.reference)
             found = reference_pass(suite, engine, self.renderer, arms.context_tokens, store, progress)

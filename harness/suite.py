@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from drafts.api import DraftSpec, Tree, discover
 from harness.errors import SuiteError
+from harness.load.arrivals import read_trace
 from harness.workloads.sources import SOURCES, HubSet
 from harness.workloads.synthetic import FAMILIES
 from harness.yaml_lines import Path_, load_yaml
@@ -18,6 +19,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 Positive = Annotated[int, Field(ge=1)]
 CONTROL_CONCURRENCY = 4
 """Requests at once in the control pass, whose batches must have another shape than the reference pass's."""
+OPEN_LOOP_REQUESTS = 48
+"""Requests that an engine may run at once in an open loop where the suite does not say it; SGLang's own limit with a
+draft."""
 FIRST_STAGE, AUTO_BLOCKS = 5, 2
 """Launches before `blocks: auto` looks at the spread, and blocks of each of its launches."""
 SourceName = Literal[
@@ -139,9 +143,53 @@ class Auto(Section):
 
 
 class LoadPoint(Section):
-    """How many requests are under way at once."""
+    """How requests are sent: so many at once, or at times that do not wait for any answer (an open loop)."""
 
-    concurrency: Positive
+    concurrency: Positive | None = Field(None, description="Closed loop: requests under way at once.")
+    rate: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Open loop: requests a second on average, at random times (Poisson) drawn from the seed."
+    )
+    burst: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="With rate: so many requests arrive together, at the same mean rate."
+    )
+    trace: str | None = Field(None, description="Open loop: JSONL of arrival times, relative to the suite.")
+
+    @property
+    def name(self) -> str:
+        """`c=8`, `4/s`, `4/s by 8` or `trace chat`, as cells and tables have it."""
+        if self.trace is not None:
+            return f"trace {Path(self.trace).stem}"
+        if self.rate is not None:
+            return f"{self.rate:g}/s" + ("" if self.burst is None else f" by {self.burst}")
+        return f"c={self.concurrency}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are sent at times of their own."""
+        return self.concurrency is None
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> LoadPoint:
+        given = [name for name in ("concurrency", "rate", "trace") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"a load point has one of concurrency, rate and trace; found {found}")
+        if self.burst is not None and self.rate is None:
+            raise ValueError(f"burst says how requests at a rate arrive; it means nothing with {given[0]}")
+        return self
+
+
+class Limits(Section):
+    """What a user still takes as served: goodput counts the requests that meet every limit given."""
+
+    ttft_ms: Annotated[float, Field(gt=0)] | None = Field(None, description="Longest time to the first token.")
+    tpot_ms: Annotated[float, Field(gt=0)] | None = Field(None, description="Longest mean time per later token.")
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Limits:
+        if self.ttft_ms is None and self.tpot_ms is None:
+            raise ValueError("limits holds none; give ttft_ms, tpot_ms or both")
+        return self
 
 
 Requirement = Literal["data", "tokens", "steps", "flops", "parameters", "tree", "tuning"]
@@ -174,6 +222,7 @@ class Suite(Section):
     rendering: Rendering = Rendering()
     fairness: Fairness = Fairness()
     load: Annotated[tuple[LoadPoint, ...], Field(min_length=1, strict=False)]
+    limits: Limits | None = Field(None, description="Limits on latency, for the goodput.")
     blocks: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = Field(
         description="Repetitions of all prompts in a launch, with the arms in another order; auto also adds launches."
     )
@@ -183,7 +232,9 @@ class Suite(Section):
     prefix_cache: bool = Field(False, description="SGLang's radix cache; off, or repeated prompts would be free.")
     max_total_tokens: Positive = Field(8192, description="Slots of the KV pool, the same for every arm.")
     chunked_prefill_size: Positive | None = Field(None, description="Longest piece of a prompt in one pass.")
-    max_running_requests: Positive | None = Field(None, description="Largest concurrency if left out.")
+    max_running_requests: Positive | None = Field(
+        None, description=f"Largest concurrency if left out, at least {OPEN_LOOP_REQUESTS} with an open loop."
+    )
     telemetry_period_s: Annotated[float, Field(gt=0)] | None = Field(
         0.1, description="Seconds between looks at power, clocks and memory; null for no telemetry."
     )
@@ -191,7 +242,8 @@ class Suite(Section):
     @property
     def running_requests(self) -> int:
         """Requests that an engine may run at once."""
-        return self.max_running_requests or max(CONTROL_CONCURRENCY, *(point.concurrency for point in self.load))
+        largest = (point.concurrency or OPEN_LOOP_REQUESTS for point in self.load)
+        return self.max_running_requests or max(CONTROL_CONCURRENCY, *largest)
 
     @property
     def first_stage(self) -> int | None:
@@ -221,6 +273,10 @@ class Suite(Section):
             for index, name in enumerate(names):
                 if name in names[:index]:
                     raise ValueError(f"{kind}[{index}].name is {name}, as an earlier one; give each a name of its own")
+        points = [point.name for point in self.load]
+        for index, name in enumerate(points):
+            if name in points[:index]:
+                raise ValueError(f"load[{index}] is {name}, as an earlier one; leave one of them out")
         return self
 
 
@@ -238,7 +294,7 @@ def load_suite(path: Path) -> Suite:
         suite = Suite.model_validate(values)
     except ValidationError as error:
         raise SuiteError("\n".join(_sentence(found, path, lines, values) for found in error.errors())) from None
-    problems = [*_arm_problems(suite), *_workload_problems(suite, path.parent)]
+    problems = [*_arm_problems(suite), *_workload_problems(suite, path.parent), *_load_problems(suite, path.parent)]
     if problems:
         raise SuiteError("\n".join(f"{path}:{_line(at, lines)}: {text}" for at, text in problems))
     if suite.fairness.require:
@@ -298,6 +354,8 @@ def _fields_at(at: Path_) -> list[str]:
         "rendering": Rendering,
         "fairness": Fairness,
         "load": LoadPoint,
+        "limits": Limits,
+        "auto": Auto,
     }
     section = sections[str(at[0])] if at else Suite
     return list(section.model_fields)
@@ -404,6 +462,19 @@ def _workload_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
     return problems
 
 
+def _load_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
+    problems: list[tuple[Path_, str]] = []
+    for index, point in enumerate(suite.load):
+        if point.trace is None:
+            continue
+        if (folder / point.trace).is_file():
+            read_trace(folder / point.trace)
+        else:
+            text = f"there is no file {folder / point.trace}; paths are relative to the suite."
+            problems.append((("load", index, "trace"), f"load[{index}].trace: {text}"))
+    return problems
+
+
 def _resolved(suite: Suite, folder: Path) -> Suite:
     """The suite with paths that do not depend on where it lies, and without instructions where raw text is sent."""
     workloads = []
@@ -419,7 +490,11 @@ def _resolved(suite: Suite, folder: Path) -> Suite:
     rendering = suite.rendering
     if rendering.template is not None:
         rendering = rendering.model_copy(update={"template": str(folder / rendering.template)})
-    return suite.model_copy(update={"workloads": tuple(workloads), "rendering": rendering})
+    load = tuple(
+        point if point.trace is None else point.model_copy(update={"trace": str(folder / point.trace)})
+        for point in suite.load
+    )
+    return suite.model_copy(update={"workloads": tuple(workloads), "rendering": rendering, "load": load})
 
 
 def with_tokenizer(suite: Suite, folder: Path) -> Suite:

@@ -24,7 +24,7 @@ GREEDY_TOLERANCE = 0.02
 """Greedy runs of the same weights on the same prompts differ by rounding only, which turns few tokens."""
 WIDE = 2.0
 """An interval whose ends are further apart than this factor holds 1 too easily to show anything."""
-HEADERS = ("arm", "workload", "conc.", "τ", "speedup", "B / A [95%]", "verdict")
+HEADERS = ("arm", "workload", "load", "τ", "speedup", "B / A [95%]", "verdict")
 _WITHOUT_MEANING = {"started_at", "suite_text", "suite_sha256", "command", "finished", "version"}
 _OF_THE_LAUNCH = {"port", "nccl_port", "random_seed", "model_path", "tokenizer_path", "speculative_draft_model_path"}
 
@@ -33,8 +33,8 @@ _OF_THE_LAUNCH = {"port", "nccl_port", "random_seed", "model_path", "tokenizer_p
 class Moved:
     """One cell of the table in both runs."""
 
-    name: tuple[str, str, int]
-    """Arm, workload, concurrency."""
+    name: tuple[str, str, str]
+    """Arm, workload, load."""
     acceptance: tuple[float | None, float | None]
     speedups: tuple[float | None, float | None]
     ratio: Estimate | None
@@ -84,13 +84,13 @@ class Moved:
 
     def cells(self, verdict: str) -> list[str]:
         """One line of the table, with a verdict of either kind."""
-        arm, workload, concurrency = self.name
+        arm, workload, load = self.name
         ratio = self.ratio
         moved = MISSING if ratio is None else fixed(ratio.value, 3)
         if ratio is not None and ratio.low is not None:
             moved += f" [{fixed(ratio.low, 3)}, {fixed(ratio.high, 3)}]"
         pairs = [" → ".join(fixed(value, 2) for value in pair) for pair in (self.acceptance, self.speedups)]
-        return [arm, workload, str(concurrency), *pairs, moved, verdict]
+        return [arm, workload, load, *pairs, moved, verdict]
 
 
 def compare(before: Run, after: Run) -> list[Moved]:
@@ -136,7 +136,7 @@ def _unlike(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str
             yield f"sampling.{key} is {left['sampling'].get(key)} and {right['sampling'].get(key)}"
 
 
-def _moved(name: tuple[str, str, int], left: Row | None, right: Row | None, same_prompts: bool) -> Moved:
+def _moved(name: tuple[str, str, str], left: Row | None, right: Row | None, same_prompts: bool) -> Moved:
     acceptance = (left.acceptance_length if left else None, right.acceptance_length if right else None)
     speedups = (left.speedup if left else None, right.speedup if right else None)
     greedy = all(row is None or row.temperature == 0 for row in (left, right))
@@ -156,6 +156,8 @@ def _moved(name: tuple[str, str, int], left: Row | None, right: Row | None, same
         return refused(f"architecture is {left.architecture} and {right.architecture}")
     if left.architecture == "vanilla":
         return Moved(name, acceptance, speedups, None, "baseline", greedy, "")
+    if left.concurrency is None:
+        return refused("open loop: latencies of two runs are not compared")
     if left.speedup is None or right.speedup is None:
         return refused(f"no baseline in run {'A' if left.speedup is None else 'B'}")
     ratio = move(
@@ -175,8 +177,8 @@ def _change(ratio: Estimate) -> Change:
     return "no difference shown"
 
 
-def _by_name(run: Run) -> dict[tuple[str, str, int], Row]:
-    return {(row.arm, row.workload, row.concurrency): row for row in run.rows}
+def _by_name(run: Run) -> dict[tuple[str, str, str], Row]:
+    return {(row.arm, row.workload, row.load): row for row in run.rows}
 
 
 def _prompts(run: Run) -> dict[str, frozenset[tuple[str, int, str]]]:

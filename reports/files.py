@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from harness.errors import RecordError
 from harness.metrics.evidence import ArmInfo, Design, Judged
 from harness.metrics.rows import Row, build_rows, rows_as_json
+from harness.metrics.throughput import Limits
 from harness.records import (
     SCHEMA_VERSION,
     CellRecord,
@@ -124,9 +125,18 @@ def rows_of_run(run: Path, manifest: dict[str, Any], on_broken: Callable[[str], 
             frozenset(load["name"] for load in suite["workloads"] if load.get("prompts") == "sample"),
             frozenset(load["name"] for load in suite["workloads"] if load["source"] in SYNTHETIC),
             FIRST_STAGE if suite.get("auto") else None,
+            _limits(suite.get("limits")),
         ),
         records(WindowRecord),
     )
+
+
+def _limits(limits: dict[str, float | None] | None) -> Limits | None:
+    """A suite's limits, which are in milliseconds."""
+    if limits is None:
+        return None
+    ttft_ms, tpot_ms = limits.get("ttft_ms"), limits.get("tpot_ms")
+    return Limits(ttft_ms and ttft_ms / 1000, tpot_ms and tpot_ms / 1000)
 
 
 def _complete(cell: CellRecord, num_present: int) -> CellRecord:

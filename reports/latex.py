@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from harness.metrics.rows import Row
 from reports.sections import acceptance_table, round_table
-from reports.table import COLUMN_MEANINGS, main_headers, main_row
+from reports.table import main_headers, main_row, meanings
 
 _SYMBOLS = {"τ": r"$\tau$", "×": r"$\times$", "–": "--", "−": "$-$", "Σ": r"$\Sigma$", "†": r"$\dagger$"}  # fmt: skip
 
@@ -18,7 +18,7 @@ def render_latex(rows: Sequence[Row]) -> str:
     """The valid rows' tables; a struck-through row has no place in a paper."""
     valid = [row for row in rows if row.valid]
     floats = [
-        _float(main_headers(valid), [main_row(row, valid) for row in valid], COLUMN_MEANINGS),
+        _float(main_headers(valid), [main_row(row, valid) for row in valid], meanings(valid)),
         _float(*acceptance_table(valid), "Conditional acceptance by draft step."),
         _float(*round_table(valid), "Where a round's time goes."),
     ]

@@ -12,13 +12,17 @@ from harness.workloads.sources import SYNTHETIC
 from reports.foreign import markdown_text, rows_with_strings, with_strings
 from reports.sections import sections
 from reports.table import (
-    COLUMN_MEANINGS,
+    MAIN_HEADERS,
     TRAINING_MEANING,
     arms_table,
     best_rows,
     clear,
+    latency_text,
     main_headers,
     main_row,
+    meanings,
+    place,
+    share_text,
     speedup_text,
     training_table,
 )
@@ -47,7 +51,7 @@ def render_markdown(
         answer(rows, manifest),
         "## Results",
         _main(rows),
-        COLUMN_MEANINGS,
+        meanings(rows),
         "\n".join(f"- {note}" for note in notes(rows, with_strings(broken, markdown_text))),
         "## Arms",
         _table(*arms_table(suite["arms"])),
@@ -67,27 +71,36 @@ def answer(rows: Sequence[Row], manifest: Mapping[str, Any]) -> str:
     sentences = []
     for index in sorted(best_rows(rows)):
         row = rows[index]
-        where = f"{row.workload} at concurrency {row.concurrency}"
-        rivals = [other for other in rows if (other.workload, other.concurrency) == (row.workload, row.concurrency)]
-        if row.architecture == "vanilla":
-            measured = any(other.valid and other.architecture != "vanilla" for other in rivals)
-            text = "no draft is faster than vanilla" if measured else "there is no valid row of a draft"
-            sentences.append(f"On {where} {text}.")
-        elif row.speedup is None:
-            text = f"{row.arm} has the highest throughput; there is no valid vanilla row to compare with"
-            sentences.append(f"On {where} {text}.")
-        else:
-            scope = row.detail["speedup_scope"]
-            text = f"**{row.arm}** has the highest throughput, {speedup_text(row)} vanilla ({scope})"
-            close = [other for other, found in row.detail["against"].items() if not clear(found)]
-            text += f"; no difference shown to {', '.join(close)}" if close else ""
-            sentences.append(f"On {where} {text}.")
+        rivals = [other for other in rows if (other.workload, other.load) == (row.workload, row.load)]
+        sentences.append(f"On {place(row)} {_answer_at(row, rivals)}.")
     invalid = [row for row in rows if not row.valid]
     if invalid:
         sentences.append(f"{len(invalid)} of {len(rows)} rows are invalid and take part in no comparison.")
     if not manifest.get("finished"):
         sentences.append("The run was not finished; rows hold the cells that were.")
     return " ".join(sentences) if sentences else "Nothing was measured."
+
+
+def _answer_at(row: Row, rivals: Sequence[Row]) -> str:
+    """What the best row of a point says."""
+    is_open = row.concurrency is None
+    if row.architecture == "vanilla":
+        measured = any(other.valid and other.architecture != "vanilla" for other in rivals)
+        sooner = "answers sooner" if is_open else "is faster"
+        return f"no draft {sooner} than vanilla" if measured else "there is no valid row of a draft"
+    what = "lowest latency" if is_open else "highest throughput"
+    if (row.latency_ratio if is_open else row.speedup) is None:
+        return f"{row.arm} has the {what}; there is no valid vanilla row to compare with"
+    scope = row.detail["latency_scope" if is_open else "speedup_scope"]
+    against = f"{latency_text(row).removeprefix('latency ')} vanilla's" if is_open else f"{speedup_text(row)} vanilla"
+    text = f"**{row.arm}** has the {what}, {against} ({scope})"
+    close = [other for other, found in row.detail["against"].items() if not clear(found)]
+    text += f"; no difference shown to {', '.join(close)}" if close else ""
+    if row.within_limits is None:
+        return text
+    vanilla = next((other for other in rivals if other.detail["is_baseline"]), None)
+    theirs = "" if vanilla is None else f", {share_text(vanilla.within_limits)} with vanilla"
+    return f"{text}; {share_text(row.within_limits)} of its requests are within the limits{theirs}"
 
 
 def _main(rows: Sequence[Row]) -> str:
@@ -98,7 +111,9 @@ def _main(rows: Sequence[Row]) -> str:
         if not row.valid:
             cells = [f"~~{cell}~~" for cell in cells]
         elif index in best:
-            cells[4], cells[5] = f"**{cells[4]}**", f"**{cells[5]}**"
+            bold = (4, 5) if row.concurrency is not None else (5, len(MAIN_HEADERS))
+            for place_ in bold:
+                cells[place_] = f"**{cells[place_]}**"
         lines.append(cells)
     return _table(main_headers(rows), lines)
 
@@ -107,7 +122,7 @@ def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
     """Why rows are invalid, what failed, what to be careful with, which lines of the records were left out."""
     lines = []
     for row in rows:
-        name = f"{row.arm} on {row.workload}, concurrency {row.concurrency}"
+        name = f"{row.arm} on {place(row).replace(' at ', ', ', 1)}"
         if not row.valid:
             lines.append(f"**Invalid**: {name}: {row.reason.rstrip('.')}.")
         if row.num_failed:
@@ -128,6 +143,7 @@ def conditions(manifest: Mapping[str, Any], records_sha256: str) -> list[list[st
     synthetic = [workload["name"] for workload in suite["workloads"] if workload["source"] in SYNTHETIC]
     facts = [
         ("target", f"{suite['target']['model']}, {suite['target']['dtype']}"),
+        *((("limits", _limits(suite["limits"])),) if suite.get("limits") else ()),
         ("sampling", ", ".join(f"{name} {value}" for name, value in sampling.items())),
         ("design", _design(suite)),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
@@ -150,6 +166,10 @@ def _required(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("required to be alike", ", ".join(required))] if required else []
 
 
+def _limits(limits: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name.removesuffix('_ms').upper()} {value:g} ms" for name, value in limits.items() if value)
+
+
 def _design(suite: Mapping[str, Any]) -> str:
     order = "arms in random, balanced order"
     if suite.get("auto"):
@@ -161,6 +181,7 @@ def _design(suite: Mapping[str, Any]) -> str:
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     right = {
         "conc.",
+        "load",
         "τ",
         "tokens/s",
         "TTFT ms",
@@ -173,6 +194,11 @@ def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         "control",
         "J/token",
         "net J/token",
+        "latency ms",
+        "goodput/s",
+        "requests/s",
+        "steady",
+        "late ms",
         "tokens",
         "steps",
         "seen",

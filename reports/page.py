@@ -18,12 +18,12 @@ from reports.markdown import answer, conditions, notes
 from reports.plots import INK, Plot
 from reports.sections import sections
 from reports.table import (
-    COLUMN_MEANINGS,
     TRAINING_MEANING,
     arms_table,
     best_rows,
     main_headers,
     main_row,
+    meanings,
     training_table,
 )
 
@@ -61,7 +61,7 @@ def render_page(
         answer=_with_bold(answer(rows, manifest)),
         headers=main_headers(rows),
         lines=[Line(main_row(row, rows), row.valid, index in best) for index, row in enumerate(rows)],
-        meanings=COLUMN_MEANINGS,
+        meanings=meanings(rows),
         notes=[_with_bold(note) for note in notes(rows, broken)],
         arms=_plain_table(*arms_table(manifest["suite"]["arms"])),
         training=_plain_table(*training_table(manifest)),

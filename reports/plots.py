@@ -16,6 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.metrics.rows import Row
 from harness.metrics.throughput import crossovers
+from harness.records import load_slug
+from reports.table import place
 
 WIDTH_IN = 3.35
 """A column of the usual two-column papers."""
@@ -76,16 +78,16 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
     with mpl.rc_context(_STYLE):
         for workload in dict.fromkeys(row.workload for row in valid):
             here = [row for row in valid if row.workload == workload]
-            points = sorted({row.concurrency for row in here})
-            for concurrency in points:
-                at = [row for row in here if row.concurrency == concurrency]
-                where = f"{workload}, concurrency {concurrency}"
-                slug = f"{workload}-c{concurrency}"
+            points = sorted({row.load: row for row in here}.values(), key=lambda row: row.concurrency or math.inf)
+            for point in points:
+                at = [row for row in here if row.load == point.load]
+                where = place(point).replace(" at ", ", ", 1)
+                slug = f"{workload}-{load_slug(point.load)}"
                 plots += _speedup(f"speedup-{slug}", where, at, looks)
                 plots += _round(f"round-{slug}", where, at)
                 plots += _energy(f"energy-{slug}", where, at, looks)
-            first = [row for row in here if row.concurrency == points[0]]
-            where = f"{workload}, concurrency {points[0]}"
+            first = [row for row in here if row.load == points[0].load]
+            where = place(points[0]).replace(" at ", ", ", 1)
             plots += _by_step(f"acceptance-{workload}", "acceptance", where, first, looks)
             plots += _by_step(f"survival-{workload}", "survival", where, first, looks)
             plots += _throughput(f"throughput-{workload}", workload, here, looks)
@@ -204,7 +206,7 @@ def _machine(rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
 def _throughput(name: str, workload: str, rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
     curves: dict[str, dict[int, Row]] = {}
     for row in rows:
-        if row.output_tokens_per_s is not None:
+        if row.concurrency is not None and row.output_tokens_per_s is not None:
             curves.setdefault(row.arm, {})[row.concurrency] = row
     points = sorted({concurrency for curve in curves.values() for concurrency in curve})
     if len(points) < 2:

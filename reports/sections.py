@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.metrics.rows import Row
 from harness.units import MISSING, fixed
-from reports.table import whole_percent, workload_text
+from reports.table import load_heading, load_text, milliseconds, whole_percent, workload_text
 
 Table = tuple[list[str], list[list[str]]]
 """Headers, and lines of cells."""
@@ -28,6 +28,7 @@ def sections(rows: Sequence[Row]) -> list[Section]:
     """All of them that have something to say, in the report's order."""
     found = [
         Section("Verdicts", *verdict_table(rows), VERDICT_MEANING),
+        Section("Under load", *load_table(rows), LOAD_MEANING),
         Section("Acceptance by step", *acceptance_table(rows), ACCEPTANCE_MEANING, ("acceptance", "survival")),
         Section(
             "Acceptance length by kind of prompt, turn and place in the output", *spread_table(rows), SPREAD_MEANING
@@ -37,12 +38,23 @@ def sections(rows: Sequence[Row]) -> list[Section]:
         Section("Losslessness", *lossless_table(rows), LOSSLESS_MEANING),
         Section("Answers", *answer_table(rows), ANSWER_MEANING),
     ]
-    return [section for section in found if section.lines]
+    heading = load_heading(rows)
+    return [
+        replace(section, headers=[heading if header == "conc." else header for header in section.headers])
+        for section in found
+        if section.lines
+    ]
 
 
 VERDICT_MEANING = (
-    "Intervals hold the ratio in 95% of such runs: over launches (every engine started anew) where there are three or "
-    "more, else only within the launches that there were."
+    "On throughput; in an open loop on a request's mean latency. Intervals hold the ratio in 95% of such runs: over "
+    "launches (every engine started anew) where there are three or more, else only within the launches that there were."
+)
+LOAD_MEANING = (
+    "Requests/s: those finished, over the whole cell; in an open loop of those that arrived. Steady: tokens/s while "
+    "the load was steady, ramp-up and drain cut; – where it never was. p50, p95: over requests; latency: from sending "
+    "(or arriving, in an open loop) to the last token; gap: between two chunks, of one token or more. Late: by "
+    "how much the client sent after the arrival, on average; latencies hold it."
 )
 ACCEPTANCE_MEANING = (
     "α_k: of the rounds that accepted k − 1 drafts or more, the share that accepted k or more. S_k, in the figures: of "
@@ -72,13 +84,40 @@ ANSWER_MEANING = (
 def verdict_table(rows: Sequence[Row]) -> Table:
     """Every pair of valid arms at each point, once."""
     lines: list[list[str]] = []
-    told: set[tuple[str, str, str, int]] = set()
+    told: set[tuple[str, str, str, str]] = set()
     for row in rows:
         for other, found in row.detail["against"].items():
-            if (other, row.arm, row.workload, row.concurrency) not in told:
-                told.add((row.arm, other, row.workload, row.concurrency))
-                lines.append([workload_text(row), str(row.concurrency), found["verdict"], found["scope"]])
+            if (other, row.arm, row.workload, row.load) not in told:
+                told.add((row.arm, other, row.workload, row.load))
+                lines.append([workload_text(row), load_text(row), found["verdict"], found["scope"]])
     return ["workload", "conc.", "verdict", "interval"], lines
+
+
+def load_table(rows: Sequence[Row]) -> Table:
+    """What a user of a server under load sees, for every row above concurrency 1, in an open loop or with limits."""
+    headers = ["arm", "workload", "conc.", "requests/s", "steady", "TTFT ms p50, p95", "TPOT ms p50, p95"]
+    headers += ["latency ms p50, p95", "gap ms p50, p95", "late ms"]
+    lines = []
+    for row in rows:
+        if row.concurrency == 1 and row.within_limits is None:
+            continue
+        found = row.detail["percentiles"]
+        served = fixed(row.detail["served_per_s"], 2)
+        lines.append(
+            [
+                row.arm,
+                workload_text(row),
+                load_text(row),
+                served if row.offered_per_s is None else f"{served} of {row.offered_per_s:.2f}",
+                fixed(row.steady_tokens_per_s, 1),
+                *(
+                    f"{milliseconds(found[name]['p50'], digits)}, {milliseconds(found[name]['p95'], digits)}"
+                    for name, digits in (("ttft_s", 1), ("tpot_s", 2), ("latency_s", 0), ("itl_chunk_s", 1))
+                ),
+                milliseconds(row.detail["mean_lateness_s"], 1),
+            ]
+        )
+    return headers, lines
 
 
 def acceptance_table(rows: Sequence[Row]) -> Table:
@@ -87,7 +126,7 @@ def acceptance_table(rows: Sequence[Row]) -> Table:
     depth = max((len(curve) for _, curve in curves), default=0)
     headers = ["arm", "workload", "conc.", "depth × width, nodes", *(f"α{k}" for k in range(1, depth + 1))]
     lines = [
-        [row.arm, workload_text(row), str(row.concurrency), tree_text(row)]
+        [row.arm, workload_text(row), load_text(row), tree_text(row)]
         + [fixed(value, 2) for value in curve]
         + [""] * (depth - len(curve))
         for row, curve in curves
@@ -111,7 +150,7 @@ def spread_table(rows: Sequence[Row]) -> Table:
         for kind, parts in kinds.items():
             if len(parts) > 1:
                 text = ", ".join(f"{name} {part['acceptance_length']:.2f}" for name, part in parts.items())
-                lines.append([row.arm, workload_text(row), str(row.concurrency), kind, text])
+                lines.append([row.arm, workload_text(row), load_text(row), kind, text])
     return headers, lines
 
 
@@ -122,7 +161,7 @@ def why_table(rows: Sequence[Row]) -> Table:
         [
             row.arm,
             workload_text(row),
-            str(row.concurrency),
+            load_text(row),
             fixed(row.acceptance_length, 2),
             fixed(row.step_cost_ratio, 2),
             fixed(row.detail["gain_over_cost"], 2),
@@ -144,7 +183,7 @@ def round_table(rows: Sequence[Row]) -> Table:
             continue
         step = row.detail["decode_step_s"]
         lines.append(
-            [row.arm, workload_text(row), str(row.concurrency), fixed(None if step is None else 1000 * step, 1)]
+            [row.arm, workload_text(row), load_text(row), fixed(None if step is None else 1000 * step, 1)]
             + [f"{split[name]:.0%}" for name in ("draft", "verify", "extend", "other")]
             + [fixed(row.detail["verify_utilisation"], 2)]
         )
@@ -177,7 +216,7 @@ def lossless_table(rows: Sequence[Row]) -> Table:
             [
                 row.arm,
                 workload_text(row),
-                str(row.concurrency),
+                load_text(row),
                 whole_percent(found["share"]),
                 MISSING if found["control_share"] is None else whole_percent(found["control_share"]),
                 str(found["num_different"]),
@@ -205,7 +244,7 @@ def answer_table(rows: Sequence[Row]) -> Table:
             [
                 row.arm,
                 workload_text(row),
-                str(row.concurrency),
+                load_text(row),
                 str(found["num_answers"]),
                 f"{found['accuracy']:.0%}",
                 *against,

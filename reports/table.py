@@ -11,6 +11,8 @@ from harness.metrics.rows import Row
 from harness.units import MISSING, fixed
 
 MAIN_HEADERS = ("arm", "workload", "conc.", "τ", "tokens/s", "speedup [95%]", "TTFT ms", "TPOT ms", "c", "lossless")
+LATENCY_HEADERS = ("latency ms",)
+LIMIT_HEADERS = ("goodput/s",)
 ENERGY_HEADERS = ("J/token", "net J/token")
 COLUMN_MEANINGS = (
     "τ: tokens per verify step, bonus token included, 1 + Σ accepted / steps; tokens/s: delivered tokens over wall "
@@ -22,9 +24,50 @@ COLUMN_MEANINGS = (
 )
 
 
+LOAD_MEANING = (
+    "Load: requests under way at once, or, as 4/s, arrivals a second whatever is still running (by 8: eight together). "
+    "In such an open loop an arm that keeps up delivers what is asked for, so throughputs are no speedups: arms are "
+    "compared by latency, the mean time from a request's arrival to its last token, and its ratio to vanilla's within "
+    "a block: below 1 is sooner."
+)
+LIMIT_MEANING = "Goodput: requests a second that meet every limit of the suite, and their share of all requests."
+
+
 def main_headers(rows: Sequence[Row]) -> list[str]:
-    """The main table's columns; energy only where a row has it."""
-    return [*MAIN_HEADERS, *(ENERGY_HEADERS if _has_energy(rows) else ())]
+    """The main table's columns; latency, goodput and energy only where a row has them."""
+    renamed = {"conc.": load_heading(rows)} | ({"speedup [95%]": "against vanilla [95%]"} if _has_open(rows) else {})
+    headers = [renamed.get(header, header) for header in MAIN_HEADERS]
+    extra = ((_has_open, LATENCY_HEADERS), (_has_limits, LIMIT_HEADERS), (_has_energy, ENERGY_HEADERS))
+    return [*headers, *(header for has, found in extra if has(rows) for header in found)]
+
+
+def meanings(rows: Sequence[Row]) -> str:
+    """What the main table's columns mean, as far as it has them."""
+    extra = ((_has_open, LOAD_MEANING), (_has_limits, LIMIT_MEANING))
+    return " ".join([COLUMN_MEANINGS, *(text for has, text in extra if has(rows))])
+
+
+def load_heading(rows: Sequence[Row]) -> str:
+    """What the column of load points is called."""
+    return "load" if _has_open(rows) else "conc."
+
+
+def load_text(row: Row) -> str:
+    """`8` requests at once, `4/s` in an open loop."""
+    return row.load if row.concurrency is None else str(row.concurrency)
+
+
+def place(row: Row) -> str:
+    """`gsm8k at concurrency 8`, `gsm8k at 4/s`."""
+    return f"{row.workload} at " + (row.load if row.concurrency is None else f"concurrency {row.concurrency}")
+
+
+def _has_open(rows: Sequence[Row]) -> bool:
+    return any(row.concurrency is None for row in rows)
+
+
+def _has_limits(rows: Sequence[Row]) -> bool:
+    return any(row.within_limits is not None for row in rows)
 
 
 def _has_energy(rows: Sequence[Row]) -> bool:
@@ -33,20 +76,29 @@ def _has_energy(rows: Sequence[Row]) -> bool:
 
 def main_row(row: Row, rows: Sequence[Row]) -> list[str]:
     """One line of the main table of all rows."""
+    latency = [milliseconds(row.latency_s, 0)] if _has_open(rows) else []
+    good = [f"{fixed(row.goodput_per_s, 2)}, {share_text(row.within_limits)}"] if _has_limits(rows) else []
     joules = [fixed(row.joules_per_token, 3), fixed(row.net_joules_per_token, 3)] if _has_energy(rows) else []
     return [
         row.arm,
         workload_text(row),
-        str(row.concurrency),
+        load_text(row),
         fixed(row.acceptance_length, 2),
         fixed(row.output_tokens_per_s, 1),
-        speedup_text(row),
-        fixed(None if row.ttft_s is None else 1000 * row.ttft_s, 1),
-        fixed(None if row.tpot_s is None else 1000 * row.tpot_s, 2),
+        speedup_text(row) if row.concurrency is not None else latency_text(row),
+        milliseconds(row.ttft_s, 1),
+        milliseconds(row.tpot_s, 2),
         fixed(row.step_cost_ratio, 2),
         lossless_text(row),
+        *latency,
+        *good,
         *joules,
     ]
+
+
+def milliseconds(value_s: float | None, digits: int) -> str:
+    """Seconds as milliseconds."""
+    return fixed(None if value_s is None else 1000 * value_s, digits)
 
 
 def speedup_text(row: Row) -> str:
@@ -59,6 +111,16 @@ def speedup_text(row: Row) -> str:
     return f"{row.speedup:.2f}x{interval}"
 
 
+def latency_text(row: Row) -> str:
+    """`latency 0.62x [0.58, 0.66]` of vanilla's, in an open loop."""
+    if row.latency_ratio is None:
+        return MISSING
+    if row.detail["is_baseline"]:
+        return "baseline"
+    low, high = row.latency_ratio_low, row.latency_ratio_high
+    return f"latency {row.latency_ratio:.2f}x" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
+
+
 def workload_text(row: Row) -> str:
     """The workload's name, marked where its prompts are synthetic."""
     return row.workload + (" †" if row.detail["synthetic"] else "")
@@ -69,7 +131,12 @@ def lossless_text(row: Row) -> str:
     sampled = row.detail["sampling"]
     if sampled is not None:
         return f"p {sampled['p']:.2g}"
-    return MISSING if row.lossless_share is None else whole_percent(row.lossless_share)
+    return share_text(row.lossless_share)
+
+
+def share_text(share: float | None) -> str:
+    """A share in whole percents."""
+    return MISSING if share is None else whole_percent(share)
 
 
 def whole_percent(share: float) -> str:
@@ -78,16 +145,16 @@ def whole_percent(share: float) -> str:
 
 
 def best_rows(rows: Sequence[Row]) -> set[int]:
-    """Indices of the fastest valid row of each workload and load point."""
-    best: dict[tuple[str, int], int] = {}
+    """Indices of the best valid row of each workload and load point: by throughput, in an open loop by latency."""
+    best: dict[tuple[str, str], tuple[float, int]] = {}
     for index, row in enumerate(rows):
-        if not row.valid or row.output_tokens_per_s is None:
+        figure = row.output_tokens_per_s if row.concurrency is not None or row.latency_s is None else -row.latency_s
+        if not row.valid or figure is None:
             continue
-        point = (workload_text(row), row.concurrency)
-        held = best.get(point)
-        if held is None or row.output_tokens_per_s > (rows[held].output_tokens_per_s or 0):
-            best[point] = index
-    return set(best.values())
+        point = (row.workload, row.load)
+        if point not in best or figure > best[point][0]:
+            best[point] = (figure, index)
+    return {index for _, index in best.values()}
 
 
 def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

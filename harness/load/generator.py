@@ -1,10 +1,11 @@
-"""Sends a cell's prompts to an engine in a closed loop and turns the answers into records."""
+"""Sends a cell's prompts to an engine, in a closed or an open loop, and turns the answers into records."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,8 +16,11 @@ from harness.errors import EngineError
 from harness.load.client import REQUEST_TIMEOUT_S, Answer, stream_request
 from harness.load.prompts import Prompt
 from harness.records import CellKey, PhaseTimes, RequestRecord, Round
+from harness.units import NS_PER_S, seconds
 
 FLUSH_TIMEOUT_S = 30
+Send = Callable[[int, Prompt, int | None], Awaitable[None]]
+"""Sends one prompt and hands over its record; called with its number and, in an open loop, when it is due."""
 
 
 class RoundBook:
@@ -59,30 +63,65 @@ async def run_closed_loop(
     book: RoundBook,
     on_record: Callable[[RequestRecord], None],
 ) -> None:
-    """Keep `cell.concurrency` requests under way until every prompt was sent once; each finished one is handed over.
-
-    Two seconds after each stream ends SGLang aborts every request whose id begins with that stream's id
-    (tokenizer_manager.create_abort_task, 0.5.17), so no id is used twice, nor is one the beginning of another.
-    """
-    sending = secrets.token_hex(4)
+    """Keep `cell.concurrency` requests under way until every prompt was sent once; each finished one is handed over."""
+    assert cell.concurrency is not None
     waiting: Iterator[tuple[int, Prompt]] = iter(enumerate(prompts))
     async with open_session() as session:
+        send = _sender(engine, session, cell, sampling, book, on_record)
 
         async def worker() -> None:
             for number, prompt in waiting:
-                request_id = f"{cell.slug}-{number}-{sending}"
-                answer = await stream_request(
-                    session,
-                    engine.url,
-                    request_id,
-                    prompt.prompt_ids,
-                    {**sampling, "max_new_tokens": prompt.max_tokens},
-                )
-                on_record(to_record(cell, request_id, prompt, answer, book.pop(request_id)))
+                await send(number, prompt, None)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(cell.concurrency):
                 group.create_task(worker())
+
+
+async def run_open_loop(
+    engine: Engine,
+    cell: CellKey,
+    prompts: Sequence[Prompt],
+    arrivals_s: Sequence[float],
+    sampling: dict[str, Any],
+    book: RoundBook,
+    on_record: Callable[[RequestRecord], None],
+) -> None:
+    """Send every prompt once when it arrives, however many are still running; each finished one is handed over.
+
+    Args:
+        arrivals_s: of each prompt, in seconds from the first one's.
+    """
+    async with open_session() as session:
+        send = _sender(engine, session, cell, sampling, book, on_record)
+        async with asyncio.TaskGroup() as group:
+            began_ns = time.monotonic_ns()
+            for number, (prompt, at_s) in enumerate(zip(prompts, arrivals_s, strict=True)):
+                due_ns = began_ns + round(at_s * NS_PER_S)
+                await asyncio.sleep(seconds(max(0, due_ns - time.monotonic_ns())))
+                group.create_task(send(number, prompt, due_ns))  # type: ignore[arg-type]
+
+
+def _sender(
+    engine: Engine,
+    session: aiohttp.ClientSession,
+    cell: CellKey,
+    sampling: dict[str, Any],
+    book: RoundBook,
+    on_record: Callable[[RequestRecord], None],
+) -> Send:
+    """Two seconds after each stream ends SGLang aborts every request whose id begins with that stream's id
+    (tokenizer_manager.create_abort_task, 0.5.17), so no id is used twice, nor is one the beginning of another."""
+    sending = secrets.token_hex(4)
+
+    async def send(number: int, prompt: Prompt, due_ns: int | None) -> None:
+        request_id = f"{cell.slug}-{number}-{sending}"
+        limited = {**sampling, "max_new_tokens": prompt.max_tokens}
+        answer = await stream_request(session, engine.url, request_id, prompt.prompt_ids, limited)
+        record = to_record(cell, request_id, prompt, answer, book.pop(request_id))
+        on_record(record if due_ns is None else record.model_copy(update={"due_ns": due_ns}))
+
+    return send
 
 
 @asynccontextmanager

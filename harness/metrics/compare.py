@@ -115,7 +115,11 @@ def _moves(work: Mapping[str, Work], prompts: Sequence[str]) -> list[float]:
 
 
 def verdict(arm: str, other: str, ratio: Ratio) -> str:
-    """What an interval says: which is faster and by how much, or how large a difference it leaves room for."""
+    """What an interval says: which is faster and by how much, or how large a difference it leaves room for.
+
+    Args:
+        ratio: of figures that are larger the faster an arm is.
+    """
     if ratio.low is None or ratio.high is None:
         return f"{arm} against {other}: {percent(ratio.value)}, without an interval"
     if ratio.low > 1:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from harness.metrics.lossless import Output, ReferenceKey, key_of
+from harness.metrics.throughput import Limits
 from harness.records import CellKey, ReferenceRecord, RescoreRecord, SampleRecord, ScoreRecord, WindowRecord
 
 
@@ -37,6 +38,7 @@ class Design:
         samples: names of the workloads whose prompts stand for others like them.
         synthetic: names of the workloads whose prompts were made up.
         first_stage: launches from which the number of launches was chosen; None where the suite gives it.
+        limits: on latency, for the goodput.
     """
 
     temperature: float
@@ -44,6 +46,7 @@ class Design:
     samples: frozenset[str] = frozenset()
     synthetic: frozenset[str] = frozenset()
     first_stage: int | None = None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)

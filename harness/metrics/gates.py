@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 from harness.metrics.acceptance import acceptance_length, disagrees_with_engine, rounds_of
 from harness.metrics.distribution import SameDistribution
 from harness.metrics.energy import different_sources, held_back, too_short, unequal_clocks
+from harness.metrics.latency import mean, ttft_s
 from harness.metrics.lossless import Losslessness
 from harness.records import CellRecord, RequestRecord, WindowRecord
+from harness.units import seconds
 
 PromptKey = tuple[str, int]
 """Prompt and turn."""
@@ -19,6 +22,10 @@ STEADY = 1.5
 """Largest over smallest mean step time of a row's blocks that passes as steady."""
 LONGEST_PERIOD, LOOP_TOKENS, FEW_LOOPS = 16, 48, 0.1
 """An output loops if its last 48 tokens repeat a piece of at most 16; up to a tenth of the outputs may."""
+
+
+LATE = 0.1
+"""Mean lateness of the client, as a share of the mean TTFT, that passes."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,11 @@ GATES: Mapping[str, Gate] = {
         "A run that was resumed in the middle of a block has other engines in its second part, at another time.",
         "Have enough launches that one block does not count for much, or measure anew.",
     ),
+    "late sends": Gate(
+        "invalid", "row", f"In an open loop requests were sent on arrival, at most {LATE:.0%} of TTFT late on average.",
+        "Latencies count from the arrival, so a client that is late is measured as a slow engine.",
+        "Free the machine that the client runs on, or lower the rate; `selftest` says what the client costs.",
+    ),
     "own settings": Gate(
         "warning", "row", "The arm has no engine arguments of its own.",
         "What differs besides the draft may explain the speed.",
@@ -280,7 +292,16 @@ def unsteady_acceptance(
         yield Finding("leftover state" if exact else "unsteady acceptance", evidence)
 
 
-def impossible_speedup(low: float | None, acceptance: float | None, concurrency: int) -> Iterable[Finding]:
+def late_sends(requests: Sequence[RequestRecord]) -> Iterable[Finding]:
+    """Requests of an open loop that the client sent well after they were due."""
+    late_s = [seconds(request.sent_ns - request.due_ns) for request in requests if request.due_ns is not None]
+    ttft = mean(ttft_s(request) for request in requests)
+    if late_s and ttft is not None and fmean(late_s) > LATE * ttft:
+        evidence = f"sent {1000 * fmean(late_s):.1f} ms late on average, at most {1000 * max(late_s):.1f} ms; "
+        yield Finding("late sends", evidence + f"TTFT is {1000 * ttft:.1f} ms")
+
+
+def impossible_speedup(low: float | None, acceptance: float | None, concurrency: int | None) -> Iterable[Finding]:
     """At concurrency 1 a round costs at least a vanilla step, so no decode speedup can exceed the acceptance length."""
     if concurrency == 1 and low is not None and acceptance is not None and low > acceptance:
         evidence = f"decode speedup of at least {low:.2f} with an acceptance length of {acceptance:.2f}"

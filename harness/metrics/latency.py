@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from statistics import fmean
 
 from harness.records import RequestRecord
@@ -10,10 +12,10 @@ from harness.units import seconds
 
 
 def ttft_s(request: RequestRecord) -> float | None:
-    """Time to first token: from sending to the first chunk; None if nothing arrived or the request failed."""
+    """Time to first token: from sending (or arriving, in an open loop) to the first chunk; None if it failed."""
     if request.error is not None or not request.chunks:
         return None
-    return seconds(request.chunks[0].at_ns - request.sent_ns)
+    return seconds(request.chunks[0].at_ns - request.began_ns)
 
 
 def tpot_s(request: RequestRecord) -> float | None:
@@ -22,6 +24,47 @@ def tpot_s(request: RequestRecord) -> float | None:
         return None
     later = len(request.output_ids) - request.chunks[0].num_tokens
     return seconds(request.chunks[-1].at_ns - request.chunks[0].at_ns) / later
+
+
+def latency_s(request: RequestRecord) -> float | None:
+    """Time of the whole request: from sending, or arriving in an open loop, to the last chunk; None as for TTFT."""
+    if request.error is not None or not request.chunks:
+        return None
+    return seconds(request.chunks[-1].at_ns - request.began_ns)
+
+
+def chunk_gaps(requests: Iterable[RequestRecord]) -> list[tuple[float, int]]:
+    """Every gap between two chunks of a finished request in seconds, and the tokens that the later chunk brought."""
+    return [
+        (seconds(after.at_ns - before.at_ns), after.num_tokens)
+        for request in requests
+        if request.error is None
+        for before, after in pairwise(request.chunks)
+    ]
+
+
+def itl_chunk_s(gaps: Sequence[tuple[float, int]]) -> float | None:
+    """Inter-token latency as a reader sees it: the mean gap between chunks, which may hold several tokens."""
+    return fmean(gap for gap, _ in gaps) if gaps else None
+
+
+def itl_token_s(gaps: Sequence[tuple[float, int]]) -> float | None:
+    """Inter-token latency over tokens: each gap g that brings n tokens counts as n times g / n."""
+    num_tokens = sum(count for _, count in gaps)
+    return sum(gap for gap, _ in gaps) / num_tokens if num_tokens else None
+
+
+PERCENTILES = {"p50": (0.5, 1), "p95": (0.95, 20), "p99": (0.99, 100)}
+"""Which share of the values is not above it, and how many values it takes for that to mean anything."""
+
+
+def percentiles(values: Iterable[float | None]) -> dict[str, float | None]:
+    """The median, 95th and 99th percentile of the values there are, by nearest rank; None where there are too few."""
+    present = sorted(value for value in values if value is not None)
+    return {
+        name: present[math.ceil(share * len(present)) - 1] if len(present) >= fewest else None
+        for name, (share, fewest) in PERCENTILES.items()
+    }
 
 
 def mean(values: Iterable[float | None]) -> float | None:

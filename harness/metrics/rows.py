@@ -18,10 +18,28 @@ from harness.metrics.compare import BlockKey, Part, Work, compare, launches_need
 from harness.metrics.distribution import same_distribution
 from harness.metrics.energy import joules_per_token, net_joules_per_token, over_time
 from harness.metrics.evidence import ArmInfo, Design, Judged, Telemetry
-from harness.metrics.latency import mean, tpot_s, ttft_s
+from harness.metrics.latency import (
+    chunk_gaps,
+    itl_chunk_s,
+    itl_token_s,
+    latency_s,
+    mean,
+    percentiles,
+    tpot_s,
+    ttft_s,
+)
 from harness.metrics.lossless import Losslessness, losslessness
 from harness.metrics.scores import accuracy, mcnemar, outcomes
-from harness.metrics.throughput import crossovers, decode_step_s, output_tokens_per_s
+from harness.metrics.throughput import (
+    crossovers,
+    decode_step_s,
+    goodput_per_s,
+    offered_per_s,
+    output_tokens_per_s,
+    steady_tokens_per_s,
+    whole_window_s,
+    within_limits,
+)
 from harness.records import (
     CellKey,
     CellRecord,
@@ -41,7 +59,9 @@ class Row(BaseModel):
     arm: str
     architecture: str
     workload: str
-    concurrency: int
+    load: str
+    concurrency: int | None
+    offered_per_s: float | None
     temperature: float
     num_requests: int
     num_failed: int
@@ -52,6 +72,15 @@ class Row(BaseModel):
     speedup_high: float | None
     ttft_s: float | None
     tpot_s: float | None
+    itl_chunk_s: float | None
+    itl_token_s: float | None
+    latency_s: float | None
+    latency_ratio: float | None
+    latency_ratio_low: float | None
+    latency_ratio_high: float | None
+    steady_tokens_per_s: float | None
+    goodput_per_s: float | None
+    within_limits: float | None
     step_cost_ratio: float | None
     lossless_share: float | None
     joules_per_token: float | None
@@ -61,8 +90,8 @@ class Row(BaseModel):
     detail: dict[str, Any]
 
 
-Point = tuple[str, int]
-"""Workload and concurrency."""
+Point = tuple[str, str]
+"""Workload and load."""
 Blocks = Mapping[CellKey, list[RequestRecord]]
 """A row's cells with their requests."""
 
@@ -83,14 +112,12 @@ def build_rows(
         if request.cell in sealed:
             by_cell[request.cell].append(request)
     baseline = next((arm.name for arm in arms if arm.architecture == "vanilla"), None)
-    points: list[Point] = list(dict.fromkeys((cell.workload, cell.concurrency) for cell in sealed))
+    points: list[Point] = list(dict.fromkeys((cell.workload, cell.load) for cell in sealed))
     rows: list[Row] = []
     for point in points:
         measured: dict[str, Blocks] = {
             arm.name: {
-                cell: by_cell[cell]
-                for cell in sealed
-                if (cell.arm, cell.workload, cell.concurrency) == (arm.name, *point)
+                cell: by_cell[cell] for cell in sealed if (cell.arm, cell.workload, cell.load) == (arm.name, *point)
             }
             for arm in arms
         }
@@ -119,9 +146,12 @@ def _row(
     tau = acceptance.acceptance_length(rounds)
     prompts = _prompts(blocks, vanilla, design)
     figures = _per_block(blocks, output_tokens_per_s)
-    ratio = compare(figures, _per_block(vanilla, output_tokens_per_s), prompts, design.first_stage)
+    is_open = cell.concurrency is None
+    faster = compare(_speeds(blocks), _speeds(vanilla), prompts, design.first_stage)
+    ratio, sooner = (None, faster) if is_open else (faster, None)
     steps, plain = _per_block(blocks, decode_step_s), _per_block(vanilla, decode_step_s)
     cost = compare(steps, plain, None, design.first_stage) if cell.concurrency == 1 and drafts else None
+    gaps, limits = chunk_gaps(requests), design.limits
     same = losslessness(requests, judged.references, judged.controls, judged.scores) if greedy else None
     baseline = next(iter(vanilla)).arm if vanilla else None
     sampled = None
@@ -149,6 +179,7 @@ def _row(
         *gates.impossible_speedup(decode_low, tau, cell.concurrency),
         *gates.unstable_step_time(list(steps.values()) if cell.concurrency == 1 else []),
         *gates.looping_outputs(requests),
+        *gates.late_sends(requests),
         *gates.not_lossless(same),
         *gates.other_distribution(sampled, expected=drafts and not greedy),
         *gates.split_blocks([sealed[key] for key in blocks], [sealed[key] for key in vanilla]),
@@ -162,7 +193,9 @@ def _row(
         arm=arm.name,
         architecture=arm.architecture,
         workload=cell.workload,
+        load=cell.load,
         concurrency=cell.concurrency,
+        offered_per_s=mean(map(offered_per_s, blocks.values())),
         temperature=design.temperature,
         num_requests=len(requests),
         num_failed=sum(request.error is not None for request in requests),
@@ -173,6 +206,17 @@ def _row(
         speedup_high=None if ratio is None else ratio.high,
         ttft_s=mean(ttft_s(request) for request in requests),
         tpot_s=mean(tpot_s(request) for request in requests),
+        itl_chunk_s=itl_chunk_s(gaps),
+        itl_token_s=itl_token_s(gaps),
+        latency_s=mean(latency_s(request) for request in requests),
+        latency_ratio=None if sooner is None else 1 / sooner.value,
+        latency_ratio_low=None if sooner is None or sooner.high is None else 1 / sooner.high,
+        latency_ratio_high=None if sooner is None or sooner.low is None else 1 / sooner.low,
+        steady_tokens_per_s=_geometric_mean(
+            _per_block(blocks, lambda block: steady_tokens_per_s(block, cell.concurrency)).values()
+        ),
+        goodput_per_s=None if limits is None else mean(goodput_per_s(block, limits) for block in blocks.values()),
+        within_limits=None if limits is None else within_limits(requests, limits),
         step_cost_ratio=None if cost is None else cost.value,
         lossless_share=None if same is None else same.share,
         joules_per_token=None if untold else gross.value,
@@ -188,6 +232,17 @@ def _row(
             "num_launches": len({key.launch for key in blocks}),
             "num_rounds": len(rounds),
             "speedup_scope": None if ratio is None else ratio.scope,
+            "latency_scope": None if sooner is None else sooner.scope,
+            "percentiles": {
+                "ttft_s": percentiles(map(ttft_s, requests)),
+                "tpot_s": percentiles(map(tpot_s, requests)),
+                "latency_s": percentiles(map(latency_s, requests)),
+                "itl_chunk_s": percentiles(gap for gap, _ in gaps),
+            },
+            "served_per_s": mean(_served_per_s(block) for block in blocks.values()),
+            "mean_lateness_s": mean(
+                seconds(request.sent_ns - request.due_ns) for request in requests if request.due_ns is not None
+            ),
             "gain_over_cost": None if tau is None or cost is None else tau / cost.value,
             "survival": acceptance.survival(rounds),
             "conditional_acceptance": acceptance.conditional_acceptance(rounds, depth) if rounds else [],
@@ -216,10 +271,10 @@ def _row(
 
 def _answers(cell: CellKey, baseline: str | None, answers: Iterable[ScoreRecord]) -> dict[str, Any] | None:
     """The share of right answers, and McNemar's test against the baseline; None where nothing was scored."""
-    ours = outcomes(answers, cell.arm, cell.workload, cell.concurrency)
+    ours = outcomes(answers, cell.arm, cell.workload, cell.load)
     if not ours:
         return None
-    theirs = {} if baseline is None else outcomes(answers, baseline, cell.workload, cell.concurrency)
+    theirs = {} if baseline is None else outcomes(answers, baseline, cell.workload, cell.load)
     test = mcnemar(ours, theirs) if baseline != cell.arm else None
     return {
         "num_answers": len(ours),
@@ -260,21 +315,22 @@ def _lossless_detail(same: Losslessness) -> dict[str, Any]:
 
 def _without_baseline(row: Row) -> Row:
     """The row without what was measured against a baseline that is invalid."""
-    nothing = dict.fromkeys(("speedup", "speedup_low", "speedup_high", "step_cost_ratio"))
-    detail = {**row.detail, "speedup_scope": None, "gain_over_cost": None}
+    ratios = ("speedup", "speedup_low", "speedup_high", "latency_ratio", "latency_ratio_low", "latency_ratio_high")
+    nothing = dict.fromkeys((*ratios, "step_cost_ratio"))
+    detail = {**row.detail, "speedup_scope": None, "latency_scope": None, "gain_over_cost": None}
     return row.model_copy(update={**nothing, "detail": detail})
 
 
 def _with_verdicts(row: Row, rivals: Sequence[Row], measured: Mapping[str, Blocks], design: Design) -> Row:
-    """The row with a verdict on every other valid row of its point."""
+    """The row with a verdict on every other valid row of its point: on throughput, in an open loop on latency."""
     found: dict[str, dict[str, Any]] = {}
     for other in rivals if row.valid else ():
         ours, theirs = measured[row.arm], measured[other.arm]
         if other.arm == row.arm or not other.valid:
             continue
         ratio = compare(
-            _per_block(ours, output_tokens_per_s),
-            _per_block(theirs, output_tokens_per_s),
+            _speeds(ours),
+            _speeds(theirs),
             _prompts(ours, theirs, design),
             design.first_stage,
         )
@@ -300,7 +356,28 @@ def _with_crossover(row: Row, rows: Sequence[Row]) -> Row:
 
 
 def _by_concurrency(rows: Iterable[Row]) -> dict[int, float]:
-    return {row.concurrency: row.output_tokens_per_s for row in rows if row.output_tokens_per_s is not None}
+    return {
+        row.concurrency: row.output_tokens_per_s
+        for row in rows
+        if row.concurrency is not None and row.output_tokens_per_s is not None
+    }
+
+
+def _speeds(blocks: Blocks) -> dict[BlockKey, float]:
+    """Per block, what is larger the faster an arm is.
+
+    In an open loop that is not the throughput: an arm that keeps up delivers what is asked for, however fast it is.
+    There it is the reciprocal of a request's mean latency.
+    """
+    cell = next(iter(blocks), None)
+    if cell is None or cell.concurrency is not None:
+        return _per_block(blocks, output_tokens_per_s)
+    return {key: 1 / value for key, value in _per_block(blocks, lambda block: mean(map(latency_s, block))).items()}
+
+
+def _served_per_s(requests: Sequence[RequestRecord]) -> float | None:
+    window_s = whole_window_s(requests)
+    return sum(request.error is None for request in requests) / window_s if window_s else None
 
 
 def wanted_launches(rows: Sequence[Row], half_width: float, first_stage: int) -> int:
@@ -308,11 +385,11 @@ def wanted_launches(rows: Sequence[Row], half_width: float, first_stage: int) ->
 
     Only those of the first stage are looked at, also in a run that was resumed later.
     """
-    baselines = {(row.workload, row.concurrency): row.arm for row in reversed(rows) if row.architecture == "vanilla"}
+    baselines = {(row.workload, row.load): row.arm for row in reversed(rows) if row.architecture == "vanilla"}
     found = [
         row.detail["against"][baseline]["log_ratios"]
         for row in rows
-        if (baseline := baselines.get((row.workload, row.concurrency))) in row.detail["against"]
+        if (baseline := baselines.get((row.workload, row.load))) in row.detail["against"]
     ]
     measured = [ratios[:first_stage] for ratios in found if len(ratios) > 1]
     return launches_needed(measured, math.log1p(half_width)) if measured else 0
@@ -321,7 +398,7 @@ def wanted_launches(rows: Sequence[Row], half_width: float, first_stage: int) ->
 def _prompts(blocks: Blocks, other: Blocks, design: Design) -> Part | None:
     """What the choice of prompts adds to the variance; at concurrency above 1 prompts share time, so they are fixed."""
     cell = next(iter(blocks), None)
-    if cell is None or cell.concurrency > 1 or cell.workload not in design.samples:
+    if cell is None or cell.concurrency != 1 or cell.workload not in design.samples:
         return None
     return prompt_part(_work(blocks), _work(other))
 

@@ -20,14 +20,14 @@ class McNemar:
     p_value: float
 
 
-def outcomes(scores: Iterable[ScoreRecord], arm: str, workload: str, concurrency: int) -> dict[PromptKey, bool]:
+def outcomes(scores: Iterable[ScoreRecord], arm: str, workload: str, load: str) -> dict[PromptKey, bool]:
     """An arm's score on every prompt, from the first launch and block that has one: repeats are no new evidence."""
 
     def order(score: ScoreRecord) -> tuple[int, int]:
         return score.cell.launch, score.cell.block
 
     def wanted(cell: CellKey) -> bool:
-        return (cell.arm, cell.workload, cell.concurrency) == (arm, workload, concurrency)
+        return (cell.arm, cell.workload, cell.load) == (arm, workload, load)
 
     found: dict[PromptKey, bool] = {}
     for score in sorted((s for s in scores if wanted(s.cell)), key=order):

@@ -1,21 +1,105 @@
-"""Tokens per second and the cost of a round."""
+"""Tokens and good requests per second, the whole cell's and while the load is steady, and the cost of a round."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+from harness.metrics.latency import tpot_s, ttft_s
 from harness.records import RequestRecord
 from harness.units import seconds
 
 
 def output_tokens_per_s(requests: Sequence[RequestRecord]) -> float | None:
-    """Delivered tokens of a cell over the time from its first send to its last token; failed requests left out."""
+    """Delivered tokens of a cell over the time from its first send (or arrival) to its last token; failed requests left
+    out."""
     done = [request for request in requests if request.error is None and request.chunks]
     if not done:
         return None
-    window = max(r.chunks[-1].at_ns for r in done) - min(r.sent_ns for r in done)
-    return sum(len(request.output_ids) for request in done) / seconds(window) if window > 0 else None
+    window_s = whole_window_s(done)
+    return sum(len(request.output_ids) for request in done) / window_s if window_s else None
+
+
+def whole_window_s(requests: Sequence[RequestRecord]) -> float | None:
+    """Seconds from a cell's first send or arrival to its last token; None if none arrived."""
+    done = [request for request in requests if request.error is None and request.chunks]
+    if not done:
+        return None
+    return seconds(max(r.chunks[-1].at_ns for r in done) - min(r.began_ns for r in done))
+
+
+def steady_window_ns(requests: Sequence[RequestRecord], concurrency: int | None) -> tuple[int, int] | None:
+    """From when to when a cell's load was steady; None if it never was.
+
+    Closed loop: from the moment at which each of the first `concurrency` requests has a token until the last request is
+    sent, for then the load begins to fall. It takes twice as many requests as run at once, and more than one of these.
+
+    Open loop: from the first arrival on until as much time has passed as the longest request took (from then
+    on every request that could still be running has had its chance to arrive) until the last arrival. Where that leaves
+    less than half of the arrivals' time nothing was steady: the requests were too few, or came faster than they were
+    served.
+    """
+    if not requests:
+        return None
+    ordered = sorted(requests, key=lambda request: request.began_ns)
+    last = ordered[-1].began_ns
+    if concurrency is None:
+        first = ordered[0].began_ns
+        begin = first + max(request.finished_ns - request.began_ns for request in ordered)
+        return (begin, last) if 2 * (last - begin) >= last - first > 0 else None
+    if concurrency == 1 or len(ordered) < 2 * concurrency:
+        return None
+    begin = max(_first_token_ns(request) for request in ordered[:concurrency])
+    return (begin, last) if begin < last else None
+
+
+def _first_token_ns(request: RequestRecord) -> int:
+    return request.chunks[0].at_ns if request.chunks else request.finished_ns
+
+
+def steady_tokens_per_s(requests: Sequence[RequestRecord], concurrency: int | None) -> float | None:
+    """Tokens delivered in the steady window over its length, failed requests left out; None without a steady window."""
+    window = steady_window_ns(requests, concurrency)
+    if window is None:
+        return None
+    begin, end = window
+    chunks = [chunk for request in requests if request.error is None for chunk in request.chunks]
+    return sum(chunk.num_tokens for chunk in chunks if begin < chunk.at_ns <= end) / seconds(end - begin)
+
+
+def offered_per_s(requests: Sequence[RequestRecord]) -> float | None:
+    """Arrivals a second of an open loop's cell, between its first and its last; None in a closed loop."""
+    due = [request.due_ns for request in requests if request.due_ns is not None]
+    span_s = seconds(max(due) - min(due)) if due else 0
+    return (len(due) - 1) / span_s if span_s else None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The longest that a request may take and still count as served, in seconds; None for no limit."""
+
+    ttft_s: float | None
+    tpot_s: float | None
+
+    def met_by(self, request: RequestRecord) -> bool:
+        """Whether a request finished within every limit; one without a second chunk has no time per later token."""
+        ttft, tpot = ttft_s(request), tpot_s(request)
+        if ttft is None:
+            return False
+        return ttft <= (self.ttft_s or math.inf) and (tpot is None or tpot <= (self.tpot_s or math.inf))
+
+
+def goodput_per_s(requests: Sequence[RequestRecord], limits: Limits) -> float | None:
+    """Requests a second that meet every limit, over the window of the throughput; None if nothing was delivered."""
+    window_s = whole_window_s(requests)
+    return sum(map(limits.met_by, requests)) / window_s if window_s else None
+
+
+def within_limits(requests: Sequence[RequestRecord], limits: Limits) -> float | None:
+    """Share of all requests, failed ones included, that meet every limit; None without a request."""
+    return sum(map(limits.met_by, requests)) / len(requests) if requests else None
 
 
 def decode_step_s(requests: Sequence[RequestRecord]) -> float | None:

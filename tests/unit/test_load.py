@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -10,7 +11,7 @@ from aiohttp import web
 
 from harness.engine import EngineEvents
 from harness.errors import EngineError
-from harness.load.generator import RoundBook, flush_cache, run_closed_loop
+from harness.load.generator import RoundBook, flush_cache, run_closed_loop, run_open_loop
 from harness.load.prompts import Prompt
 from harness.records import CellKey, RequestRecord
 
@@ -22,6 +23,8 @@ class Server:
 
     num_proposed_drafts = None
     flush_status = 200
+    num_together: int | None = None
+    """Answer nobody before so many have asked."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -36,6 +39,8 @@ class Server:
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         self.ids.append((await request.json())["rid"])
+        while self.num_together is not None and len(self.ids) < self.num_together:
+            await asyncio.sleep(0.001)
         response = web.StreamResponse()
         await response.prepare(request)
         for tokens, reason in (([1], None), ([2, 3], {"type": "length"})):
@@ -79,6 +84,23 @@ def test_request_ids_never_come_again_and_none_begins_another():
     assert [record.output_ids for record in records] == [(1, 2, 3)] * 24
     assert len(set(server.ids)) == 24
     assert not [(a, b) for a in server.ids for b in server.ids if a != b and b.startswith(a)]
+
+
+def test_an_open_loop_waits_for_no_answer():
+    """Nobody is answered before the last one has asked; each is due at its arrival and sent no sooner."""
+    server = Server()
+    server.num_together = 12
+    cell = CellKey(launch=0, block=0, arm="a", workload="w", concurrency=None, arrivals="100/s")
+    prompts = [Prompt("w", str(n), 0, None, (1, 2), "h", 3) for n in range(12)]
+    arrivals_s = [0.01 * n for n in range(12)]
+    records: list[RequestRecord] = []
+    server.run(lambda: run_open_loop(server, cell, prompts, arrivals_s, {}, RoundBook(server), records.append))
+    found = sorted(records, key=lambda record: int(record.prompt_id))
+    assert [record.error for record in found] == [None] * 12
+    assert {after.due_ns - before.due_ns for before, after in pairwise(found)} == {10_000_000}
+    assert all(record.sent_ns >= record.due_ns == record.began_ns for record in found)
+    assert max(record.sent_ns for record in found) < min(record.chunks[0].at_ns for record in found)
+    assert {record.request_id.rpartition("w-")[2][:6] for record in found} == {"100-s-"}
 
 
 def test_flushing_waits_for_requests_that_just_ended():

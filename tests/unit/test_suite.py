@@ -102,6 +102,18 @@ def test_auto_blocks_need_a_vanilla_arm(tmp_path):
         ("blocks: 2", "blocks: 2\nrendering: {template: none.jinja}", 19, "there is no file"),
         ("blocks: 2", "blocks: 2\nrendering: {template: suite.yaml, raw: true}", 19, "raw sends no template"),
         ("blocks: 2", "blocks: 2\nrendering: {thinkin: true}", 19, "Did you mean thinking?"),
+        ("concurrency: 1", "concurency: 1", 17, "Did you mean concurrency?"),
+        ("concurrency: 1", "concurrency: 0", 17, "load[0].concurrency is 0"),
+        ("concurrency: 1", "{}", 17, "has one of concurrency, rate and trace; found none of them"),
+        ("concurrency: 1", "{concurrency: 1, rate: 2}", 17, "found concurrency and rate"),
+        ("concurrency: 1", "{concurrency: 1, burst: 2}", 17, "it means nothing with concurrency"),
+        ("concurrency: 1", "rate: 0", 17, "load[0].rate is 0; input should be greater than 0"),
+        ("concurrency: 1", "{rate: 1, burst: 1}", 17, "load[0].burst is 1"),
+        ("concurrency: 1", "trace: none.jsonl", 17, "there is no file"),
+        ("concurrency: 1", "rate: 2\n  - rate: 2.0", 1, "load[1] is 2/s, as an earlier one"),
+        ("blocks: 2", "blocks: 2\nlimits: {}", 19, "limits holds none; give ttft_ms, tpot_ms or both"),
+        ("blocks: 2", "blocks: 2\nlimits: {ttft: 5}", 19, "Did you mean ttft_ms?"),
+        ("blocks: 2", "blocks: 2\nlimits: {ttft_ms: -5}", 19, "limits.ttft_ms is -5"),
         ("temperature: 0", "temperature: -1", 15, "sampling.temperature is -1"),
         ("name: try", "name: [", 2, "not YAML"),
         ("name: try", "name: !!python/object:os.system {}", 2, "is not allowed"),
@@ -237,6 +249,22 @@ def test_three_arms_each_stand_at_different_places(tmp_path):
 def test_the_estimate_counts_requests(tmp_path):
     """4 prompts, 2 arms, 2 blocks."""
     assert estimate(load_suite(write(tmp_path, GOOD))).num_requests == 16
+
+
+def test_open_loops_are_named_and_estimated(tmp_path):
+    """By rate, burst or trace, beside closed loops; a cell takes at least as long as its requests arrive."""
+    (tmp_path / "chat.jsonl").write_text('{"at_s": 0}\n{"at_s": 5000}\n')
+    text = GOOD.replace("  - concurrency: 1\n", "  - {concurrency: 8}\n  - {rate: 4}\n  - {rate: 0.5, burst: 2}\n")
+    suite = load_suite(write(tmp_path, text.replace("blocks: 2", "  - {trace: chat.jsonl}\nblocks: 1")))
+    names = ["c=8", "4/s", "0.5/s by 2", "trace chat"]
+    assert [point.name for point in suite.load] == names
+    cells = plan_cells(suite)
+    assert [cell.load for cell in cells if cell.arm == "tree"] == names
+    assert {cell.concurrency for cell in cells} == {8, None}
+    assert suite.running_requests == 48
+    found = estimate(suite)
+    assert found.num_requests == 2 * (4 + 4 + 4 + 2)
+    assert found.time_s > 10000
 
 
 def test_the_schema_describes_the_suite():

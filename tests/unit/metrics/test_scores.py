@@ -17,8 +17,8 @@ def scored(correct: bool, prompt_id: str, block: int = 0, arm: str = "eagle") ->
 def test_repeats_of_a_prompt_count_once():
     """The first block that has a score decides, in whatever order the records come."""
     scores = [scored(False, "a", 1), scored(True, "a", 0), scored(True, "b", 1), scored(True, "c", arm="other")]
-    assert outcomes(scores, "eagle", "w", 1) == {("a", 0): True, ("b", 0): True}
-    assert accuracy(outcomes(scores, "eagle", "w", 1)) == 1
+    assert outcomes(scores, "eagle", "w", "c=1") == {("a", 0): True, ("b", 0): True}
+    assert accuracy(outcomes(scores, "eagle", "w", "c=1")) == 1
     assert accuracy({}) is None
 
 
