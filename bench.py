@@ -147,6 +147,7 @@ def run_suite(
     score_run(suite, store, run.renderer)
     facts = {
         "models": arms.hashes(),
+        "endpoints": {name: endpoint.told for name, endpoint in arms.endpoints.items()},
         "training": arms.ledgers(),
         "workloads": {w.name: describe(w, suite.sampling.seed) for w in suite.workloads},
     }
@@ -377,6 +378,7 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
     import tempfile
 
     from drafts.api import discover
+    from harness.errors import SuiteError
     from harness.provenance import has_gpu
     from harness.reference import collect_outputs
     from harness.runtime.arms import find_arms
@@ -384,9 +386,12 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
     from harness.workloads.render import ChatRenderer
 
     suite = load_suite(args.suite)
+    suite = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if not arm.is_endpoint)})
     with tempfile.TemporaryDirectory() as folder, args.out.open("w") as file:
         arms = find_arms(suite, discover(), args.suite.parent, Path(folder), has_gpu())
         suite = with_tokenizer(suite, arms.target)
+        if arms.reference is None:
+            raise SuiteError(f"{args.suite} has endpoints alone; outputs are made by an engine. Add a vanilla arm.")
         with arms.pool(lambda name: console.print(f"starting {name}")) as pool:
             collect_outputs(
                 suite,

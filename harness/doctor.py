@@ -11,11 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.load.endpoint import open_endpoint
 from harness.models import embedded_names
 from harness.needs import needs_of
 from harness.provenance import gpu_names
 from harness.runtime.launch import TESTED_SGLANG
-from harness.suite import Suite
+from harness.suite import Arm, Suite
 from harness.telemetry.sampler import open_sensors
 from harness.telemetry.sensor import energy_problem
 
@@ -39,7 +40,17 @@ def diagnose() -> tuple[Finding, ...]:
 def diagnose_suite(suite: Suite, folder: Path) -> tuple[Finding, ...]:
     """What a suite needs beside the host; models that would be downloaded are told, not missed."""
     bad = ("DOES NOT FIT", "REFUSED")
-    return tuple(Finding(not any(word in line for word in bad), line) for line in needs_of(suite, folder))
+    needs = (Finding(not any(word in line for word in bad), line) for line in needs_of(suite, folder))
+    return (*needs, *(_endpoint(arm) for arm in suite.arms if arm.is_endpoint))
+
+
+def _endpoint(arm: Arm) -> Finding:
+    try:
+        told = open_endpoint(arm).told
+    except HarnessError as error:
+        return Finding(False, str(error))
+    facts = ", ".join(f"{name} {value}" for name, value in told.items()) or "it tells nothing of itself"
+    return Finding(True, f"endpoint {arm.name} answers: {facts}")
 
 
 def _python() -> Finding:

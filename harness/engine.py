@@ -38,18 +38,18 @@ class Engine(Protocol):
     """A running engine: one target, one draft configuration."""
 
     @property
-    def receipt(self) -> Receipt:
-        """What really runs."""
+    def receipt(self) -> Receipt | None:
+        """What really runs; None of a server that we did not start."""
         ...
 
     @property
     def url(self) -> str:
-        """Base address of its HTTP interface, on the loopback interface."""
+        """Base address of its HTTP interface; on the loopback interface if we started it."""
         ...
 
     @property
-    def pid(self) -> int:
-        """Root of its processes."""
+    def pid(self) -> int | None:
+        """Root of its processes; None of a server that we did not start."""
         ...
 
     @property

@@ -17,12 +17,17 @@ class EnginePool:
     """Running engines, as many as there is room for; the one unused for longest gives way.
 
     Leaving the context ends them all. `has_room` is asked before each start with the number that runs already, because
-    other programs take memory too.
+    other programs take memory too. Endpoints run already and take no room here.
     """
 
     def __init__(
-        self, start: Start, has_room: Callable[[int], bool], check: Callable[[Mapping[str, Receipt]], None]
+        self,
+        start: Start,
+        has_room: Callable[[int], bool],
+        check: Callable[[Mapping[str, Receipt]], None],
+        endpoints: Mapping[str, Engine] | None = None,
     ) -> None:
+        self._endpoints = endpoints or {}
         self._start, self._has_room, self._check = start, has_room, check
         self._running: dict[str, Engine] = {}
         self._starts_failed: dict[str, str] = {}
@@ -43,6 +48,8 @@ class EnginePool:
         Raises:
             EngineError: it cannot be started, or its resolved arguments differ from the other arms'.
         """
+        if arm in self._endpoints:
+            return self._endpoints[arm]
         engine = self._running.pop(arm, None)
         if engine is not None and engine.failure() is not None:
             engine.stop()
@@ -70,7 +77,9 @@ class EnginePool:
         except HarnessError as error:
             self._starts_failed[arm] = str(error)
             raise
-        self.receipts[arm] = engine.receipt
+        receipt = engine.receipt
+        assert receipt is not None, "what we start gives one"
+        self.receipts[arm] = receipt
         try:
             self._check(self.receipts)
         except HarnessError as error:

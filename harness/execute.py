@@ -13,6 +13,7 @@ from harness.engine import Engine
 from harness.engines import EnginePool
 from harness.errors import HarnessError
 from harness.load.arrivals import arrival_times
+from harness.load.endpoint import Endpoint
 from harness.load.generator import RoundBook, flush_cache, run_closed_loop, run_open_loop
 from harness.load.prompts import Prompt
 from harness.progress import Progress
@@ -79,8 +80,11 @@ def run_cell(
     arrivals_s = arrival_times(point, cell.workload, len(prompts), suite.sampling.seed)
     if arrivals_s is not None:
         prompts = prompts[: len(arrivals_s)]
-    asyncio.run(flush_cache(engine))
-    if sampler is not None:
+    if engine.pid is None:
+        sampler = None  # an endpoint's caches are not ours to flush, nor its processes ours to watch
+    else:
+        asyncio.run(flush_cache(engine))
+    if sampler is not None and engine.pid is not None:
         if (rest := sampler.rest(cell.launch, cell.arm, engine.pid)) is not None:
             store.append(rest)
         sampler.begin(engine.pid)
@@ -172,7 +176,7 @@ def run_cells(
                     if warm.get((cell.arm, cell.load)) is not engine:
                         warm_up(engine, cell.arm, cell.concurrency, prompts[cell.workload], suite)
                         warm[(cell.arm, cell.load)] = engine
-                    if open_prompts:
+                    if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
                         sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
                     run_cell(engine, cell, prompts[cell.workload], suite, store, progress, sampler)
                 except HarnessError as error:

@@ -13,6 +13,7 @@ EMBEDDED = Path(__file__).parent.parent / "drafts" / "checkpoints"
 
 UNUSED = ["original/*", "*.gguf", "*.onnx", "*.msgpack", "*.h5"]
 """Files in models' repositories that repeat the weights in formats that are not read here."""
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 HUB_TIMEOUT_S = 5.0
 
 
@@ -22,7 +23,7 @@ def embedded_names() -> tuple[str, ...]:
     return tuple(name.removesuffix("/target") for name in names)
 
 
-def model_folder(name: str, suite_folder: Path, revision: str | None = None) -> Path:
+def model_folder(name: str, suite_folder: Path, revision: str | None = None, needs_weights: bool = True) -> Path:
     """The folder of an embedded model, of a path (relative to the suite), or of a hub id (downloaded once).
 
     Args:
@@ -40,7 +41,7 @@ def model_folder(name: str, suite_folder: Path, revision: str | None = None) -> 
             f"there is no model in {path} (no config.json); give a folder, a hub id such as owner/name, "
             f"or an embedded model: {', '.join(embedded_names())}."
         )
-    return _from_hub(*_split(name, revision))
+    return _from_hub(*_split(name, revision), UNUSED if needs_weights else [*UNUSED, *WEIGHTS])
 
 
 def local_folder(name: str, suite_folder: Path) -> Path | None:
@@ -86,12 +87,12 @@ def _split(name: str, revision: str | None) -> tuple[str, str | None]:
     return repository, given or revision
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
+def _from_hub(name: str, revision: str | None, unwanted: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(name, revision=revision, ignore_patterns=UNUSED))
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=unwanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
@@ -100,7 +101,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, needs_weights: bool = True) -> dict[str, Any]:
     """A model folder's config.json.
 
     Raises:
@@ -115,6 +116,6 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: not a JSON object.")
-    if not any(file.suffix in (".safetensors", ".bin", ".pt") for file in folder.iterdir()):
+    if needs_weights and not any(file.suffix in (".safetensors", ".bin", ".pt") for file in folder.iterdir()):
         raise CheckpointError(f"{folder} has no weights (*.safetensors, *.bin or *.pt).")
     return config

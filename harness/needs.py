@@ -11,14 +11,13 @@ import psutil
 
 from harness.errors import CheckpointError
 from harness.fairness import read_ledger, unfair
-from harness.models import hub_bytes, local_folder, read_config
+from harness.models import WEIGHTS, hub_bytes, local_folder, read_config
 from harness.provenance import file_sha256
 from harness.suite import Suite, Workload
 from harness.workloads.load import home_of
 from harness.workloads.sources import SOURCES
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
 GPU_SHARE = 0.9
 """Of a GPU's memory that weights and KV pool may take; the rest is for activations and CUDA graphs."""
 
@@ -44,10 +43,16 @@ class ModelNeed:
 
 def needs_of(suite: Suite, suite_folder: Path) -> tuple[str, ...]:
     """A line for each model and workload, and one on memory; nothing is downloaded or started."""
+    endpoints = [f"endpoint {arm.name}: {arm.endpoint}, {arm.api}" for arm in suite.arms if arm.is_endpoint]
+    workloads = [workload_need(workload) for workload in suite.workloads]
+    if len(endpoints) == len(suite.arms):
+        target = f"target {suite.target.model}: its tokenizer alone; no engine is started"
+        return (target, *endpoints, *workloads)
     models = model_needs(suite, suite_folder)
     return (
         *map(str, models),
-        *map(workload_need, suite.workloads),
+        *endpoints,
+        *workloads,
         *fairness_needs(suite, suite_folder),
         memory_need(suite, models, memory_bytes()),
     )

@@ -104,12 +104,13 @@ class Estimate:
 def estimate(suite: Suite) -> Estimate:
     """Upper estimate: every output as long as it may be, every arm as fast as vanilla."""
     cells = len(plan_cells(suite))
-    memory_gb = CPU_ENGINE_GB * len(suite.arms)
+    num_engines = sum(not arm.is_endpoint for arm in suite.arms)
+    memory_gb = CPU_ENGINE_GB * num_engines
     counts = [workload.num_prompts or _whole(workload) for workload in suite.workloads]
     if any(count is None for count in counts):
         return Estimate(cells, None, None, memory_gb)
     rounds = num_launches(suite) * suite.blocks_per_launch * len(suite.arms)
-    time_s, num_requests = ENGINE_START_S * num_launches(suite) * len(suite.arms), 0
+    time_s, num_requests = ENGINE_START_S * num_launches(suite) * num_engines, 0
     for count, workload in zip(counts, suite.workloads, strict=True):
         tokens = (count or 0) * (workload.max_tokens or suite.sampling.max_tokens)
         time_s += tokens / CPU_TOKENS_PER_S  # the reference pass

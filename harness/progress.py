@@ -67,7 +67,7 @@ class Progress:
     def request_done(self, record: RequestRecord) -> None:
         """One measured request is finished."""
         self._done += 1
-        self._tokens += len(record.output_ids)
+        self._tokens += record.num_output_tokens
         self._first_sent_ns = self._first_sent_ns or record.sent_ns
         self._last_ns = record.finished_ns
         for round_ in record.rounds or ():

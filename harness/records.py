@@ -16,6 +16,10 @@ SCHEMA_VERSION = 1
 """Raised when a record's fields change their names or meaning."""
 
 
+ENDPOINT = "endpoint"
+"""Stands as the architecture of an arm that is a server which ran already: what it drafts with is its own."""
+
+
 class Record(BaseModel):
     """Frozen, strict about unknown fields."""
 
@@ -55,7 +59,8 @@ class Chunk:
     """Tokens that arrived together in one streamed message."""
 
     at_ns: int
-    num_tokens: int
+    num_tokens: int | None
+    """None where the server counts a request's tokens as a whole only."""
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
@@ -92,6 +97,10 @@ class RequestRecord(Record):
     finished_ns: int
     output_ids: tuple[int, ...]
     """Token ids as the engine delivered them, the stop token included where it was produced."""
+    counted_tokens: int | None = None
+    """Delivered tokens by the server's own count, where it gives no token ids; None where it gives them."""
+    output_text: str | None = None
+    """The answer, where there are no token ids."""
     finish_reason: Literal["stop", "length", "failed"]
     rounds: tuple[Round, ...] | None
     """Verify steps in order; None for an arm without a draft."""
@@ -108,6 +117,17 @@ class RequestRecord(Record):
     def began_ns(self) -> int:
         """What latencies count from: the arrival, also where the client was late to send it; else the send."""
         return self.sent_ns if self.due_ns is None else self.due_ns
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Delivered tokens."""
+        return len(self.output_ids) if self.counted_tokens is None else self.counted_tokens
+
+    @property
+    def num_first_tokens(self) -> int:
+        """Tokens of the first chunk: one, as prefill gives, where the server does not count them."""
+        first = self.chunks[0].num_tokens
+        return 1 if first is None else first
 
 
 class PhaseTimes(Record):

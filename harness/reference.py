@@ -4,7 +4,7 @@ shape, the target's scores of outputs that differ, and its answers for training.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 
 from harness.engine import Engine
@@ -60,7 +60,7 @@ def reference_pass(
             for conversation in asked:
                 history = histories[conversation.prompt_id]
                 history.append({"role": "user", "content": conversation.turns[turn]})
-                batch.append(_prompt(suite, workload, conversation, turn, renderer.render(history)))
+                batch.append(_prompt(suite, workload, conversation, turn, renderer.render(history), history))
             _check_fit(batch, context_tokens, suite)
             missing = [prompt for prompt in batch if (workload.name, prompt.prompt_id, turn) not in known]
             for record in _generate(suite, engine, missing, store):
@@ -80,6 +80,28 @@ def reference_pass(
     return prompts
 
 
+def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> dict[str, tuple[Prompt, ...]]:
+    """Per workload, every conversation's only turn, where a suite has endpoints alone and so no reference pass.
+
+    Raises:
+        WorkloadError: a conversation has later turns, whose history the reference pass would write; one does not fit.
+    """
+    prompts: dict[str, tuple[Prompt, ...]] = {}
+    for workload in suite.workloads:
+        conversations = load_workload(workload, suite.sampling.seed)
+        for conversation in conversations:
+            if len(conversation.turns) > 1:
+                raise WorkloadError(
+                    f"workload {workload.name}: {conversation.prompt_id} has {len(conversation.turns)} turns, and the "
+                    "answers between them are vanilla's reference pass, which a suite of endpoints alone does not "
+                    "make. Add a vanilla arm, or take prompts of one turn."
+                )
+        found = tuple(_first_prompt(suite, workload, conversation, renderer) for conversation in conversations)
+        _check_fit(found, context_tokens, suite)
+        prompts[workload.name] = found
+    return prompts
+
+
 def collect_outputs(
     suite: Suite,
     engine: Engine,
@@ -96,9 +118,7 @@ def collect_outputs(
     for workload in suite.workloads:
         prompts = {}
         for conversation in load_workload(workload, suite.sampling.seed):
-            message = {"role": "user", "content": conversation.turns[0]}
-            ids = renderer.render([*_opening(conversation), message])
-            prompts[conversation.prompt_id] = _prompt(suite, workload, conversation, 0, ids)
+            prompts[conversation.prompt_id] = _first_prompt(suite, workload, conversation, renderer)
         _check_fit(list(prompts.values()), context_tokens, suite)
 
         def pair(record: RequestRecord, prompts: dict[str, Prompt] = prompts) -> None:
@@ -115,7 +135,19 @@ def _opening(conversation: Conversation) -> list[dict[str, str]]:
     return [] if conversation.system is None else [{"role": "system", "content": conversation.system}]
 
 
-def _prompt(suite: Suite, workload: Workload, conversation: Conversation, turn: int, ids: tuple[int, ...]) -> Prompt:
+def _first_prompt(suite: Suite, workload: Workload, conversation: Conversation, renderer: ChatRenderer) -> Prompt:
+    history = [*_opening(conversation), {"role": "user", "content": conversation.turns[0]}]
+    return _prompt(suite, workload, conversation, 0, renderer.render(history), history)
+
+
+def _prompt(
+    suite: Suite,
+    workload: Workload,
+    conversation: Conversation,
+    turn: int,
+    ids: tuple[int, ...],
+    history: Sequence[Mapping[str, str]],
+) -> Prompt:
     limit = workload.max_tokens or suite.sampling.max_tokens
     return Prompt(
         workload=workload.name,
@@ -125,6 +157,7 @@ def _prompt(suite: Suite, workload: Workload, conversation: Conversation, turn: 
         prompt_ids=ids,
         sha256=prompt_sha256(ids),
         max_tokens=limit,
+        messages=tuple(history),
     )
 
 

@@ -13,7 +13,14 @@ from harness.load.prompts import Prompt
 from harness.plan import num_launches, plan_launch
 from harness.progress import Progress
 from harness.records import CellKey
-from harness.reference import control_pass, not_rescored, open_prompts, reference_pass, rescore_outputs
+from harness.reference import (
+    control_pass,
+    not_rescored,
+    open_prompts,
+    prompts_alone,
+    reference_pass,
+    rescore_outputs,
+)
 from harness.runtime.arms import Arms
 from harness.store import RunStore
 from harness.suite import Suite
@@ -49,6 +56,8 @@ class LiveRun:
         """What every arm is sent, from the reference pass; the control pass is made with the same engine."""
         suite, arms, store, progress = self._suite, self._arms, self._store, self._progress
         check_arrivals(suite)
+        if arms.reference is None:
+            return prompts_alone(suite, self.renderer, arms.context_tokens)
         with arms.pool(progress.starting) as pool:
             engine = pool.get(arms.reference)
             found = reference_pass(suite, engine, self.renderer, arms.context_tokens, store, progress)
@@ -82,7 +91,7 @@ class LiveRun:
     def rescore(self) -> None:
         """Let the target score greedy outputs that differ from vanilla's; if it cannot, the report says so."""
         waiting = not_rescored(self._suite, self._store)
-        if waiting:
+        if waiting and self._arms.reference is not None:
             try:
                 with self._arms.pool(self._progress.starting) as pool:
                     rescore_outputs(pool.get(self._arms.reference), waiting, self._store, self._progress)

@@ -47,14 +47,14 @@ def _scores(suite: Suite, store: RunStore, renderer: ChatRenderer) -> Iterator[S
     }
 
     @cache  # greedy blocks repeat the same answers
-    def correct(workload: str, prompt_id: str, output_ids: tuple[int, ...]) -> bool | None:
+    def correct(workload: str, prompt_id: str, output_ids: tuple[int, ...], text: str | None) -> bool | None:
         answer = references[workload, prompt_id][1]
-        return score(renderer.decode(output_ids), answer, runs_programs[workload])
+        return score(renderer.decode(output_ids) if text is None else text, answer, runs_programs[workload])
 
     for request in read_records(store.folder / REQUESTS, RequestRecord):
         key = (request.cell.workload, request.prompt_id)
         if request.error is not None or key not in references or request.turn != references[key][0]:
             continue
-        verdict = correct(*key, request.output_ids)
+        verdict = correct(*key, request.output_ids, request.output_text)
         if verdict is not None:
             yield ScoreRecord(cell=request.cell, prompt_id=request.prompt_id, turn=request.turn, correct=verdict)

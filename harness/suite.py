@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from drafts.api import DraftSpec, Tree, discover
 from harness.errors import SuiteError
 from harness.load.arrivals import read_trace
+from harness.records import ENDPOINT
 from harness.workloads.sources import SOURCES, HubSet
 from harness.workloads.synthetic import FAMILIES
 from harness.yaml_lines import Path_, load_yaml
@@ -63,7 +64,17 @@ class Arm(Section):
     """The target with one draft configuration."""
 
     name: Name
-    architecture: str = Field(description="One of `bench.py list`.")
+    architecture: str = Field(ENDPOINT, description="One of `bench.py list`; left out for an endpoint.")
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] | None = Field(
+        None, description="Address of a server that runs already, to be measured as it is, instead of an engine."
+    )
+    api: Literal["sglang", "openai", "openai-chat"] | None = Field(
+        None,
+        description="How an endpoint is asked: SGLang's /generate, /v1/completions with token ids, or "
+        "/v1/chat/completions with messages.",
+    )
+    model: str | None = Field(None, description="The name by which an OpenAI-compatible endpoint serves the target.")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key.")
     checkpoint: str | None = Field(None, description="The draft's weights: embedded name, hub id or path.")
     num_steps: Positive | None = Field(None, description="Draft steps of a round: the tree's depth.")
     topk: Positive | None = Field(None, description="Branches kept at each step: the tree's width.")
@@ -75,6 +86,11 @@ class Arm(Section):
         default_factory=dict, description="Further SGLang server arguments, for this arm alone."
     )
     tuning: Annotated[Tuning | None, Field(description="Written by `bench.py tune`: how the tree was found.")] = None
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether a server that runs already is measured."""
+        return self.architecture == ENDPOINT
 
     @property
     def tree(self) -> Tree | None:
@@ -365,6 +381,17 @@ def _arm_problems(suite: Suite) -> list[tuple[Path_, str]]:
     known = discover()
     problems: list[tuple[Path_, str]] = []
     for index, arm in enumerate(suite.arms):
+        if arm.endpoint is not None or (arm.is_endpoint and "architecture" in arm.model_fields_set):
+            problems.extend(_endpoint_problems(index, arm, suite.rendering))
+            continue
+        for field in ("api", "model", "api_key_env"):
+            if getattr(arm, field) is not None:
+                text = f"arms[{index}].{field} means nothing without endpoint; leave it out, or give endpoint."
+                problems.append((("arms", index, field), text))
+        if arm.is_endpoint:
+            text = f"arms[{index}].architecture is missing; {nearest('', list(known))} Or give an endpoint."
+            problems.append((("arms", index), text))
+            continue
         spec = known.get(arm.architecture)
         if spec is None:
             text = f"arms[{index}].architecture is {arm.architecture}; {nearest(arm.architecture, list(known))}"
@@ -381,6 +408,30 @@ def _arm_problems(suite: Suite) -> list[tuple[Path_, str]]:
         problems.extend(_option_problems(index, arm, spec))
         if arm.tree is not None:
             problems.extend(_tree_problems(index, arm.tree, spec))
+    return problems
+
+
+def _endpoint_problems(index: int, arm: Arm, rendering: Rendering) -> list[tuple[Path_, str]]:
+    at: Path_ = ("arms", index)
+    problems: list[tuple[Path_, str]] = []
+    if arm.endpoint is None:
+        problems.append((at, f"arms[{index}].endpoint is missing; give the server's address, http://HOST:PORT."))
+    if not arm.is_endpoint:
+        text = f"arms[{index}].architecture is {arm.architecture}, but an endpoint drafts with its own; leave it out."
+        problems.append(((*at, "architecture"), text))
+    if arm.api is None:
+        problems.append((at, f"arms[{index}].api is missing; {nearest('', ['sglang', 'openai', 'openai-chat'])}"))
+    elif (arm.model is None) != (arm.api == "sglang"):
+        text = "is missing; an OpenAI-compatible server is asked for a model by its name."
+        text = text if arm.model is None else "means nothing for sglang, which serves one; leave it out."
+        problems.append(((*at, "model"), f"arms[{index}].model {text}"))
+    if arm.api == "openai-chat" and rendering.raw:
+        text = f"arms[{index}].api is openai-chat, which renders messages itself; with rendering.raw take openai."
+        problems.append(((*at, "api"), text))
+    for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens", "options", "engine"):
+        if getattr(arm, field):
+            text = f"arms[{index}].{field} means nothing for an endpoint, which is measured as it is; leave it out."
+            problems.append(((*at, field), text))
     return problems
 
 

@@ -11,7 +11,10 @@ from harness.metrics.rows import Row
 from reports.sections import acceptance_table, round_table
 from reports.table import main_headers, main_row, meanings
 
-_SYMBOLS = {"τ": r"$\tau$", "×": r"$\times$", "–": "--", "−": "$-$", "Σ": r"$\Sigma$", "†": r"$\dagger$"}  # fmt: skip
+_SYMBOLS = {
+    "τ": r"$\tau$", "×": r"$\times$", "–": "--", "−": "$-$", "Σ": r"$\Sigma$",
+    "†": r"$\dagger$", "‡": r"$\ddagger$",
+}  # fmt: skip
 
 
 def render_latex(rows: Sequence[Row]) -> str:

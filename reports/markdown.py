@@ -14,6 +14,7 @@ from reports.sections import sections
 from reports.table import (
     MAIN_HEADERS,
     TRAINING_MEANING,
+    arm_text,
     arms_table,
     best_rows,
     clear,
@@ -90,10 +91,10 @@ def _answer_at(row: Row, rivals: Sequence[Row]) -> str:
         return f"no draft {sooner} than vanilla" if measured else "there is no valid row of a draft"
     what = "lowest latency" if is_open else "highest throughput"
     if (row.latency_ratio if is_open else row.speedup) is None:
-        return f"{row.arm} has the {what}; there is no valid vanilla row to compare with"
+        return f"{arm_text(row)} has the {what}; there is no valid vanilla row to compare with"
     scope = row.detail["latency_scope" if is_open else "speedup_scope"]
     against = f"{latency_text(row).removeprefix('latency ')} vanilla's" if is_open else f"{speedup_text(row)} vanilla"
-    text = f"**{row.arm}** has the {what}, {against} ({scope})"
+    text = f"**{arm_text(row)}** has the {what}, {against} ({scope})"
     close = [other for other, found in row.detail["against"].items() if not clear(found)]
     text += f"; no difference shown to {', '.join(close)}" if close else ""
     if row.within_limits is None:
@@ -155,6 +156,13 @@ def conditions(manifest: Mapping[str, Any], records_sha256: str) -> list[list[st
         ("started", str(manifest.get("started_at", "unknown"))),
         ("command", f"`{manifest.get('command', '')}`"),
         ("suite SHA-256", str(manifest.get("suite_sha256", "unknown"))),
+        *(
+            (
+                f"endpoint {name}",
+                ", ".join(f"{key} {value}" for key, value in told.items()) or "tells nothing of itself",
+            )
+            for name, told in sorted(manifest.get("endpoints", {}).items())
+        ),
         *((f"{name} SHA-256", value) for name, value in sorted(manifest.get("models", {}).items())),
         ("records SHA-256", records_sha256),
     ]

@@ -67,17 +67,19 @@ class Redactor:
 
     def record(self, record: dict[str, Any]) -> dict[str, Any]:
         """A record of any file: strings rewritten, prompts dropped (their id and hash stay), outputs renumbered."""
-        plain = {key: value for key, value in record.items() if key not in ("prompt_ids", "output_ids")}
+        plain = {key: value for key, value in record.items() if key not in ("prompt_ids", "output_ids", "output_text")}
         kept = self.value({key: value for key, value in plain.items() if key not in ("chunks", "rounds")})
         kept |= {key: record[key] for key in ("chunks", "rounds") if key in record}
         if "prompt_ids" in record:
             self.num_prompts += 1
             kept["prompt_ids"] = []
+        if record.get("output_text") is not None:
+            kept["output_text"] = ""
         if "output_ids" in record:
             self.num_outputs += 1
             workload = record["workload"] if "workload" in record else record["cell"]["workload"]
             kept["output_ids"] = self._renumbered(record["output_ids"], workload, record["prompt_id"], record["turn"])
-        return {key: kept[key] for key in record}
+        return {key: kept.get(key) for key in record}
 
     def _renumbered(self, ids: list[int], *prompt: Any) -> list[int]:
         known = self._known.setdefault(prompt, {})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.metrics.rows import Row
 from harness.units import MISSING, fixed
-from reports.table import load_heading, load_text, milliseconds, whole_percent, workload_text
+from reports.table import arm_text, load_heading, load_text, milliseconds, whole_percent, workload_text
 
 Table = tuple[list[str], list[list[str]]]
 """Headers, and lines of cells."""
@@ -105,7 +105,7 @@ def load_table(rows: Sequence[Row]) -> Table:
         served = fixed(row.detail["served_per_s"], 2)
         lines.append(
             [
-                row.arm,
+                arm_text(row),
                 workload_text(row),
                 load_text(row),
                 served if row.offered_per_s is None else f"{served} of {row.offered_per_s:.2f}",
@@ -126,7 +126,7 @@ def acceptance_table(rows: Sequence[Row]) -> Table:
     depth = max((len(curve) for _, curve in curves), default=0)
     headers = ["arm", "workload", "conc.", "depth × width, nodes", *(f"α{k}" for k in range(1, depth + 1))]
     lines = [
-        [row.arm, workload_text(row), load_text(row), tree_text(row)]
+        [arm_text(row), workload_text(row), load_text(row), tree_text(row)]
         + [fixed(value, 2) for value in curve]
         + [""] * (depth - len(curve))
         for row, curve in curves
@@ -150,7 +150,7 @@ def spread_table(rows: Sequence[Row]) -> Table:
         for kind, parts in kinds.items():
             if len(parts) > 1:
                 text = ", ".join(f"{name} {part['acceptance_length']:.2f}" for name, part in parts.items())
-                lines.append([row.arm, workload_text(row), load_text(row), kind, text])
+                lines.append([arm_text(row), workload_text(row), load_text(row), kind, text])
     return headers, lines
 
 
@@ -159,7 +159,7 @@ def why_table(rows: Sequence[Row]) -> Table:
     headers = ["arm", "workload", "conc.", "τ", "c", "τ / c", "crossover"]
     lines = [
         [
-            row.arm,
+            arm_text(row),
             workload_text(row),
             load_text(row),
             fixed(row.acceptance_length, 2),
@@ -183,7 +183,7 @@ def round_table(rows: Sequence[Row]) -> Table:
             continue
         step = row.detail["decode_step_s"]
         lines.append(
-            [row.arm, workload_text(row), load_text(row), fixed(None if step is None else 1000 * step, 1)]
+            [arm_text(row), workload_text(row), load_text(row), fixed(None if step is None else 1000 * step, 1)]
             + [f"{split[name]:.0%}" for name in ("draft", "verify", "extend", "other")]
             + [fixed(row.detail["verify_utilisation"], 2)]
         )
@@ -214,7 +214,7 @@ def lossless_table(rows: Sequence[Row]) -> Table:
         numbers = [found["largest_gap"], found["largest_deficit"], found["delta"]]
         lines.append(
             [
-                row.arm,
+                arm_text(row),
                 workload_text(row),
                 load_text(row),
                 whole_percent(found["share"]),
@@ -242,7 +242,7 @@ def answer_table(rows: Sequence[Row]) -> Table:
             against = [str(test["num_only_arm"]), str(test["num_only_baseline"]), f"{test['p_value']:.2g}"]
         lines.append(
             [
-                row.arm,
+                arm_text(row),
                 workload_text(row),
                 load_text(row),
                 str(found["num_answers"]),

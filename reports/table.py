@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.fairness import Training, tuning_text
 from harness.metrics.rows import Row
+from harness.records import ENDPOINT
 from harness.units import MISSING, fixed
 
 MAIN_HEADERS = ("arm", "workload", "conc.", "τ", "tokens/s", "speedup [95%]", "TTFT ms", "TPOT ms", "c", "lossless")
@@ -30,6 +31,10 @@ LOAD_MEANING = (
     "compared by latency, the mean time from a request's arrival to its last token, and its ratio to vanilla's within "
     "a block: below 1 is sooner."
 )
+ENDPOINT_MEANING = (
+    "‡: an endpoint, a server that ran already and is measured as it is: its settings, its warmth and the spread "
+    "between its starts are not controlled, and what it does not tell is –."
+)
 LIMIT_MEANING = "Goodput: requests a second that meet every limit of the suite, and their share of all requests."
 
 
@@ -43,7 +48,7 @@ def main_headers(rows: Sequence[Row]) -> list[str]:
 
 def meanings(rows: Sequence[Row]) -> str:
     """What the main table's columns mean, as far as it has them."""
-    extra = ((_has_open, LOAD_MEANING), (_has_limits, LIMIT_MEANING))
+    extra = ((_has_open, LOAD_MEANING), (_has_limits, LIMIT_MEANING), (_has_endpoint, ENDPOINT_MEANING))
     return " ".join([COLUMN_MEANINGS, *(text for has, text in extra if has(rows))])
 
 
@@ -66,6 +71,15 @@ def _has_open(rows: Sequence[Row]) -> bool:
     return any(row.concurrency is None for row in rows)
 
 
+def _has_endpoint(rows: Sequence[Row]) -> bool:
+    return any(row.architecture == ENDPOINT for row in rows)
+
+
+def arm_text(row: Row) -> str:
+    """The arm's name, marked where it is an endpoint."""
+    return row.arm + (" ‡" if row.architecture == ENDPOINT else "")
+
+
 def _has_limits(rows: Sequence[Row]) -> bool:
     return any(row.within_limits is not None for row in rows)
 
@@ -80,7 +94,7 @@ def main_row(row: Row, rows: Sequence[Row]) -> list[str]:
     good = [f"{fixed(row.goodput_per_s, 2)}, {share_text(row.within_limits)}"] if _has_limits(rows) else []
     joules = [fixed(row.joules_per_token, 3), fixed(row.net_joules_per_token, 3)] if _has_energy(rows) else []
     return [
-        row.arm,
+        arm_text(row),
         workload_text(row),
         load_text(row),
         fixed(row.acceptance_length, 2),
@@ -163,7 +177,8 @@ def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[
     lines = []
     for arm in arms:
         sizes = (arm.get(name) for name in ("checkpoint", "num_steps", "topk", "num_draft_tokens"))
-        own = {**(arm.get("options") or {}), **(arm.get("engine") or {})}
+        server = {name: arm[name] for name in ("endpoint", "api", "model") if arm.get(name)}
+        own = {**server, **(arm.get("options") or {}), **(arm.get("engine") or {})}
         settings = ", ".join(f"{name}: {value}" for name, value in own.items())
         cells = [MISSING if size is None else str(size) for size in sizes]
         lines.append([arm["name"], arm["architecture"], *cells, settings or MISSING])

@@ -14,6 +14,7 @@ import aiohttp
 from harness.engine import Engine
 from harness.errors import EngineError
 from harness.load.client import REQUEST_TIMEOUT_S, Answer, stream_request
+from harness.load.endpoint import Endpoint
 from harness.load.prompts import Prompt
 from harness.records import CellKey, PhaseTimes, RequestRecord, Round
 from harness.units import NS_PER_S, seconds
@@ -117,9 +118,11 @@ def _sender(
     async def send(number: int, prompt: Prompt, due_ns: int | None) -> None:
         request_id = f"{cell.slug}-{number}-{sending}"
         limited = {**sampling, "max_new_tokens": prompt.max_tokens}
-        answer = await stream_request(session, engine.url, request_id, prompt.prompt_ids, limited)
-        record = to_record(cell, request_id, prompt, answer, book.pop(request_id))
-        on_record(record if due_ns is None else record.model_copy(update={"due_ns": due_ns}))
+        if isinstance(engine, Endpoint):
+            answer = await engine.ask(session, request_id, prompt, limited)
+        else:
+            answer = await stream_request(session, engine.url, request_id, prompt.prompt_ids, limited)
+        on_record(to_record(cell, request_id, prompt, answer, book.pop(request_id), due_ns))
 
     return send
 
@@ -154,7 +157,12 @@ async def flush_cache(engine: Engine) -> None:
 
 
 def to_record(
-    cell: CellKey, request_id: str, prompt: Prompt, answer: Answer, rounds: tuple[Round, ...] | None
+    cell: CellKey,
+    request_id: str,
+    prompt: Prompt,
+    answer: Answer,
+    rounds: tuple[Round, ...] | None,
+    due_ns: int | None = None,
 ) -> RequestRecord:
     """One request's record: client times, engine counters."""
     meta = answer.meta
@@ -168,10 +176,13 @@ def to_record(
         num_prompt_tokens=len(prompt.prompt_ids),
         engine_prompt_tokens=meta.get("prompt_tokens"),
         num_cached_tokens=meta.get("cached_tokens"),
+        due_ns=due_ns,
         sent_ns=answer.sent_ns,
         chunks=tuple(answer.chunks),
         finished_ns=answer.finished_ns,
         output_ids=tuple(answer.output_ids),
+        counted_tokens=answer.num_tokens,
+        output_text=answer.text,
         finish_reason="failed" if answer.error is not None else answer.finish_reason,  # type: ignore[arg-type]
         rounds=rounds,
         engine_verify_ct=meta.get("spec_verify_ct"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -16,3 +17,5 @@ class Prompt:
     prompt_ids: tuple[int, ...]
     sha256: str
     max_tokens: int
+    messages: tuple[Mapping[str, str], ...] = ()
+    """The conversation that the ids were rendered from, for servers that render it themselves."""

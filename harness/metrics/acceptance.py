@@ -50,6 +50,13 @@ def delivered_tokens_per_round(requests: Iterable[RequestRecord]) -> float | Non
     return sum(len(request.output_ids) - 1 for request in done) / steps if steps else None
 
 
+def engine_acceptance_length(requests: Iterable[RequestRecord]) -> float | None:
+    """SGLang's own N / V, pooled: beside the rounds a cross-check, of an endpoint all that there is."""
+    done = [request for request in requests if request.error is None and request.engine_verify_ct]
+    steps = sum(request.engine_verify_ct or 0 for request in done)
+    return sum(request.num_output_tokens for request in done) / steps if steps else None
+
+
 def disagrees_with_engine(request: RequestRecord) -> str | None:
     """Why a request's rounds contradict the engine's counters or the tokens delivered; None if they agree.
 

@@ -121,7 +121,7 @@ def _per_token(energy: Figure, windows: Sequence[WindowRecord], requests: Sequen
     missing = cells - {window.cell for window in windows}
     if missing:
         return Figure(None, f"{len(missing)} of {len(cells)} cells have no telemetry")
-    num_tokens = sum(len(request.output_ids) for request in requests if request.error is None)
+    num_tokens = sum(request.num_output_tokens for request in requests if request.error is None)
     return _scaled(energy, 1 / num_tokens) if num_tokens else Figure(None, "no token was delivered")
 
 

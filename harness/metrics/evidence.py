@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.metrics.lossless import Output, ReferenceKey, key_of
 from harness.metrics.throughput import Limits
-from harness.records import CellKey, ReferenceRecord, RescoreRecord, SampleRecord, ScoreRecord, WindowRecord
+from harness.records import ENDPOINT, CellKey, ReferenceRecord, RescoreRecord, SampleRecord, ScoreRecord, WindowRecord
 
 
 class ArmInfo(BaseModel):
@@ -26,6 +26,16 @@ class ArmInfo(BaseModel):
     num_draft_tokens: int | None = None
     options: dict[str, Any] = {}
     engine: dict[str, Any] = {}
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it is a server that ran already."""
+        return self.architecture == ENDPOINT
+
+    @property
+    def drafts(self) -> bool:
+        """Whether its rounds are recorded."""
+        return self.architecture not in ("vanilla", ENDPOINT)
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,16 @@ GATES: Mapping[str, Gate] = {
         "Latencies count from the arrival, so a client that is late is measured as a slow engine.",
         "Free the machine that the client runs on, or lower the rate; `selftest` says what the client costs.",
     ),
+    "not checked": Gate(
+        "warning", "row", "Every check of the row had what it needs.",
+        "An endpoint gives what its interface has; what is not given cannot be held against anything.",
+        "Where a check matters, measure the same server as an engine of the suite, or through SGLang's own interface.",
+    ),
+    "warm endpoint": Gate(
+        "warning", "row", "No prompt token came from an endpoint's prefix cache.",
+        "Its cache is not ours to flush: prompts that come again are faster than new ones.",
+        "Start the server without a prefix cache (SGLang: --disable-radix-cache).",
+    ),
     "own settings": Gate(
         "warning", "row", "The arm has no engine arguments of its own.",
         "What differs besides the draft may explain the speed.",
@@ -226,7 +236,7 @@ def unequal_prompts(
         if request.prompt_sha256 != same[0]:
             yield Finding("unequal prompts", f"{request.prompt_id} was rendered otherwise than for vanilla")
             return
-        if request.num_cached_tokens != same[1]:
+        if request.num_cached_tokens is not None and request.num_cached_tokens != same[1]:
             evidence = f"{request.prompt_id}: {request.num_cached_tokens} cached tokens, vanilla had {same[1]}"
             yield Finding("unequal cache", evidence)
             return
@@ -346,6 +356,24 @@ def other_distribution(found: SameDistribution | None, expected: bool = False) -
         yield Finding("untested distribution", "no continuations of both, or all of them equal")
     if found is not None and found.p < LEAST_P:
         yield Finding("other distribution", f"{found.num_samples} continuations: p = {found.p:.2g}")
+
+
+def endpoint(requests: Sequence[RequestRecord], has_reference: bool) -> Iterable[Finding]:
+    """What could not be checked of a server that ran already, and what its prefix cache may have given away."""
+    done = [request for request in requests if request.error is None]
+    lacks = [
+        ("round records: acceptance, silent non-speculation, engine counters", True),
+        ("output token ids: losslessness, loops", any(request.counted_tokens is not None for request in done)),
+        ("count of prompt tokens", any(request.engine_prompt_tokens is None for request in done)),
+        ("count of cached tokens", any(request.num_cached_tokens is None for request in done)),
+    ]
+    evidence = "no " + "; no ".join(what for what, lacking in lacks if lacking)
+    evidence += "; arguments and energy of a server of its own"
+    yield Finding("not checked", evidence + ("" if has_reference else "; no vanilla reference for losslessness"))
+    cached = sum(request.num_cached_tokens or 0 for request in done)
+    if cached:
+        whole = sum(request.num_prompt_tokens for request in done)
+        yield Finding("warm endpoint", f"{cached} of {whole} prompt tokens came from its cache")
 
 
 def own_settings(engine: Mapping[str, Any]) -> Iterable[Finding]:

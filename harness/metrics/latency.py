@@ -22,8 +22,8 @@ def tpot_s(request: RequestRecord) -> float | None:
     """Mean seconds per output token after the first chunk; None when there is no second chunk."""
     if request.error is not None or len(request.chunks) < 2:
         return None
-    later = len(request.output_ids) - request.chunks[0].num_tokens
-    return seconds(request.chunks[-1].at_ns - request.chunks[0].at_ns) / later
+    later = request.num_output_tokens - request.num_first_tokens
+    return seconds(request.chunks[-1].at_ns - request.chunks[0].at_ns) / later if later > 0 else None
 
 
 def latency_s(request: RequestRecord) -> float | None:
@@ -33,8 +33,12 @@ def latency_s(request: RequestRecord) -> float | None:
     return seconds(request.chunks[-1].at_ns - request.began_ns)
 
 
-def chunk_gaps(requests: Iterable[RequestRecord]) -> list[tuple[float, int]]:
-    """Every gap between two chunks of a finished request in seconds, and the tokens that the later chunk brought."""
+Gap = tuple[float, int | None]
+"""Seconds between two chunks, and the tokens that the later one brought where that is known."""
+
+
+def chunk_gaps(requests: Iterable[RequestRecord]) -> list[Gap]:
+    """Every gap between two chunks of a finished request."""
     return [
         (seconds(after.at_ns - before.at_ns), after.num_tokens)
         for request in requests
@@ -43,14 +47,15 @@ def chunk_gaps(requests: Iterable[RequestRecord]) -> list[tuple[float, int]]:
     ]
 
 
-def itl_chunk_s(gaps: Sequence[tuple[float, int]]) -> float | None:
+def itl_chunk_s(gaps: Sequence[Gap]) -> float | None:
     """Inter-token latency as a reader sees it: the mean gap between chunks, which may hold several tokens."""
     return fmean(gap for gap, _ in gaps) if gaps else None
 
 
-def itl_token_s(gaps: Sequence[tuple[float, int]]) -> float | None:
+def itl_token_s(gaps: Sequence[Gap]) -> float | None:
     """Inter-token latency over tokens: each gap g that brings n tokens counts as n times g / n."""
-    num_tokens = sum(count for _, count in gaps)
+    counts = [count for _, count in gaps if count is not None]
+    num_tokens = sum(counts) if len(counts) == len(gaps) else 0
     return sum(gap for gap, _ in gaps) / num_tokens if num_tokens else None
 
 

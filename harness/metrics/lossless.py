@@ -72,8 +72,12 @@ def losslessness(
     controls: Mapping[ReferenceKey, ReferenceRecord],
     scores: Mapping[tuple[ReferenceKey, Output], RescoreRecord],
 ) -> Losslessness | None:
-    """Hold finished requests against the reference; None if there is nothing to compare."""
-    done = [(key_of(request), request.output_ids) for request in requests if request.error is None]
+    """Hold finished requests with token ids against the reference; None if there is nothing to compare."""
+    done = [
+        (key_of(request), request.output_ids)
+        for request in requests
+        if request.error is None and request.counted_tokens is None
+    ]
     pairs = [(key, output) for key, output in done if key in references]
     if not pairs:
         return None

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.metrics import acceptance, gates
 from harness.metrics.breakdown import acceptance_along, acceptance_by
-from harness.metrics.compare import BlockKey, Part, Work, compare, launches_needed, prompt_part, verdict
+from harness.metrics.compare import BlockKey, Part, Ratio, Work, compare, launches_needed, prompt_part, verdict
 from harness.metrics.distribution import same_distribution
 from harness.metrics.energy import joules_per_token, net_joules_per_token, over_time
 from harness.metrics.evidence import ArmInfo, Design, Judged, Telemetry
@@ -41,6 +41,7 @@ from harness.metrics.throughput import (
     within_limits,
 )
 from harness.records import (
+    ENDPOINT,
     CellKey,
     CellRecord,
     PhaseTimes,
@@ -139,7 +140,7 @@ def _row(
 ) -> Row:  # fmt: skip
     cell = next(iter(blocks))
     requests = [request for block in blocks.values() for request in block]
-    drafts = arm.architecture != "vanilla"
+    drafts = arm.drafts
     greedy = design.temperature == 0
     rounds = acceptance.rounds_of(requests) if drafts else []
     depth = arm.num_steps or 0
@@ -184,6 +185,7 @@ def _row(
         *gates.other_distribution(sampled, expected=drafts and not greedy),
         *gates.split_blocks([sealed[key] for key in blocks], [sealed[key] for key in vanilla]),
         *gates.own_settings(arm.engine),
+        *(gates.endpoint(requests, bool(judged.references)) if arm.is_endpoint and requests else ()),
         *gates.machine(windows, plain_windows),
         *(gates.energy(windows, plain_windows) if gross.value is not None else ()),
     ]
@@ -231,8 +233,8 @@ def _row(
             "num_blocks": len({(key.launch, key.block) for key in blocks}),
             "num_launches": len({key.launch for key in blocks}),
             "num_rounds": len(rounds),
-            "speedup_scope": None if ratio is None else ratio.scope,
-            "latency_scope": None if sooner is None else sooner.scope,
+            "speedup_scope": None if ratio is None else _scope(ratio, arm.architecture),
+            "latency_scope": None if sooner is None else _scope(sooner, arm.architecture),
             "percentiles": {
                 "ttft_s": percentiles(map(ttft_s, requests)),
                 "tpot_s": percentiles(map(tpot_s, requests)),
@@ -252,7 +254,8 @@ def _row(
             "draft_acceptance": acceptance.draft_acceptance(rounds),
             "verify_utilisation": acceptance.verify_utilisation(rounds),
             "delivered_tokens_per_round": acceptance.delivered_tokens_per_round(requests),
-            "decode_step_s": mean(steps.values()),
+            "decode_step_s": None if arm.is_endpoint else mean(steps.values()),
+            "engine_acceptance_length": acceptance.engine_acceptance_length(requests),
             "round_split": round_split([times for key in blocks if (times := sealed[key].phases) is not None]),
             "lossless": None if same is None else _lossless_detail(same),
             "sampling": None if sampled is None else asdict(sampled),
@@ -339,11 +342,16 @@ def _with_verdicts(row: Row, rivals: Sequence[Row], measured: Mapping[str, Block
                 "ratio": ratio.value,
                 "low": ratio.low,
                 "high": ratio.high,
-                "scope": ratio.scope,
+                "scope": _scope(ratio, row.architecture, other.architecture),
                 "log_ratios": list(ratio.units),
                 "verdict": verdict(row.arm, other.arm, ratio),
             }
     return row.model_copy(update={"detail": {**row.detail, "against": found}})
+
+
+def _scope(ratio: Ratio, *architectures: str) -> str:
+    """What an interval is over; launches do not start an endpoint anew."""
+    return ratio.scope + (", one start of the endpoint" if ENDPOINT in architectures else "")
 
 
 def _with_crossover(row: Row, rows: Sequence[Row]) -> Row:
@@ -412,7 +420,7 @@ def _work(blocks: Blocks) -> dict[str, Work]:
                 spent[request.prompt_id].append(request)
     return {
         prompt: Work(
-            sum(len(request.output_ids) for request in requests),
+            sum(request.num_output_tokens for request in requests),
             sum(seconds(request.chunks[-1].at_ns - request.sent_ns) for request in requests),
         )
         for prompt, requests in spent.items()

@@ -19,7 +19,7 @@ def output_tokens_per_s(requests: Sequence[RequestRecord]) -> float | None:
     if not done:
         return None
     window_s = whole_window_s(done)
-    return sum(len(request.output_ids) for request in done) / window_s if window_s else None
+    return sum(request.num_output_tokens for request in done) / window_s if window_s else None
 
 
 def whole_window_s(requests: Sequence[RequestRecord]) -> float | None:
@@ -60,13 +60,18 @@ def _first_token_ns(request: RequestRecord) -> int:
 
 
 def steady_tokens_per_s(requests: Sequence[RequestRecord], concurrency: int | None) -> float | None:
-    """Tokens delivered in the steady window over its length, failed requests left out; None without a steady window."""
+    """Tokens delivered in the steady window over its length, failed requests left out.
+
+    None without a steady window, or where the server does not count a chunk's tokens.
+    """
     window = steady_window_ns(requests, concurrency)
     if window is None:
         return None
     begin, end = window
     chunks = [chunk for request in requests if request.error is None for chunk in request.chunks]
-    return sum(chunk.num_tokens for chunk in chunks if begin < chunk.at_ns <= end) / seconds(end - begin)
+    counts = [chunk.num_tokens for chunk in chunks if begin < chunk.at_ns <= end]
+    known = [count for count in counts if count is not None]
+    return sum(known) / seconds(end - begin) if len(known) == len(counts) else None
 
 
 def offered_per_s(requests: Sequence[RequestRecord]) -> float | None:
@@ -110,7 +115,7 @@ def decode_step_s(requests: Sequence[RequestRecord]) -> float | None:
     done = [request for request in requests if request.error is None and len(request.chunks) > 1]
     spent = sum(request.chunks[-1].at_ns - request.chunks[0].at_ns for request in done)
     steps = sum(
-        len(request.output_ids) - request.chunks[0].num_tokens if request.rounds is None else len(request.rounds)
+        request.num_output_tokens - request.num_first_tokens if request.rounds is None else len(request.rounds)
         for request in done
     )
     return seconds(spent) / steps if steps else None

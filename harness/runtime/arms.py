@@ -16,6 +16,7 @@ from harness.engine import Receipt
 from harness.engines import EnginePool
 from harness.errors import CheckpointError, EngineError
 from harness.fairness import read_ledger
+from harness.load.endpoint import Endpoint, open_endpoint
 from harness.models import model_folder, read_config
 from harness.provenance import folder_sha256
 from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
@@ -25,9 +26,7 @@ from harness.suite import Arm, Suite
 
 CPU_ENGINE_BYTES = 2.4e9
 """Memory of one engine's processes with a tiny model on the CPU, as measured, rounded up."""
-REFERENCE = Arm(
-    name="reference", architecture="vanilla", checkpoint=None, num_steps=None, topk=None, num_draft_tokens=None
-)
+REFERENCE = Arm.model_validate({"name": "reference", "architecture": "vanilla"})
 """Stands in for the reference pass where a suite has no vanilla arm."""
 
 
@@ -43,21 +42,22 @@ class Arms:
     by_name: Mapping[str, Arm]
     has_gpu: bool
     engines_folder: Path
-
-    @property
-    def target(self) -> Path:
-        """The target's folder."""
-        return next(iter(self.paths.values())).target
+    target: Path
+    """The target's folder."""
+    endpoints: Mapping[str, Endpoint]
+    """Arms that are servers which run already."""
 
     @property
     def context_tokens(self) -> int:
         """The target's context, shortened by what a round may draft beyond the last token."""
         longest = max((arm.num_draft_tokens or 0) + (arm.num_steps or 0) * (arm.topk or 0) for arm in self.suite.arms)
-        return context_tokens(read_config(self.target)) - longest
+        return context_tokens(read_config(self.target, bool(self.by_name))) - longest
 
     @property
-    def reference(self) -> str:
-        """Name of the arm that makes the reference pass."""
+    def reference(self) -> str | None:
+        """Name of the arm that makes the reference pass; None where there are endpoints alone."""
+        if not self.by_name:
+            return None
         return next((arm.name for arm in self.suite.arms if arm.architecture == "vanilla"), REFERENCE.name)
 
     def hashes(self) -> dict[str, str]:
@@ -105,13 +105,13 @@ class Arms:
             announce(name)
             return self.start(name)
 
-        return EnginePool(start, self.has_room, self._check_equal)
+        return EnginePool(start, self.has_room, self._check_equal, self.endpoints)
 
     def fit_together(self) -> bool:
         """Whether all engines of a launch should fit side by side."""
         if self.has_gpu:
-            return len(self.by_name) == 1
-        return psutil.virtual_memory().available * 0.9 >= self._engine_bytes() * len(self.suite.arms)
+            return len(self.by_name) <= 1
+        return psutil.virtual_memory().available * 0.9 >= self._engine_bytes() * len(self.by_name)
 
     def has_room(self, num_running: int) -> bool:
         """Whether one more engine may start now. On a GPU only one runs: each takes the memory that it finds."""
@@ -141,13 +141,15 @@ def find_arms(
 
     Raises:
         CheckpointError: a model is missing or a draft does not fit the target.
+        EngineError: an endpoint does not answer.
     """
-    target = model_folder(suite.target.model, suite_folder, suite.target.revision)
-    target_config = read_config(target)
+    arms = {arm.name: arm for arm in suite.arms if not arm.is_endpoint}
+    endpoints = {arm.name: open_endpoint(arm, suite.rendering.thinking) for arm in suite.arms if arm.is_endpoint}
+    target = model_folder(suite.target.model, suite_folder, suite.target.revision, bool(arms))
+    target_config = read_config(target, bool(arms))
     specs: dict[str, DraftSpec] = {}
     paths: dict[str, ModelPaths] = {}
-    arms = {arm.name: arm for arm in suite.arms}
-    if all(arm.architecture != "vanilla" for arm in suite.arms):
+    if arms and all(arm.architecture != "vanilla" for arm in arms.values()):
         arms[REFERENCE.name] = REFERENCE
     for arm in arms.values():
         if arm.architecture not in known:
@@ -173,7 +175,7 @@ def find_arms(
                 )
             except CheckpointError as error:
                 raise CheckpointError(f"arm {name}: {error}") from error
-    return Arms(suite, specs, paths, loadables, arms, has_gpu, run_folder / "engines")
+    return Arms(suite, specs, paths, loadables, arms, has_gpu, run_folder / "engines", target, endpoints)
 
 
 def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt: Receipt) -> None:

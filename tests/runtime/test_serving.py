@@ -1,0 +1,105 @@
+"""Load of its own and servers of others, through bench.py: an open loop, and one drafting SGLang server that was
+started beforehand, measured as three arms over its three interfaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drafts.api import discover
+from harness.provenance import has_gpu
+from harness.runtime.arms import find_arms
+from harness.suite import load_suite
+
+ROOT = Path(__file__).parents[2]
+SUITE = """\
+version: 1
+name: serving
+target: {model: tiny, dtype: float32}
+arms:
+  - ARMS
+workloads:
+  - {name: dialogue, source: synthetic, family: dialogue, num_prompts: 6}
+sampling: {temperature: 0, max_tokens: 24, seed: 0}
+load: [{concurrency: 2}, {rate: 3}]
+limits: {ttft_ms: 60000}
+blocks: 1
+max_running_requests: 8
+"""
+SERVER = """{name: server, architecture: eagle, checkpoint: tiny/hass, num_steps: 3, topk: 2, num_draft_tokens: 6,
+     engine: {skip_tokenizer_init: false, incremental_streaming_output: false, served_model_name: tiny}}"""
+ARMS = """{name: vanilla, architecture: vanilla}
+  - {name: native, endpoint: URL, api: sglang}
+  - {name: ids, endpoint: URL, api: openai, model: tiny}
+  - {name: chat, endpoint: URL, api: openai-chat, model: tiny}"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The suite's run beside the server; the server outlives it."""
+    folder = tmp_path_factory.mktemp("serving")
+    (folder / "server.yaml").write_text(SUITE.replace("ARMS", SERVER))
+    arms = find_arms(load_suite(folder / "server.yaml"), discover(), folder, folder / "server", has_gpu())
+    server = arms.start("server")
+    try:
+        (folder / "serving.yaml").write_text(SUITE.replace("ARMS", ARMS.replace("URL", server.url)))
+        words = [sys.executable, "bench.py", str(folder / "serving.yaml"), "--out", str(folder / "run")]
+        done = subprocess.run(words, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert server.failure() is None
+        yield folder / "run"
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def rows(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["arm"], row["load"]): row for row in json.loads((run / "results.json").read_text())}
+
+
+def test_every_interface_delivers_the_same(rows: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """All requests end well, the server sees the tokens that were rendered, and counts as many as it gives ids of."""
+    assert len(rows) == 8
+    for row in rows.values():
+        assert (row["num_requests"], row["num_failed"], row["valid"]) == (6, 0, True), row["reason"]
+        assert row["within_limits"] == 1
+    for load in ("c=2", "3/s"):
+        tokens = {arm: rows[arm, load]["detail"]["engine_acceptance_length"] for arm in ("native", "ids", "chat")}
+        assert tokens["native"] > 1.5
+        assert tokens["ids"] is tokens["chat"] is None
+        assert [rows[arm, load]["lossless_share"] for arm in ("vanilla", "native")] == [1, 1]
+        assert rows["ids", load]["lossless_share"] is rows["chat", load]["lossless_share"] is None
+        found = {finding["gate"] for finding in rows["native", load]["detail"]["findings"]}
+        assert "not checked" in found
+
+
+def test_closed_and_open_loops_are_told_apart(run: Path, rows: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """At concurrency 2 the drafting server has a speedup, at a rate a latency; arrivals are alike for every arm."""
+    assert rows["native", "c=2"]["speedup"] is not None
+    assert rows["native", "c=2"]["latency_ratio"] is None
+    assert rows["native", "3/s"]["speedup"] is None
+    assert rows["native", "3/s"]["latency_ratio"] is not None
+    records = [json.loads(line) for line in (run / "requests.jsonl").read_text().splitlines()]
+    gaps = []
+    for arm in ("vanilla", "native", "ids", "chat"):
+        due = [r["due_ns"] for r in records if r["cell"]["arm"] == arm and r["cell"]["arrivals"] == "3/s"]
+        gaps.append([after - before for before, after in pairwise(sorted(due))])
+    assert len(gaps[0]) == 5
+    assert all(found == gaps[0] for found in gaps)
+
+
+def test_the_report_tells_what_the_server_is(run: Path) -> None:
+    """Marked in the tables; the draft that it runs with stands in the conditions; the records give the report again."""
+    report = (run / "report.md").read_text()
+    assert "| native ‡ |" in report
+    assert "speculative_algorithm EAGLE" in report.replace("\\", "")
+    done = subprocess.run([sys.executable, "bench.py", "verify", str(run)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
