@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -42,33 +44,50 @@ class NullEngine:
         return EngineEvents({}, None)
 
 
+@contextmanager
+def null_engine() -> Iterator[NullEngine]:
+    """A null server in a process of its own."""
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=_serve, args=(theirs,), daemon=True)
+    server.start()
+    try:
+        yield NullEngine(f"http://127.0.0.1:{ours.recv()}")
+    finally:
+        server.kill()
+        server.join()
+
+
 def client_cost(concurrency: int, num_requests: int = 64, num_chunks: int = 200) -> ClientCost:
     """Run the real generator against a null server with few and with many chunks; the difference is the chunks' cost.
 
     Raises:
         EngineError: a request failed.
     """
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.Process(target=_serve, args=(theirs,), daemon=True)
-    server.start()
-    try:
-        engine = NullEngine(f"http://127.0.0.1:{ours.recv()}")
+    with null_engine() as engine:
         _spent(engine, concurrency, concurrency, 1)  # connections, imports
         few, many = (_spent(engine, concurrency, num_requests, chunks) for chunks in (1, num_chunks))
-    finally:
-        server.kill()
-        server.join()
     per_chunk_s = (many - few) / (num_requests * (num_chunks - 1))
     return ClientCost(concurrency, few / num_requests - per_chunk_s, per_chunk_s)
 
 
-def _spent(engine: NullEngine, concurrency: int, num_requests: int, num_chunks: int) -> float:
+def load_null(
+    engine: NullEngine,
+    concurrency: int,
+    num_requests: int,
+    num_chunks: int,
+    on_record: Callable[[RequestRecord], None],
+) -> float:
+    """Send requests for so many chunks each with the real generator; the processor seconds that it took."""
     prompts = [Prompt("w", str(n), 0, None, (1,) * PROMPT_TOKENS, "h", num_chunks) for n in range(num_requests)]
     cell = CellKey(launch=0, block=0, arm="null", workload="w", concurrency=concurrency)
-    records: list[RequestRecord] = []
     before_s = time.process_time()
-    asyncio.run(run_closed_loop(engine, cell, prompts, {}, RoundBook(engine), records.append))  # type: ignore[arg-type]
-    spent_s = time.process_time() - before_s
+    asyncio.run(run_closed_loop(engine, cell, prompts, {}, RoundBook(engine), on_record))  # type: ignore[arg-type]
+    return time.process_time() - before_s
+
+
+def _spent(engine: NullEngine, concurrency: int, num_requests: int, num_chunks: int) -> float:
+    records: list[RequestRecord] = []
+    spent_s = load_null(engine, concurrency, num_requests, num_chunks, records.append)
     wrong = [record for record in records if record.error is not None or len(record.chunks) != num_chunks]
     if wrong:
         raise EngineError(f"{len(wrong)} of {num_requests} requests to the null server failed: {wrong[0].error}")
