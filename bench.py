@@ -387,6 +387,11 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
 
     suite = load_suite(args.suite)
     suite = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if not arm.is_endpoint)})
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.touch()
+    except OSError as error:
+        raise SuiteError(f"--out is {args.out}, which cannot be written ({error.strerror}); give a file.") from error
     with tempfile.TemporaryDirectory() as folder, args.out.open("w") as file:
         arms = find_arms(suite, discover(), args.suite.parent, Path(folder), has_gpu())
         suite = with_tokenizer(suite, arms.target)

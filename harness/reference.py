@@ -11,8 +11,8 @@ from harness.engine import Engine
 from harness.errors import EngineError, WorkloadError
 from harness.execute import run_loop, sampling_parameters
 from harness.load.generator import open_session
+from harness.load.logprobs import decode_logprobs, score_output
 from harness.load.prompts import Prompt
-from harness.load.scoring import decode_logprobs, score_output
 from harness.metrics.lossless import Output, ReferenceKey, first_difference, key_of, to_score
 from harness.progress import Progress
 from harness.records import CellKey, ControlRecord, ReferenceRecord, RequestRecord, RescoreRecord
