@@ -389,7 +389,7 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
     suite = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if not arm.is_endpoint)})
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.touch()
+        args.out.open("a").close()
     except OSError as error:
         raise SuiteError(f"--out is {args.out}, which cannot be written ({error.strerror}); give a file.") from error
     with tempfile.TemporaryDirectory() as folder, args.out.open("w") as file:

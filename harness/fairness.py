@@ -122,6 +122,12 @@ def unfair(suite: Suite, ledgers: Ledgers) -> list[str]:
             f"fairness.require has {', '.join(of_training)}, but the training of {', '.join(unknown)} is unknown: no "
             f"{LEDGER} beside the weights. {advice} leave the requirement out."
         )
+    servers = [arm.name for arm in suite.arms if arm.is_endpoint]
+    if required and servers:
+        problems.append(
+            f"fairness.require has {', '.join(required)}, but what {', '.join(servers)} drafts with is known to its "
+            f"server alone. {advice} leave the requirement out."
+        )
     drafting = [arm for arm in suite.arms if arm.tree is not None]
     for name in required:
         if name in TRAINED:

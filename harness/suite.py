@@ -428,7 +428,7 @@ def _endpoint_problems(index: int, arm: Arm, rendering: Rendering) -> list[tuple
     if arm.api == "openai-chat" and rendering.raw:
         text = f"arms[{index}].api is openai-chat, which renders messages itself; with rendering.raw take openai."
         problems.append(((*at, "api"), text))
-    for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens", "options", "engine"):
+    for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens", "options", "engine", "tuning"):
         if getattr(arm, field):
             text = f"arms[{index}].{field} means nothing for an endpoint, which is measured as it is; leave it out."
             problems.append(((*at, field), text))

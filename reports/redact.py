@@ -73,13 +73,13 @@ class Redactor:
         if "prompt_ids" in record:
             self.num_prompts += 1
             kept["prompt_ids"] = []
-        if record.get("output_text") is not None:
-            kept["output_text"] = ""
+        if "output_text" in record:
+            kept["output_text"] = None if record["output_text"] is None else ""
         if "output_ids" in record:
             self.num_outputs += 1
             workload = record["workload"] if "workload" in record else record["cell"]["workload"]
             kept["output_ids"] = self._renumbered(record["output_ids"], workload, record["prompt_id"], record["turn"])
-        return {key: kept.get(key) for key in record}
+        return {key: kept[key] for key in record}
 
     def _renumbered(self, ids: list[int], *prompt: Any) -> list[int]:
         known = self._known.setdefault(prompt, {})

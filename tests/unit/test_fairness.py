@@ -145,3 +145,13 @@ def test_a_run_is_refused_before_anything_starts(tmp_path, capsys):
     assert bench.main([str(tmp_path / "fair.yaml"), "--out", str(tmp_path / "run")]) == 2
     assert f"{tmp_path / 'fair.yaml'}:15: fairness.require has tokens" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_an_endpoints_draft_cannot_be_held_to_a_requirement(tmp_path):
+    """Nobody here knows what it drafts with."""
+    server = "  - {name: prod, endpoint: 'http://127.0.0.1:9', api: sglang}\nworkloads:"
+    found = unfair(suite(tmp_path, "tree", SUITE.replace("workloads:", server)), {})
+    assert found == [
+        "fairness.require has tree, but what prod drafts with is known to its server alone. Compare drafts that are "
+        "alike (--only names them), or leave the requirement out."
+    ]

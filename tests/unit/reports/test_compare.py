@@ -118,3 +118,10 @@ def test_a_row_that_broke_is_a_regression_and_not_reproduced(runs):
         assert row.reproduction().startswith("not reproduced")
     mended = compare(changed(before, "hass", valid=False), after)[2]
     assert not mended.regressed(0.05)
+
+
+def test_open_loops_of_two_runs_are_not_compared(runs):
+    """Their rows have latencies, and times of two runs are not compared."""
+    before, after = (changed(run, "eagle", load="4/s", concurrency=None, speedup=None) for run in runs)
+    row = next(row for row in compare(before, after) if row.name == ("eagle", "w", "4/s"))
+    assert row.verdict() == "not comparable (open loop: latencies of two runs are not compared)"

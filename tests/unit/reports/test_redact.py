@@ -66,3 +66,11 @@ def test_outputs_stay_equal_and_are_no_longer_the_same_tokens(request_record):
 def test_names_of_home_folders_are_found():
     """A run made elsewhere names its user in its paths."""
     assert "bob" in names_here(['{"model": "/home/bob/x"}'])
+
+
+def test_texts_of_answers_are_dropped(request_record):
+    """Of an endpoint that gives no token ids; that there was one stays."""
+    record = request_record().model_dump(mode="json")
+    redactor = Redactor(())
+    assert redactor.record(record | {"output_text": "a secret"})["output_text"] == ""
+    assert redactor.record(record)["output_text"] is None
