@@ -8,6 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from harness.metrics.rows import Row
+from harness.records import ENDPOINT
 from harness.workloads.sources import SYNTHETIC
 from reports.foreign import markdown_text, rows_with_strings, with_strings
 from reports.sections import sections
@@ -86,9 +87,12 @@ def _answer_at(row: Row, rivals: Sequence[Row]) -> str:
     """What the best row of a point says."""
     is_open = row.concurrency is None
     if row.architecture == "vanilla":
+        no, none = ("no draft", "a draft")
+        if any(other.architecture == ENDPOINT for other in rivals):
+            no, none = ("no other arm", "another arm")
         measured = any(other.valid and other.architecture != "vanilla" for other in rivals)
         sooner = "answers sooner" if is_open else "is faster"
-        return f"no draft {sooner} than vanilla" if measured else "there is no valid row of a draft"
+        return f"{no} {sooner} than vanilla" if measured else f"there is no valid row of {none}"
     what = "lowest latency" if is_open else "highest throughput"
     if (row.latency_ratio if is_open else row.speedup) is None:
         return f"{arm_text(row)} has the {what}; there is no valid vanilla row to compare with"
@@ -99,7 +103,7 @@ def _answer_at(row: Row, rivals: Sequence[Row]) -> str:
     text += f"; no difference shown to {', '.join(close)}" if close else ""
     if row.within_limits is None:
         return text
-    vanilla = next((other for other in rivals if other.detail["is_baseline"]), None)
+    vanilla = next((other for other in rivals if other.detail["is_baseline"] and other.valid), None)
     theirs = "" if vanilla is None else f", {share_text(vanilla.within_limits)} with vanilla"
     return f"{text}; {share_text(row.within_limits)} of its requests are within the limits{theirs}"
 
@@ -123,7 +127,7 @@ def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
     """Why rows are invalid, what failed, what to be careful with, which lines of the records were left out."""
     lines = []
     for row in rows:
-        name = f"{row.arm} on {place(row).replace(' at ', ', ', 1)}"
+        name = f"{row.arm} on {place(row, ', ')}"
         if not row.valid:
             lines.append(f"**Invalid**: {name}: {row.reason.rstrip('.')}.")
         if row.num_failed:

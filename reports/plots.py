@@ -81,13 +81,13 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
             points = sorted({row.load: row for row in here}.values(), key=lambda row: row.concurrency or math.inf)
             for point in points:
                 at = [row for row in here if row.load == point.load]
-                where = place(point).replace(" at ", ", ", 1)
+                where = place(point, ", ")
                 slug = f"{workload}-{load_slug(point.load)}"
                 plots += _speedup(f"speedup-{slug}", where, at, looks)
                 plots += _round(f"round-{slug}", where, at)
                 plots += _energy(f"energy-{slug}", where, at, looks)
             first = [row for row in here if row.load == points[0].load]
-            where = place(points[0]).replace(" at ", ", ", 1)
+            where = place(points[0], ", ")
             plots += _by_step(f"acceptance-{workload}", "acceptance", where, first, looks)
             plots += _by_step(f"survival-{workload}", "survival", where, first, looks)
             plots += _throughput(f"throughput-{workload}", workload, here, looks)

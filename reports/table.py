@@ -62,9 +62,9 @@ def load_text(row: Row) -> str:
     return row.load if row.concurrency is None else str(row.concurrency)
 
 
-def place(row: Row) -> str:
+def place(row: Row, joint: str = " at ") -> str:
     """`gsm8k at concurrency 8`, `gsm8k at 4/s`."""
-    return f"{row.workload} at " + (row.load if row.concurrency is None else f"concurrency {row.concurrency}")
+    return row.workload + joint + (row.load if row.concurrency is None else f"concurrency {row.concurrency}")
 
 
 def _has_open(rows: Sequence[Row]) -> bool:

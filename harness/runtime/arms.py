@@ -111,7 +111,8 @@ class Arms:
         """Whether all engines of a launch should fit side by side."""
         if self.has_gpu:
             return len(self.by_name) <= 1
-        return psutil.virtual_memory().available * 0.9 >= self._engine_bytes() * len(self.by_name)
+        num_engines = len(self.suite.arms) - len(self.endpoints)
+        return psutil.virtual_memory().available * 0.9 >= self._engine_bytes() * num_engines
 
     def has_room(self, num_running: int) -> bool:
         """Whether one more engine may start now. On a GPU only one runs: each takes the memory that it finds."""
