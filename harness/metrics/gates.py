@@ -12,6 +12,7 @@ from harness.metrics.distribution import SameDistribution
 from harness.metrics.energy import different_sources, held_back, too_short, unequal_clocks
 from harness.metrics.latency import mean, ttft_s
 from harness.metrics.lossless import Losslessness
+from harness.metrics.throughput import steady_window_ns
 from harness.records import CellRecord, RequestRecord, WindowRecord
 from harness.units import seconds
 
@@ -158,6 +159,11 @@ GATES: Mapping[str, Gate] = {
         "A run that was resumed in the middle of a block has other engines in its second part, at another time.",
         "Have enough launches that one block does not count for much, or measure anew.",
     ),
+    "unsteady load": Gate(
+        "warning", "row", "In an open loop every block had a steady window: the arm kept up with the arrivals.",
+        "Where a queue grows for as long as requests arrive, latency tells the length of the run and no speed.",
+        "Lower the rate, or take more prompts if they arrive within a few times the longest request.",
+    ),
     "late sends": Gate(
         "invalid", "row", f"In an open loop requests were sent on arrival, at most {LATE:.0%} of TTFT late on average.",
         "Latencies count from the arrival, so a client that is late is measured as a slow engine.",
@@ -300,6 +306,19 @@ def unsteady_acceptance(
     if present and max(present) - min(present) > 1e-9:
         evidence = "acceptance length by block: " + ", ".join(f"{length:.3f}" for length in present)
         yield Finding("leftover state" if exact else "unsteady acceptance", evidence)
+
+
+def unsteady_load(blocks: Iterable[Sequence[RequestRecord]]) -> Iterable[Finding]:
+    """Blocks of an open loop without a steady window."""
+    found = [block for block in blocks if block]
+    unsteady = [block for block in found if steady_window_ns(block, None) is None]
+    if unsteady:
+        longest = max(request.finished_ns - request.began_ns for block in unsteady for request in block)
+        span = max(max(r.began_ns for r in block) - min(r.began_ns for r in block) for block in unsteady)
+        evidence = (
+            f"none in {len(unsteady)} of {len(found)} blocks: the longest request took {seconds(longest):.1f} s, "
+        )
+        yield Finding("unsteady load", evidence + f"requests arrived within {seconds(span):.1f} s")
 
 
 def late_sends(requests: Sequence[RequestRecord]) -> Iterable[Finding]:

@@ -181,6 +181,7 @@ def _row(
         *gates.unstable_step_time(list(steps.values()) if cell.concurrency == 1 else []),
         *gates.looping_outputs(requests),
         *gates.late_sends(requests),
+        *(gates.unsteady_load(blocks.values()) if is_open else ()),
         *gates.not_lossless(same),
         *gates.other_distribution(sampled, expected=drafts and not greedy),
         *gates.split_blocks([sealed[key] for key in blocks], [sealed[key] for key in vanilla]),

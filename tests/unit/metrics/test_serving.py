@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.gates import late_sends
+from harness.metrics.gates import late_sends, unsteady_load
 from harness.metrics.latency import chunk_gaps, itl_chunk_s, itl_token_s, latency_s, percentiles, tpot_s, ttft_s
 from harness.metrics.rows import Row, build_rows
 from harness.metrics.throughput import (
@@ -70,6 +70,7 @@ def test_failed_requests_are_part_of_the_load_but_not_of_the_tokens(closed: list
 def test_an_open_loop_is_steady_once_its_longest_request_could_have_left(opened: list[RequestRecord]) -> None:
     """From 150 ms to the last arrival at 900 ms: chunks of 3 at 250, 350, … 850 and of 1 at 250, …, 850."""
     assert steady_window_ns(opened, None) == (150 * MS, 900 * MS)
+    assert not list(unsteady_load([opened]))
     assert steady_tokens_per_s(opened, None) == pytest.approx((7 * 3 + 7 * 1) / 0.75)
     assert offered_per_s(opened) == pytest.approx(10)
 
@@ -81,6 +82,9 @@ def test_an_open_loop_that_falls_behind_is_never_steady(request_record: Make) ->
         for at in range(0, 1000, 100)
     ]
     assert steady_window_ns(behind, None) is None
+    (finding,) = unsteady_load([behind, []])
+    assert (finding.gate, finding.severity) == ("unsteady load", "warning")
+    assert finding.evidence == "none in 1 of 1 blocks: the longest request took 1.1 s, requests arrived within 0.9 s"
     assert steady_window_ns(behind[:1], None) is None
 
 
