@@ -136,6 +136,9 @@ def run_suite(
     arms = find_arms(suite, discover(), suite_folder, folder, has_gpu())
     check_fairness(suite, arms.ledgers())
     store = open_store(suite, folder, command, suite_text, resume)
+    if arms.endpoints:
+        told = {name: endpoint.told for name, endpoint in arms.endpoints.items()}
+        store.write_manifest({**store.manifest(), "endpoints": told})
     suite = with_tokenizer(suite, arms.target)
     with Progress(console) as progress:
         run = LiveRun(suite, arms, store, progress)
@@ -147,7 +150,6 @@ def run_suite(
     score_run(suite, store, run.renderer)
     facts = {
         "models": arms.hashes(),
-        "endpoints": {name: endpoint.told for name, endpoint in arms.endpoints.items()},
         "training": arms.ledgers(),
         "workloads": {w.name: describe(w, suite.sampling.seed) for w in suite.workloads},
     }

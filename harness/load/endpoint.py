@@ -90,9 +90,13 @@ class Endpoint:
         """Send one prompt; failures are returned, never raised."""
         if self._api == "sglang":
             cumulative = not self.told.get("incremental_streaming_output")
-            return await stream_request(
+            answer = await stream_request(
                 session, self.url, request_id, prompt.prompt_ids, sampling, self._headers, cumulative
             )
+            counted = answer.meta.get("completion_tokens")
+            if answer.error is None and counted not in (None, len(answer.output_ids)):
+                answer.error = f"the server counts {counted} tokens, its stream held {len(answer.output_ids)}"
+            return answer
         chat = self._api == "openai-chat"
         return await stream_completion(
             session, self.url, self._model, prompt, sampling, self._headers, chat, self._thinking

@@ -217,6 +217,13 @@ def test_failures_are_records(server: Server, api: str, fault: str, said: str) -
     assert said in (record.error or "")
 
 
+def test_a_stream_that_is_not_what_the_server_counts_is_told(server: Server) -> None:
+    """A server that streams otherwise than it says would lose tokens silently."""
+    endpoint = open_endpoint(arm(server))
+    server.incremental = True
+    assert "the server counts 4 tokens, its stream held " in (ask(endpoint).error or "")
+
+
 @pytest.mark.parametrize("api", ["openai", "openai-chat"])
 @pytest.mark.parametrize(("fault", "said"), [("no usage", "sent no usage"), ("filtered", "content_filter")])
 def test_tokens_are_not_guessed_and_ends_not_taken_for_granted(server: Server, api: str, fault: str, said: str) -> None:
