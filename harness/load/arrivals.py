@@ -19,10 +19,10 @@ TRACE_FORMAT = 'each line is an object with at_s, in seconds and not before the 
 def arrival_times(point: LoadPoint, workload: str, num_prompts: int, seed: int) -> tuple[float, ...] | None:
     """Seconds from a cell's start at which its requests arrive, the first at 0; None in a closed loop.
 
-    They are the same for every arm, block and launch. At a rate r each of n requests is one prompt and arrives anywhere
-    within n / r seconds, each moment as likely as any other: a Poisson process known to have n arrivals in that
-    time, so that few requests have the rate too. A workload has the same pattern at every rate, drawn out or pressed
-    together. A trace says how many requests there are.
+    They are the same for every arm, block and launch. At a rate r the first of n requests arrives at 0, the last after
+    (n - 1) / r seconds and the others anywhere between, each moment as likely as any other: a Poisson process known to
+    have these ends, so that few requests have the rate too. Bursts arrive so instead of requests. At every rate a
+    workload has the same pattern, drawn out or pressed together. A trace says how many requests there are.
 
     Raises:
         WorkloadError: the trace has more arrivals than there are prompts.
@@ -40,8 +40,9 @@ def arrival_times(point: LoadPoint, workload: str, num_prompts: int, seed: int) 
     size = point.burst or 1
     draw = random.Random(f"{seed} arrivals {workload}")
     count = math.ceil(num_prompts / size)
-    groups = sorted(draw.random() * count * size / point.rate for _ in range(count))
-    return tuple(groups[number // size] - groups[0] for number in range(num_prompts))
+    span_s = (count - 1) * size / point.rate
+    groups = [0.0, *sorted(draw.random() * span_s for _ in range(count - 2)), span_s]
+    return tuple(groups[number // size] for number in range(num_prompts))
 
 
 def read_trace(path: Path) -> tuple[float, ...]:

@@ -66,27 +66,27 @@ def rows(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def test_every_interface_delivers_the_same(rows: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """All requests end well, the server sees the tokens that were rendered, and counts as many as it gives ids of."""
+    """All requests end well, and the server sees the tokens that were rendered; only a busy machine may be found."""
     assert len(rows) == 8
-    for row in rows.values():
-        assert (row["num_requests"], row["num_failed"], row["valid"]) == (6, 0, True), row["reason"]
-        assert row["within_limits"] == 1
+    for (arm, _), row in rows.items():
+        assert (row["num_requests"], row["num_failed"], row["within_limits"]) == (6, 0, 1)
+        found = {finding["gate"] for finding in row["detail"]["findings"]}
+        assert found - {"late sends", "late client", "unsteady load"} == (
+            {"not checked"} if arm != "vanilla" else set()
+        )
     for load in ("c=2", "3/s"):
         tokens = {arm: rows[arm, load]["detail"]["engine_acceptance_length"] for arm in ("native", "ids", "chat")}
         assert tokens["native"] > 1.5
         assert tokens["ids"] is tokens["chat"] is None
         assert [rows[arm, load]["lossless_share"] for arm in ("vanilla", "native")] == [1, 1]
         assert rows["ids", load]["lossless_share"] is rows["chat", load]["lossless_share"] is None
-        found = {finding["gate"] for finding in rows["native", load]["detail"]["findings"]}
-        assert "not checked" in found
 
 
 def test_closed_and_open_loops_are_told_apart(run: Path, rows: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """At concurrency 2 the drafting server has a speedup, at a rate a latency; arrivals are alike for every arm."""
+    """At concurrency 2 the drafting server has a speedup, at a rate none; arrivals are alike for every arm."""
     assert rows["native", "c=2"]["speedup"] is not None
-    assert rows["native", "c=2"]["latency_ratio"] is None
     assert rows["native", "3/s"]["speedup"] is None
-    assert rows["native", "3/s"]["latency_ratio"] is not None
+    assert rows["native", "3/s"]["offered_per_s"] == pytest.approx(3)
     records = [json.loads(line) for line in (run / "requests.jsonl").read_text().splitlines()]
     gaps = []
     for arm in ("vanilla", "native", "ids", "chat"):

@@ -98,11 +98,13 @@ def test_latencies_count_from_the_arrival(request_record: Make) -> None:
 
 
 def test_a_late_client_is_found(request_record: Make) -> None:
-    """30 ms late with a TTFT of 100 ms is more than a tenth of it; 5 ms is not, and closed loops are never late."""
+    """30 ms late is more than a tenth of a TTFT of 100 ms and of a latency of 200 ms, 15 ms of one, 5 ms of none."""
     late = request_record(((100, 1), (200, 4)), None, sent_ms=30, due_ns=0)
-    (finding,) = late_sends([late])
-    assert (finding.gate, finding.severity) == ("late sends", "invalid")
-    assert finding.evidence == "sent 30.0 ms late on average, at most 30.0 ms; TTFT is 100.0 ms"
+    first, whole = late_sends([late])
+    assert (first.gate, first.severity) == ("late sends", "warning")
+    assert (whole.gate, whole.severity) == ("late client", "invalid")
+    assert whole.evidence == "sent 30.0 ms late on average, at most 30.0 ms; latency is 200.0 ms"
+    assert [found.gate for found in late_sends([late.model_copy(update={"sent_ns": 15 * MS})])] == ["late sends"]
     assert not list(late_sends([late.model_copy(update={"sent_ns": 5 * MS})]))
     assert not list(late_sends([late.model_copy(update={"due_ns": None})]))
 
