@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "run", "plan", "list", "doctor", "report", "explain", "verify", "rerun", "compare", "publish", "selftest",
-    "outputs", "schema",
+    "outputs", "contamination", "schema",
 )  # fmt: skip
 USAGE = """\
 python bench.py SUITE.yaml [--out DIR] [--only ARM,…] [--resume]   run a suite
@@ -37,6 +37,7 @@ python bench.py compare RUN_A RUN_B [--fail-on-regression 5%%]   which rows move
 python bench.py publish RUN [--name NAME] [--redact WORD] [--yes]   redact it into reports/published/NAME
 python bench.py selftest            what the harness itself costs, and whether two equal engines come out equal
 python bench.py outputs SUITE.yaml --out FILE   the target's own answers as JSONL, to train drafts on
+python bench.py contamination CORPUS.jsonl SUITE.yaml   which prompts and 13-grams stand in a training corpus
 python bench.py schema              the suites' JSON Schema, for editors
 """
 
@@ -99,6 +100,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     outputs = commands.add_parser("outputs", help="write the target's own answers")
     outputs.add_argument("suite", type=Path)
     outputs.add_argument("--out", type=Path, required=True, help="JSONL of prompt_ids and output_ids")
+    contamination = commands.add_parser("contamination", help="look for a suite's prompts in a training corpus")
+    contamination.add_argument("corpus", type=Path)
+    contamination.add_argument("suite", type=Path)
     commands.add_parser("schema", help="print the suites' JSON Schema")
     return parser.parse_args(words)
 
@@ -120,6 +124,7 @@ def run_suite(
 ) -> Run:
     """Find the models, make the reference pass, run the cells, score what differs, read the results."""
     from drafts.api import discover
+    from harness.contamination import suite_contamination
     from harness.fairness import check_fairness
     from harness.metrics.rows import wanted_launches
     from harness.plan import num_launches, plan_cells
@@ -140,6 +145,7 @@ def run_suite(
         told = {name: endpoint.told for name, endpoint in arms.endpoints.items()}
         store.write_manifest({**store.manifest(), "endpoints": told})
     suite = with_tokenizer(suite, arms.target)
+    contamination = suite_contamination(suite, arms.target, console)
     with Progress(console) as progress:
         run = LiveRun(suite, arms, store, progress)
         run.measure(plan_cells(suite, run.resident))
@@ -152,6 +158,7 @@ def run_suite(
         "models": arms.hashes(),
         "training": arms.ledgers(),
         "workloads": {w.name: describe(w, suite.sampling.seed) for w in suite.workloads},
+        "contamination": contamination,
     }
     store.write_manifest({**store.manifest(), "finished": True, **facts})
     return read_run(store.folder)
@@ -413,6 +420,26 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
             )
     console.print(f"outputs: {args.out}", highlight=False, markup=False)
     return 0
+
+
+def command_contamination(args: argparse.Namespace, console: Console) -> int:
+    """Print how much of a suite's prompts stands in a corpus; exit code 1 if a whole prompt does."""
+    from harness.contamination import file_contamination
+    from harness.models import model_folder
+    from harness.needs import ledgers_here
+    from harness.suite import load_suite
+    from reports.sections import contamination_section
+
+    suite = load_suite(args.suite)
+    target = model_folder(suite.target.model, args.suite.parent, suite.target.revision)
+    found = file_contamination(suite, target, args.corpus, console)
+    section = contamination_section(found, ledgers_here(suite, args.suite.parent)[0])
+    print_table(section.title, section.headers, section.lines, console)
+    console.print(section.meaning, highlight=False, markup=False)
+    exact = [f"{overlap['workload']}: {prompt}" for overlap in found["overlaps"] for prompt in overlap["exact"]]
+    for prompt in exact:
+        console.print(f"in the corpus: {prompt}", highlight=False, markup=False, soft_wrap=True)
+    return 1 if exact else 0
 
 
 def command_schema(args: argparse.Namespace, console: Console) -> int:

@@ -100,16 +100,21 @@ def fairness_needs(suite: Suite, suite_folder: Path) -> list[str]:
     """Whether what the suite requires to be alike is so, for the drafts that are here; none if it requires nothing."""
     if not suite.fairness.require:
         return []
-    drafts = {arm.name: arm.checkpoint for arm in suite.arms if arm.checkpoint is not None}
-    folders = {name: local_folder(checkpoint, suite_folder) for name, checkpoint in drafts.items()}
-    absent = [name for name, folder in folders.items() if folder is None]
-    here = {name: read_ledger(folder) for name, folder in folders.items() if folder is not None}
+    here, absent = ledgers_here(suite, suite_folder)
     seen = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if arm.name not in absent)})
     lines = [f"fairness: REFUSED: {problem}" for problem in unfair(seen, here)]
     if not lines:
         drafts_seen = ", ".join(arm.name for arm in seen.arms if arm.tree is not None)
         lines = [f"fairness: {', '.join(suite.fairness.require)}: alike for {drafts_seen or 'no draft yet'}"]
     return lines + [f"fairness: not known before its download: {name}" for name in absent]
+
+
+def ledgers_here(suite: Suite, suite_folder: Path) -> tuple[dict[str, dict[str, Any] | None], list[str]]:
+    """The ledgers of the drafts that are on this machine, by arm, and the arms whose drafts are not."""
+    drafts = {arm.name: arm.checkpoint for arm in suite.arms if arm.checkpoint is not None}
+    folders = {name: local_folder(checkpoint, suite_folder) for name, checkpoint in drafts.items()}
+    here = {name: read_ledger(folder) for name, folder in folders.items() if folder is not None}
+    return here, [name for name in drafts if name not in here]
 
 
 def memory_bytes() -> tuple[str, int]:

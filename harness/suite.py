@@ -218,6 +218,10 @@ class Fairness(Section):
         tuple[Requirement, ...],
         Field(strict=False, description="A run is refused unless these are known and equal for all drafts."),
     ] = ()
+    corpus: Annotated[
+        str | None,
+        Field(description="The drafts' training corpus (JSONL), relative to the suite: prompts are looked for in it."),
+    ] = None
     _place: str = PrivateAttr("the suite")
 
     @property
@@ -508,6 +512,10 @@ def _workload_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
     if template is not None and not (folder / template).is_file():
         text = f"rendering.template: there is no file {folder / template}; paths are relative to the suite."
         problems.append((("rendering", "template"), text))
+    corpus = suite.fairness.corpus
+    if corpus is not None and not (folder / corpus).is_file():
+        text = f"fairness.corpus: there is no file {folder / corpus}; paths are relative to the suite."
+        problems.append((("fairness", "corpus"), text))
     if template is not None and suite.rendering.raw:
         problems.append((("rendering",), "rendering.raw sends no template; leave rendering.template out."))
     return problems
@@ -545,7 +553,12 @@ def _resolved(suite: Suite, folder: Path) -> Suite:
         point if point.trace is None else point.model_copy(update={"trace": str(folder / point.trace)})
         for point in suite.load
     )
-    return suite.model_copy(update={"workloads": tuple(workloads), "rendering": rendering, "load": load})
+    fairness = suite.fairness
+    if fairness.corpus is not None:
+        fairness = fairness.model_copy(update={"corpus": str(folder / fairness.corpus)})
+    return suite.model_copy(
+        update={"workloads": tuple(workloads), "rendering": rendering, "load": load, "fairness": fairness}
+    )
 
 
 def with_tokenizer(suite: Suite, folder: Path) -> Suite:

@@ -62,7 +62,7 @@ def render_markdown(
     headers, lines = training_table(manifest)
     if lines:
         parts += ["## Training", _table(headers, lines), TRAINING_MEANING]
-    for section in sections(rows):
+    for section in sections(rows, manifest):
         parts += [f"## {section.title}", _table(section.headers, section.lines), section.meaning]
     parts += ["## Conditions", _table(("what", "value"), conditions(manifest, records_sha256)), REPRODUCE]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -217,6 +217,13 @@ def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         "FLOPs",
         "trained parameters",
         "active",
+        "prompts",
+        "in the corpus",
+        "with a 13-gram",
+        "too short",
+        "13-grams",
+        "found",
+        "shared",
     }
     align = ["right" if name in right or name.startswith("α") else "left" for name in headers]
     return str(tabulate(lines, headers, "github", colalign=align, disable_numparse=True))

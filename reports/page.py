@@ -66,7 +66,7 @@ def render_page(
         arms=_plain_table(*arms_table(manifest["suite"]["arms"])),
         training=_plain_table(*training_table(manifest)),
         training_meaning=TRAINING_MEANING,
-        sections=[(section, _plain_table(section.headers, section.lines)) for section in sections(rows)],
+        sections=[(section, _plain_table(section.headers, section.lines)) for section in sections(rows, manifest)],
         conditions=_plain_table(("what", "value"), conditions(manifest, records_sha256)),
         figures={kind: [_figure(plot) for plot in plots if plot.kind == kind] for kind in {p.kind for p in plots}},
     )

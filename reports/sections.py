@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from harness.fairness import Training
 from harness.metrics.rows import Row
 from harness.units import MISSING, fixed
 from reports.table import arm_text, load_heading, load_text, milliseconds, whole_percent, workload_text
@@ -24,7 +26,7 @@ class Section:
     figures: tuple[str, ...] = ()
 
 
-def sections(rows: Sequence[Row]) -> list[Section]:
+def sections(rows: Sequence[Row], manifest: Mapping[str, Any]) -> list[Section]:
     """All of them that have something to say, in the report's order."""
     found = [
         Section("Verdicts", *verdict_table(rows), VERDICT_MEANING),
@@ -37,6 +39,7 @@ def sections(rows: Sequence[Row]) -> list[Section]:
         Section("Where a round's time goes", *round_table(rows), ROUND_MEANING, ("round",)),
         Section("Losslessness", *lossless_table(rows), LOSSLESS_MEANING),
         Section("Answers", *answer_table(rows), ANSWER_MEANING),
+        contamination_section(manifest.get("contamination"), manifest.get("training") or {}),
     ]
     heading = load_heading(rows)
     return [
@@ -78,6 +81,11 @@ LOSSLESS_MEANING = (
 ANSWER_MEANING = (
     "Right: share of scored answers. Only here, only vanilla: prompts that one of the two alone got right; p: "
     "McNemar's exact test, 1 where they do not differ."
+)
+CONTAMINATION_MEANING = (
+    "In the corpus: prompts of which every turn stands there whole, but for white space. 13-grams: runs of 13 words, "
+    "lower-case and without punctuation, of users' turns alone, each counted once; shared ones, in more than a tenth "
+    "of the workload's prompts, are its form and do not count. Too short: prompts without a 13-gram that counts."
 )
 
 
@@ -251,3 +259,31 @@ def answer_table(rows: Sequence[Row]) -> Table:
             ]
         )
     return headers, lines
+
+
+def contamination_section(found: Mapping[str, Any] | None, ledgers: Mapping[str, Mapping[str, Any] | None]) -> Section:
+    """What of each workload stands in the training corpus; no lines where none was looked at."""
+    headers = ["workload", "prompts", "in the corpus", "with a 13-gram", "too short", "13-grams", "found", "shared"]
+    if found is None:
+        return Section("Contamination", headers, [], "")
+    lines = [
+        [
+            overlap["workload"],
+            str(overlap["num_prompts"]),
+            str(len(overlap["exact"])),
+            str(overlap["num_overlapping"]),
+            str(overlap["num_short"]),
+            f"{overlap['num_grams']:,}",
+            MISSING if not overlap["num_grams"] else f"{overlap['num_found'] / overlap['num_grams']:.1%}",
+            f"{overlap['num_shared']:,}",
+        ]
+        for overlap in found["overlaps"]
+    ]
+    corpus = found["corpus_sha256"]
+    own = [arm for arm, ledger in ledgers.items() if ledger and Training.of(ledger).corpus_sha256 == corpus]
+    whose = f"the ledgers of {', '.join(own)} name it" if own else "no arm's ledger names it"
+    skipped = f", {found['num_skipped']:,} lines skipped ({found['first_skipped']})" if found["num_skipped"] else ""
+    text = (
+        f"Corpus {corpus[:8]}, {found['num_conversations']:,} conversations{skipped}; {whose}. {CONTAMINATION_MEANING}"
+    )
+    return Section("Contamination", headers, lines, text)

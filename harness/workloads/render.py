@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +34,8 @@ class ChatRenderer:
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = frozenset(token for token, about in added.items() if about.special)
         config_path = folder / "tokenizer_config.json"
         config: dict[str, Any] = json.loads(config_path.read_text()) if config_path.exists() else {}
         rendering = rendering or Rendering()
@@ -90,6 +93,17 @@ class ChatRenderer:
         except TemplateError as error:
             raise CheckpointError(f"the target's chat template refuses a conversation: {error}.") from error
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The texts between the special tokens of a rendered conversation.
+
+        Raises:
+            ValueError: these are no token ids.
+        """
+        if not all(type(token) is int and 0 <= token < 2**31 for token in ids):
+            raise ValueError("not all of its ids are token ids")
+        groups = groupby(ids, key=self._special.__contains__)
+        return [str(self._tokenizer.decode(list(group))) for is_special, group in groups if not is_special]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of an output, without special tokens."""
