@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from harness.metrics.rows import Row
     from harness.store import RunStore
     from harness.suite import Suite
     from reports.files import Run
 
 COMMANDS = (
     "run", "plan", "list", "doctor", "report", "explain", "verify", "rerun", "compare", "publish", "selftest",
-    "outputs", "contamination", "schema",
+    "outputs", "contamination", "tune", "schema",
 )  # fmt: skip
 USAGE = """\
 python bench.py SUITE.yaml [--out DIR] [--only ARM,…] [--resume]   run a suite
@@ -37,6 +38,7 @@ python bench.py compare RUN_A RUN_B [--fail-on-regression 5%%]   which rows move
 python bench.py publish RUN [--name NAME] [--redact WORD] [--yes]   redact it into reports/published/NAME
 python bench.py selftest            what the harness itself costs, and whether two equal engines come out equal
 python bench.py outputs SUITE.yaml --out FILE   the target's own answers as JSONL, to train drafts on
+python bench.py tune SUITE.yaml [--out TUNED.yaml] [--only ARM,…] [--resume]   find each draft's best tree
 python bench.py contamination CORPUS.jsonl SUITE.yaml   which prompts and 13-grams stand in a training corpus
 python bench.py schema              the suites' JSON Schema, for editors
 """
@@ -100,6 +102,12 @@ def parse(words: list[str]) -> argparse.Namespace:
     outputs = commands.add_parser("outputs", help="write the target's own answers")
     outputs.add_argument("suite", type=Path)
     outputs.add_argument("--out", type=Path, required=True, help="JSONL of prompt_ids and output_ids")
+    tune = commands.add_parser("tune", help="find each draft's best tree")
+    tune.add_argument("suite", type=Path)
+    tune.add_argument("--out", type=Path, help="the tuned suite; default SUITE-tuned.yaml beside the suite")
+    tune.add_argument("--only", help="names of arms, separated by commas; the baseline is always kept")
+    tune.add_argument("--runs", type=Path, help="the folder of its runs; default runs/tune-NAME-TIME")
+    tune.add_argument("--resume", action="store_true", help="go on with an interrupted one")
     contamination = commands.add_parser("contamination", help="look for a suite's prompts in a training corpus")
     contamination.add_argument("corpus", type=Path)
     contamination.add_argument("suite", type=Path)
@@ -112,7 +120,7 @@ def command_run(args: argparse.Namespace, console: Console) -> int:
     from harness.suite import load_suite
 
     suite = only(load_suite(args.suite), args.only)
-    folder = run_folder(args, suite)
+    folder = run_folder(args.out, args.resume, suite.name)
     command = "python bench.py " + args.suite.name + (f" --only {args.only}" if args.only else "")
     return show(
         run_suite(suite, args.suite.parent, folder, command, args.suite.read_text(), args.resume, console), console
@@ -422,6 +430,32 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def command_tune(args: argparse.Namespace, console: Console) -> int:
+    """Try trees for every draft on prompts that are not the suite's, and write a suite with the best of them."""
+    from harness.errors import RecordError
+    from harness.store import MANIFEST
+    from harness.suite import load_suite
+    from harness.tune import tune_suite
+
+    suite = only(load_suite(args.suite), args.only)
+    out = args.out or args.suite.with_name(f"{args.suite.stem}-tuned.yaml")
+    folder = run_folder(args.runs, args.resume, f"tune-{suite.name}")
+    if not args.resume and any(folder.rglob(MANIFEST)):
+        raise RecordError(f"{folder} already holds runs; give another --runs, or --resume to go on with them.")
+
+    def measure(stage: Suite, name: str) -> Sequence[Row]:
+        command, resume = f"python bench.py tune {args.suite.name}", (folder / name / MANIFEST).exists()
+        text = stage.model_dump_json(indent=1, exclude_unset=True)
+        run = run_suite(stage, args.suite.parent, folder / name, command, text, resume, console)
+        show(run, console)
+        return run.rows
+
+    headers, lines = tune_suite(suite, args.suite, out, folder.name, measure, console.print)
+    print_table("tuned", headers, lines, console)
+    console.print(f"tuned suite: {out}; its runs: {folder}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
 def command_contamination(args: argparse.Namespace, console: Console) -> int:
     """Print how much of a suite's prompts stands in a corpus; exit code 1 if a whole prompt does."""
     from harness.contamination import file_contamination
@@ -465,20 +499,20 @@ def only(suite: Suite, names: str | None) -> Suite:
     return suite.model_copy(update={"arms": kept})
 
 
-def run_folder(args: argparse.Namespace, suite: Suite) -> Path:
+def run_folder(folder: Path | None, resume: bool, name: str) -> Path:
     """Where the run's files go: named, the newest one to resume, or a new name."""
     from harness.errors import RecordError
     from harness.store import MANIFEST
 
-    folder: Path | None = args.out
     if folder is not None:
         return folder
-    if not args.resume:
-        return Path("runs") / f"{suite.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    runs = sorted(Path("runs").glob(f"{suite.name}-{'[0-9]' * 8}-{'[0-9]' * 6}/{MANIFEST}"))
+    if not resume:
+        return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    folders = sorted(Path("runs").glob(f"{name}-{'[0-9]' * 8}-{'[0-9]' * 6}"))
+    runs = [path for path in folders if any(path.rglob(MANIFEST))]
     if not runs:
-        raise RecordError(f"there is no run of {suite.name} in runs/ to resume; leave --resume out.")
-    return runs[-1].parent
+        raise RecordError(f"there is no run of {name} in runs/ to resume; leave --resume out.")
+    return runs[-1]
 
 
 def open_store(suite: Suite, folder: Path, command: str, suite_text: str, resume: bool) -> RunStore:

@@ -110,6 +110,11 @@ class Options(BaseModel):
         """The first field that does not go with the tree, and why; None if all do."""
         return None
 
+    @property
+    def fixes_tree(self) -> bool:
+        """Whether they say themselves which tree it is, so that no other can be tried."""
+        return False
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from drafts.api import Tree
 from harness.errors import CheckpointError, SuiteError
 from harness.suite import Arm, Suite
 
@@ -30,7 +31,7 @@ class Training:
         corpus_sha256: of the corpus file; `corpus_tokens` are its tokens.
         tokens: that went through the draft in all steps.
         flops: of all steps, forward and backward.
-        parameters: that were trained; `active_parameters` of them work at one draft step.
+        parameters: that were trained; `active_parameters` of them work at one draft step, at most.
         learning_rates_tried: how many were tried to find `learning_rate`.
         axis: what the budget was counted in.
     """
@@ -50,7 +51,7 @@ class Training:
     @classmethod
     def of(cls, ledger: Ledger) -> Training:
         """Read a ledger; what is missing or of another kind is not known."""
-        tried = _at(ledger, "budget", "learning_rates_tried")
+        tried, active = _at(ledger, "learning_rates"), _at(ledger, "num_active_parameters")
         return cls(
             corpus_sha256=_text(_at(ledger, "data", "corpus_sha256")),
             corpus_tokens=_count(_at(ledger, "data", "num_tokens")),
@@ -58,9 +59,11 @@ class Training:
             steps=_count(_at(ledger, "budget", "num_steps")),
             flops=_number(_at(ledger, "training_flops")),
             parameters=_count(_at(ledger, "num_trained_parameters")),
-            active_parameters=_count(_at(ledger, "num_active_parameters")),
+            active_parameters=max((_count(each) or 0 for each in active), default=None)
+            if isinstance(active, list)
+            else _count(active),
             learning_rate=_number(_at(ledger, "budget", "learning_rate")),
-            learning_rates_tried=len(tried) if isinstance(tried, list | dict) else None,
+            learning_rates_tried=len(tried) if isinstance(tried, list) and tried else None,
             seed=_count(_at(ledger, "budget", "seed")),
             axis=_text(_at(ledger, "budget", "axis")),
         )
@@ -133,7 +136,7 @@ def unfair(suite: Suite, ledgers: Ledgers) -> list[str]:
         if name in TRAINED:
             found = {arm: TRAINED[name](training) for arm, training in trainings.items() if training is not None}
         elif name == "tree":
-            found = {arm.name: _tree_text(arm) for arm in drafting}
+            found = {arm.name: tree_text(arm.tree) for arm in drafting if arm.tree is not None}
         else:
             found = _tunings(drafting)
         if missing := [arm for arm, value in found.items() if value is None]:
@@ -168,8 +171,9 @@ def _tunings(arms: Sequence[Arm]) -> dict[str, str | float | None]:
     }
 
 
-def _tree_text(arm: Arm) -> str:
-    return f"{arm.num_steps} × {arm.topk}, {arm.num_draft_tokens}"
+def tree_text(tree: Tree) -> str:
+    """`5 × 4, 16`: depth, width and verified nodes."""
+    return f"{tree.num_steps} × {tree.topk}, {tree.num_draft_tokens}"
 
 
 def _differ(values: Sequence[str | float | None]) -> bool:

@@ -112,6 +112,11 @@ class Workload(Section):
     path: str | None = Field(None, description="Local file or folder, relative to the suite, instead of the home.")
     revision: str | None = Field(None, description="Another commit of the public data set than the pinned one.")
     num_prompts: Positive | None = Field(None, description="How many, chosen by the seed; all if left out.")
+    tune_prompts: Positive | None = Field(
+        None,
+        description="Send so many of the source's other prompts, none of those that num_prompts and the seed choose: "
+        "what `bench.py tune` runs on.",
+    )
     max_tokens: Positive | None = Field(None, description="Longest output, instead of sampling's.")
     prompts: Literal["population", "sample"] = Field(
         "population",
@@ -230,6 +235,16 @@ class Fairness(Section):
         return self._place
 
 
+class Tune(Section):
+    """What `bench.py tune` spends, the same on every draft."""
+
+    configurations: Annotated[
+        int, Field(ge=2, description="Trees that are tried for each draft, its own included.")
+    ] = 9
+    prompts: Annotated[int, Field(ge=1, description="Prompts of each workload, none of them the suite's.")] = 8
+    blocks: Annotated[int, Field(ge=1, description="Blocks of the second stage; the first has one.")] = 3
+
+
 class Suite(Section):
     """One comparison: every arm on every workload at every load point, in blocks and launches."""
 
@@ -241,6 +256,7 @@ class Suite(Section):
     sampling: Sampling
     rendering: Rendering = Rendering()
     fairness: Fairness = Fairness()
+    tune: Tune = Tune()
     load: Annotated[tuple[LoadPoint, ...], Field(min_length=1, strict=False)]
     limits: Limits | None = Field(None, description="Limits on latency, for the goodput.")
     blocks: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = Field(
@@ -373,6 +389,7 @@ def _fields_at(at: Path_) -> list[str]:
         "sampling": Sampling,
         "rendering": Rendering,
         "fairness": Fairness,
+        "tune": Tune,
         "load": LoadPoint,
         "limits": Limits,
         "auto": Auto,

@@ -187,8 +187,8 @@ def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[
 
 TRAINING_MEANING = (
     "From the training.json beside each checkpoint. Corpus: the beginning of its SHA-256; tokens: of the corpus; seen: "
-    "tokens that went through the draft in all steps; active: parameters that work at one draft step; tree: depth × "
-    "width, nodes. Drafts whose corpus, steps or tokens seen differ were not trained alike."
+    "tokens that went through the draft in all steps; active: parameters that work at one draft step, at most; tree: "
+    "depth × width, nodes. Drafts whose corpus, steps or tokens seen differ were not trained alike."
 )
 TRAINING_HEADERS = (
     "arm", "corpus", "tokens", "steps", "seen", "FLOPs", "trained parameters", "active", "learning rate", "seed",

@@ -39,6 +39,11 @@ class MedusaOptions(Options):
             return "choices", f"{text} and num_draft_tokens to {len(paths) + 1}."
         return None
 
+    @property
+    def fixes_tree(self) -> bool:
+        """Given paths are the tree."""
+        return self.choices is not None
+
 
 def read(found: Checkpoint, options: MedusaOptions, tree: Tree) -> Loadable:
     """FasterDecoding's layout: `{head}.{block}.linear.*` and `{head}.{blocks}.weight`, counted in the file.

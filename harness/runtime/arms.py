@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from drafts.api import DraftError, DraftSpec, Loadable
+from drafts.api import DraftError, DraftSpec, Loadable, Tree
 from drafts.layout import context_tokens
 from harness.checkpoints import lay_out, load_draft
 from harness.engine import Receipt
@@ -21,7 +21,7 @@ from harness.models import model_folder, read_config
 from harness.provenance import folder_sha256
 from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
 from harness.runtime.launch import SglangEngine, start_engine
-from harness.runtime.tensors import read_tensors
+from harness.runtime.tensors import TensorFacts, read_tensors
 from harness.suite import Arm, Suite
 
 CPU_ENGINE_BYTES = 2.4e9
@@ -39,6 +39,8 @@ class Arms:
     paths: Mapping[str, ModelPaths]
     loadables: Mapping[str, Loadable]
     """What each arm with a checkpoint loads from it."""
+    tensors: Mapping[Path, Mapping[str, TensorFacts]]
+    """Of each draft's folder."""
     by_name: Mapping[str, Arm]
     has_gpu: bool
     engines_folder: Path
@@ -73,6 +75,21 @@ class Arms:
             CheckpointError: a ledger is no JSON object.
         """
         return {name: read_ledger(paths.draft) for name, paths in self.paths.items() if paths.draft is not None}
+
+    def accepts(self, name: str, tree: Tree) -> bool:
+        """Whether an arm's architecture, options and checkpoint go with another tree than the suite's."""
+        spec, draft = self.specs[name], self.paths[name].draft
+        options = spec.options.model_validate(self.by_name[name].options)
+        too_large = tree.num_draft_tokens > spec.largest_tree(tree.num_steps, tree.topk)
+        if too_large or options.fixes_tree or options.problem(tree) is not None:
+            return tree == self.by_name[name].tree
+        if draft is not None:
+            configs = read_config(draft), read_config(self.target)
+            try:
+                load_draft(spec, draft, *configs, self.tensors[draft], options, tree)
+            except CheckpointError:
+                return False
+        return True
 
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.
@@ -176,7 +193,7 @@ def find_arms(
                 )
             except CheckpointError as error:
                 raise CheckpointError(f"arm {name}: {error}") from error
-    return Arms(suite, specs, paths, loadables, arms, has_gpu, run_folder / "engines", target, endpoints)
+    return Arms(suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints)
 
 
 def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt: Receipt) -> None:

@@ -72,9 +72,25 @@ def load_set(workload: Workload, seed: int) -> LoadedSet:
     if workload.system is not None:
         found = [replace(conversation, system=workload.system) for conversation in found]
     try:
-        return LoadedSet(chosen(found, workload.num_prompts, seed), num_skipped)
+        return LoadedSet(_picked(found, workload, seed), num_skipped)
     except WorkloadError as error:
         raise WorkloadError(f"workload {workload.name}: {error}") from error
+
+
+def _picked(found: list[Conversation], workload: Workload, seed: int) -> tuple[Conversation, ...]:
+    """The conversations that the suite tests, or, for `tune_prompts`, as many that share no text with those."""
+    made_here = SOURCES[workload.source].synthetic
+    tested = tuple(found[: workload.num_prompts]) if made_here else chosen(found, workload.num_prompts, seed)
+    if workload.tune_prompts is None:
+        return tested
+    texts = {conversation.turns for conversation in tested}
+    others = [conversation for conversation in found if conversation.turns not in texts]
+    if workload.tune_prompts > len(others):
+        raise WorkloadError(
+            f"it has {len(found)} prompts and {len(tested)} are the test's; {len(others)} are left to tune on, "
+            f"{workload.tune_prompts} are asked for. Lower num_prompts or tune.prompts."
+        )
+    return chosen(others, workload.tune_prompts, seed)
 
 
 def describe(workload: Workload, seed: int) -> dict[str, str | int | None]:
@@ -103,19 +119,20 @@ def home_of(workload: Workload) -> HubSet | RepositoryFile | None:
 
 
 def _generated(workload: Workload, seed: int) -> list[Conversation] | None:
+    """The test's prompts first, then those to tune on; None for sources that are read."""
+    count = (workload.num_prompts or 0) + (workload.tune_prompts or 0)
     if workload.source == "synthetic":
         assert workload.family is not None, "load_suite checks that"
-        tasks = islice(synthetic.generate(workload.family, workload.split, seed), workload.num_prompts)
+        tasks = islice(synthetic.generate(workload.family, workload.split, seed), count)
         return [
             Conversation(f"{workload.family}-{number}", workload.family, (task.prompt,), answer=Exact(task.answer))
             for number, task in enumerate(tasks)
         ]
     if workload.source == "random":
         assert workload.prompt_tokens is not None, "load_suite checks that"
-        assert workload.num_prompts is not None, "load_suite checks that"
         assert workload.tokenizer is not None, "with_tokenizer has set it"
         folder = Path(workload.tokenizer)
-        texts = random_prompts(folder, workload.prompt_tokens, workload.num_prompts, seed)
+        texts = random_prompts(folder, workload.prompt_tokens, count, seed)
         return [Conversation(f"random-{number}", "random", (text,)) for number, text in enumerate(texts)]
     return None
 

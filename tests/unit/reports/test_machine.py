@@ -62,6 +62,8 @@ def test_training_is_told_or_unknown(run: Path) -> None:
         "num_entries_seen": 1843200,
         "training_flops": 2.08e13,
         "num_trained_parameters": 492032,
+        "num_active_parameters": [246000, 246016],
+        "learning_rates": [{"rate": 0.003}, {"rate": 0.006}],
     }
     path = run / "manifest.json"
     manifest = json.loads(path.read_text()) | {"training": {"eagle": ledger, "hass": None}}
@@ -73,7 +75,7 @@ def test_training_is_told_or_unknown(run: Path) -> None:
     table = report[report.index("## Training") :].splitlines()[4:7]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
     assert cells[0][:7] == ["eagle", "abcdef01", "433,053", "300", "1,843,200", "2.1e+13", "492,032"]
-    assert cells[0][7:] == ["–", "0.006", "0", "3 × 1, 4", "default"]
+    assert cells[0][7:] == ["246,016", "0.006 (of 2)", "0", "3 × 1, 4", "default"]
     assert cells[1][:2] == ["hass", "unknown training"]
     assert cells[2][:2] == ["looked-up", "needs no training"]
     assert cells[2][-1] == "tuned, 6 configurations, run tune-try"

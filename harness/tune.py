@@ -1,0 +1,254 @@
+"""Finds each draft's best tree by measuring: two runs of ordinary suites on prompts that are not the test's.
+
+Every draft gets the same number of trees and of cells. In the first run all of them have one block; the second takes
+each draft's own tree and its best others, and its speedups decide: what looked good by luck is measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from drafts.api import Tree, discover
+from harness.errors import SuiteError
+from harness.fairness import tree_text
+from harness.metrics.rows import Row
+from harness.models import embedded_names
+from harness.plan import estimate
+from harness.provenance import has_gpu
+from harness.runtime.arms import Arms, find_arms
+from harness.suite import Fairness, Suite, Tuning, load_suite, with_tokenizer
+from harness.trees import spread_trees
+from harness.units import MISSING
+from harness.workloads.load import load_set
+
+FINALISTS = 3
+"""One in so many trees of a draft is measured in the second stage, and two at least."""
+
+Measure = Callable[[Suite, str], Sequence[Row]]
+"""Runs a stage's suite into the folder of that name, or goes on with it, and returns its rows."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One tree of one draft.
+
+    Attributes:
+        arm: the draft's name in the user's suite; `name` is the tree's in the runs.
+        speedups: over vanilla, of each stage that it took part in: geometric mean over workloads and load points; None
+            where one of its rows is missing or invalid.
+    """
+
+    arm: str
+    name: str
+    tree: Tree
+    is_own: bool
+    speedups: tuple[float | None, ...] = ()
+
+    def after(self, rows: Sequence[Row], num_points: int) -> Tried:
+        """With what another stage's rows say."""
+        own = [row for row in rows if row.arm == self.name and row.valid and row.speedup is not None]
+        logs = [math.log(row.speedup or 1) for row in own]
+        speedup = math.exp(fmean(logs)) if len(logs) == num_points else None
+        return replace(self, speedups=(*self.speedups, speedup))
+
+
+def tune_suite(
+    suite: Suite, source: Path, out: Path, run: str, measure: Measure, note: Callable[[str], None]
+) -> tuple[list[str], list[list[str]]]:
+    """Tune a suite's drafts and write the tuned suite.
+
+    Args:
+        source: where the suite was read from; `out` is where the tuned one is written.
+        run: name of the folder that the stages are run into.
+
+    Returns:
+        Headers and lines of a table of all that was tried.
+
+    Raises:
+        SuiteError: the suite cannot be tuned, or there is a file at `out` already.
+        WorkloadError: a source has too few prompts beside the test's.
+    """
+    if out.exists():
+        raise SuiteError(f"{out} is there already; give another --out.")
+    check_tunable(suite)
+    arms = find_arms(suite, discover(), source.parent, out.parent, has_gpu())
+    suite = with_tokenizer(suite, arms.target)
+    tried = candidates(suite, arms)
+    tuning = Tuning(configurations=suite.tune.configurations, prompts_sha256=prompts_sha256(suite), run=run)
+    note(f"{len(tried)} trees; first stage: {estimate(stage_suite(suite, tried, 1, 1))}")
+    trees, tried = tune(suite, tried, measure)
+    out.write_text(tuned_suite(source.read_text(), trees, tuning, source, out))
+    load_suite(out)
+    lines = [
+        [
+            each.arm,
+            tree_text(each.tree),
+            *map(_speedup_text, each.speedups),
+            "yes" if trees.get(each.arm) == each.tree else "",
+        ]
+        for each in (replace(each, speedups=(*each.speedups, None)[:2]) for each in tried)
+    ]
+    return ["arm", "depth × width, nodes", "first stage", "second stage", "chosen"], lines
+
+
+def check_tunable(suite: Suite) -> None:
+    """What can be said before any model is looked at.
+
+    Raises:
+        SuiteError: there is nothing to tune or to measure against, or the suite is tuned already.
+    """
+    names = {arm.name for arm in suite.arms}
+    if all(arm.tree is None for arm in suite.arms):
+        problem = "it has no arm with a draft; add one."
+    elif all(arm.architecture != "vanilla" for arm in suite.arms):
+        problem = "trees are compared by their speedup over vanilla; add an arm with architecture vanilla."
+    elif tuned := [arm.name for arm in suite.arms if arm.tuning is not None]:
+        problem = f"{', '.join(tuned)} is tuned already; tune the suite that this one was made from."
+    elif taken := [f"{name}-tuned" for name in names if f"{name}-tuned" in names]:
+        problem = f"it has an arm {', '.join(taken)}, as a tuned one will be named; rename it."
+    else:
+        return
+    raise SuiteError(f"{suite.name} cannot be tuned: {problem}")
+
+
+def candidates(suite: Suite, arms: Arms) -> tuple[Tried, ...]:
+    """Every tree that is tried, arm by arm, each arm's own first.
+
+    Raises:
+        SuiteError: a draft allows too few trees.
+    """
+    found = []
+    for arm in suite.arms:
+        if arm.tree is None:
+            continue
+        try:
+            accepts, largest = partial(arms.accepts, arm.name), arms.specs[arm.name].largest_tree
+            trees = spread_trees(arm.tree, suite.tune.configurations, accepts, largest)
+        except SuiteError as error:
+            raise SuiteError(f"arm {arm.name}: {error}") from error
+        for tree in trees:
+            name = f"{arm.name}.{tree.num_steps}x{tree.topk}x{tree.num_draft_tokens}"
+            found.append(Tried(arm.name, name, tree, tree == arm.tree))
+    return tuple(found)
+
+
+def stage_suite(suite: Suite, tried: Sequence[Tried], number: int, num_blocks: int) -> Suite:
+    """The suite of one stage: vanilla and these trees, on other prompts, in one launch."""
+    by_name = {arm.name: arm for arm in suite.arms}
+    trees = [by_name[each.arm].model_copy(update={"name": each.name, **asdict(each.tree)}) for each in tried]
+    vanilla = next(arm for arm in suite.arms if arm.architecture == "vanilla")
+    others = {"tune_prompts": suite.tune.prompts}
+    return suite.model_copy(
+        update={
+            "name": f"{suite.name[:50]}-tune-{number}",
+            "arms": (vanilla, *trees),
+            "workloads": tuple(workload.model_copy(update=others) for workload in suite.workloads),
+            "blocks": num_blocks,
+            "launches": 1,
+            "auto": None,
+            "fairness": Fairness(),
+        }
+    )
+
+
+def finalists(tried: Sequence[Tried], configurations: int) -> tuple[Tried, ...]:
+    """Each draft's own tree and the fastest of its others, as many for each draft."""
+    count = max(2, math.ceil(configurations / FINALISTS))
+    kept: list[Tried] = []
+    for arm in dict.fromkeys(each.arm for each in tried):
+        own = [each for each in tried if each.arm == arm and each.is_own]
+        others = [each for each in tried if each.arm == arm and not each.is_own and each.speedups[-1] is not None]
+        kept += own + sorted(others, key=lambda each: -(each.speedups[-1] or 0))[: count - 1]
+    return tuple(kept)
+
+
+def tune(suite: Suite, tried: Sequence[Tried], measure: Measure) -> tuple[dict[str, Tree], tuple[Tried, ...]]:
+    """Run both stages.
+
+    Returns:
+        The fastest tree of each draft with a valid one; a draft's own where no other is faster. And every tree that
+        was tried, with its speedups.
+    """
+    num_points = len(suite.workloads) * len(suite.load)
+    rows = measure(stage_suite(suite, tried, 1, 1), "stage-1")
+    tried = [each.after(rows, num_points) for each in tried]
+    last = finalists(tried, suite.tune.configurations)
+    rows = measure(stage_suite(suite, last, 2, suite.tune.blocks), "stage-2")
+    measured = {each.name: each.after(rows, num_points) for each in last}
+    best: dict[str, Tried] = {}
+    for each in measured.values():
+        held = best.get(each.arm)
+        if (each.speedups[-1] or 0) > (0 if held is None else held.speedups[-1] or 0):
+            best[each.arm] = each
+    return {arm: each.tree for arm, each in best.items()}, tuple(measured.get(each.name, each) for each in tried)
+
+
+def prompts_sha256(suite: Suite) -> str:
+    """Hash of the prompts that trees are tried on.
+
+    Raises:
+        WorkloadError: a source has too few prompts beside the test's.
+        SuiteError: a prompt is one of the test's, of another workload.
+    """
+    seed, digest = suite.sampling.seed, hashlib.sha256()
+    tested = {c.turns: w.name for w in suite.workloads for c in load_set(w, seed).conversations}
+    for workload in suite.workloads:
+        found = load_set(workload.model_copy(update={"tune_prompts": suite.tune.prompts}), seed)
+        digest.update(found.sha256.encode())
+        for conversation in found.conversations:
+            if conversation.turns in tested:
+                raise SuiteError(
+                    f"workload {workload.name}: {conversation.prompt_id}, a prompt to tune on, is one that workload "
+                    f"{tested[conversation.turns]} tests; give workloads of one source the same num_prompts."
+                )
+    return digest.hexdigest()
+
+
+def tuned_suite(text: str, trees: Mapping[str, Tree], tuning: Tuning, source: Path, out: Path) -> str:
+    """The user's suite with a tuned arm behind each arm; one whose own tree was the fastest is only marked.
+
+    Args:
+        text: of the user's suite, at `source`; `out` is where the tuned one will be.
+    """
+    values = yaml.safe_load(text)
+    if source.parent.resolve() != out.parent.resolve():
+        _rebase(values, source.parent, out.parent)
+    mark = tuning.model_dump()
+    arms = []
+    for arm in values["arms"]:
+        tree = None if arm["name"] not in trees else asdict(trees[arm["name"]])
+        if tree is None or tree.items() <= arm.items():
+            arms.append(arm if tree is None else {**arm, "tuning": mark})
+        else:
+            arms += [arm, {**arm, "name": f"{arm['name']}-tuned", **tree, "tuning": mark}]
+    values |= {"name": f"{values['name'][:54]}-tuned", "arms": arms}
+    head = f"# {source.name} with the trees that `bench.py tune` found; see docs/fairness.md.\n"
+    # Through JSON, so that every tuned arm shows its mark: YAML would refer to the first one.
+    return head + str(yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False, allow_unicode=True, width=110))
+
+
+def _rebase(values: dict[str, Any], before: Path, after: Path) -> None:
+    """Let relative paths in a suite's values point to the same files from another folder."""
+    sections = [(values["target"], "model"), (values.get("rendering") or {}, "template")]
+    sections += [(values.get("fairness") or {}, "corpus")]
+    sections += [(arm, "checkpoint") for arm in values["arms"]]
+    sections += [(workload, field) for workload in values["workloads"] for field in ("path", "tokenizer")]
+    for section, field in sections:
+        name = section.get(field)
+        if name and name not in embedded_names() and (before / name).exists():
+            section[field] = os.path.relpath((before / name).resolve(), after.resolve())
+
+
+def _speedup_text(speedup: float | None) -> str:
+    return MISSING if speedup is None else f"{speedup:.2f}x"

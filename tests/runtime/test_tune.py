@@ -1,0 +1,47 @@
+"""bench.py tune on the real engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.suite import load_suite
+from tests.runtime.test_bench import bench
+
+SUITE = """\
+version: 1
+name: small
+target: {model: tiny, dtype: float32}
+arms:
+  - {name: vanilla, architecture: vanilla}
+  - {name: lookup, architecture: prompt_lookup, num_steps: 3, topk: 2, num_draft_tokens: 6}
+workloads:
+  - {name: recall, source: synthetic, family: recall, num_prompts: 2}
+sampling: {temperature: 0, max_tokens: 16, seed: 0}
+load: [{concurrency: 1}]
+blocks: 1
+tune: {configurations: 2, prompts: 2, blocks: 1}
+"""
+
+
+def test_trees_are_tried_and_the_tuned_suite_says_how(tmp_path: Path):
+    """Two stages with reports of their own, on other prompts; resumed, they are not run again and say the same."""
+    (tmp_path / "small.yaml").write_text(SUITE)
+    words = ["tune", str(tmp_path / "small.yaml"), "--runs", str(tmp_path / "runs")]
+    done = bench(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tuned = load_suite(tmp_path / "small-tuned.yaml")
+    mark = tuned.arms[-1].tuning
+    assert mark is not None
+    assert (mark.configurations, mark.run) == (2, "runs")
+    for stage in ("stage-1", "stage-2"):
+        manifest = json.loads((tmp_path / "runs" / stage / "manifest.json").read_text())
+        assert manifest["finished"]
+        assert [arm["name"] for arm in manifest["suite"]["arms"]] == ["vanilla", "lookup.3x2x6", "lookup.3x8x16"]
+        assert (tmp_path / "runs" / stage / "report.md").exists()
+        records = (tmp_path / "runs" / stage / "references.jsonl").read_text().splitlines()
+        assert {json.loads(record)["prompt_id"] for record in records} == {"recall-2", "recall-3"}
+    again = bench(*words, "--resume", "--out", str(tmp_path / "again.yaml"))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "block" not in again.stdout
+    assert (tmp_path / "again.yaml").read_text() == (tmp_path / "small-tuned.yaml").read_text()
