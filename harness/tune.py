@@ -1,7 +1,7 @@
 """Finds each draft's best tree by measuring: two runs of ordinary suites on prompts that are not the test's.
 
-Every draft gets the same number of trees and of cells. In the first run all of them have one block; the second takes
-each draft's own tree and its best others, and its speedups decide: what looked good by luck is measured again.
+Every draft gets the same number of trees and of cells. In the first run all of them have one block; the last takes each
+draft's own tree and its best others, and its speedups decide: what looked good by luck is measured again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from harness.units import MISSING
 from harness.workloads.load import load_set
 
 FINALISTS = 3
-"""One in so many trees of a draft is measured in the second stage, and two at least."""
+"""One in so many trees of a draft is measured in the last stage, and two at least."""
+FIRST, LAST = "first", "last"
 
 Measure = Callable[[Suite, str], Sequence[Row]]
 """Runs a stage's suite into the folder of that name, or goes on with it, and returns its rows."""
@@ -45,22 +46,22 @@ class Tried:
 
     Attributes:
         arm: the draft's name in the user's suite; `name` is the tree's in the runs.
-        speedups: over vanilla, of each stage that it took part in: geometric mean over workloads and load points; None
-            where one of its rows is missing or invalid.
+        first: speedup over vanilla in the first stage, geometric mean over workloads and load points; None where it
+            took no part or one of its rows is missing or invalid; `last`: the same of the last stage.
     """
 
     arm: str
     name: str
     tree: Tree
     is_own: bool
-    speedups: tuple[float | None, ...] = ()
+    first: float | None = None
+    last: float | None = None
 
-    def after(self, rows: Sequence[Row], num_points: int) -> Tried:
-        """With what another stage's rows say."""
+    def speedup(self, rows: Sequence[Row], num_points: int) -> float | None:
+        """What a stage's rows say of it."""
         own = [row for row in rows if row.arm == self.name and row.valid and row.speedup is not None]
         logs = [math.log(row.speedup or 1) for row in own]
-        speedup = math.exp(fmean(logs)) if len(logs) == num_points else None
-        return replace(self, speedups=(*self.speedups, speedup))
+        return math.exp(fmean(logs)) if len(logs) == num_points else None
 
 
 def tune_suite(
@@ -86,20 +87,19 @@ def tune_suite(
     suite = with_tokenizer(suite, arms.target)
     tried = candidates(suite, arms)
     tuning = Tuning(configurations=suite.tune.configurations, prompts_sha256=prompts_sha256(suite), run=run)
-    note(f"{len(tried)} trees; first stage: {estimate(stage_suite(suite, tried, 1, 1))}")
+    stage, num_blocks = (FIRST, 1) if has_first_stage(suite) else (LAST, suite.tune.blocks)
+    note(f"{stage} stage, {len(tried)} trees: {estimate(stage_suite(suite, tried, stage, num_blocks))}")
+    if has_first_stage(suite):
+        note(f"{LAST} stage, {num_finalists(suite)} trees of each draft: {suite.tune.blocks} blocks")
     trees, tried = tune(suite, tried, measure)
     out.write_text(tuned_suite(source.read_text(), trees, tuning, source, out))
     load_suite(out)
     lines = [
-        [
-            each.arm,
-            tree_text(each.tree),
-            *map(_speedup_text, each.speedups),
-            "yes" if trees.get(each.arm) == each.tree else "",
-        ]
-        for each in (replace(each, speedups=(*each.speedups, None)[:2]) for each in tried)
+        [each.arm, tree_text(each.tree), _speedup_text(each.first), _speedup_text(each.last), chosen]
+        for each in tried
+        for chosen in ["yes" if trees.get(each.arm) == each.tree else ""]
     ]
-    return ["arm", "depth × width, nodes", "first stage", "second stage", "chosen"], lines
+    return ["arm", "depth × width, nodes", "first stage", "last stage", "chosen"], lines
 
 
 def check_tunable(suite: Suite) -> None:
@@ -143,7 +143,17 @@ def candidates(suite: Suite, arms: Arms) -> tuple[Tried, ...]:
     return tuple(found)
 
 
-def stage_suite(suite: Suite, tried: Sequence[Tried], number: int, num_blocks: int) -> Suite:
+def num_finalists(suite: Suite) -> int:
+    """Trees of each draft in the last stage."""
+    return max(2, math.ceil(suite.tune.configurations / FINALISTS))
+
+
+def has_first_stage(suite: Suite) -> bool:
+    """Whether some trees are left out of the last stage."""
+    return num_finalists(suite) < suite.tune.configurations
+
+
+def stage_suite(suite: Suite, tried: Sequence[Tried], stage: str, num_blocks: int) -> Suite:
     """The suite of one stage: vanilla and these trees, on other prompts, in one launch."""
     by_name = {arm.name: arm for arm in suite.arms}
     trees = [by_name[each.arm].model_copy(update={"name": each.name, **asdict(each.tree)}) for each in tried]
@@ -151,7 +161,7 @@ def stage_suite(suite: Suite, tried: Sequence[Tried], number: int, num_blocks: i
     others = {"tune_prompts": suite.tune.prompts}
     return suite.model_copy(
         update={
-            "name": f"{suite.name[:50]}-tune-{number}",
+            "name": f"{suite.name[:50]}-tune-{stage}",
             "arms": (vanilla, *trees),
             "workloads": tuple(workload.model_copy(update=others) for workload in suite.workloads),
             "blocks": num_blocks,
@@ -162,34 +172,35 @@ def stage_suite(suite: Suite, tried: Sequence[Tried], number: int, num_blocks: i
     )
 
 
-def finalists(tried: Sequence[Tried], configurations: int) -> tuple[Tried, ...]:
-    """Each draft's own tree and the fastest of its others, as many for each draft."""
-    count = max(2, math.ceil(configurations / FINALISTS))
+def finalists(tried: Sequence[Tried], count: int) -> tuple[Tried, ...]:
+    """Each draft's own tree and the fastest of its others, `count` of each draft."""
     kept: list[Tried] = []
     for arm in dict.fromkeys(each.arm for each in tried):
         own = [each for each in tried if each.arm == arm and each.is_own]
-        others = [each for each in tried if each.arm == arm and not each.is_own and each.speedups[-1] is not None]
-        kept += own + sorted(others, key=lambda each: -(each.speedups[-1] or 0))[: count - 1]
+        others = [each for each in tried if each.arm == arm and not each.is_own and each.first is not None]
+        kept += own + sorted(others, key=lambda each: -(each.first or 0))[: count - 1]
     return tuple(kept)
 
 
 def tune(suite: Suite, tried: Sequence[Tried], measure: Measure) -> tuple[dict[str, Tree], tuple[Tried, ...]]:
-    """Run both stages.
+    """Run both stages, or the last alone where it takes all trees.
 
     Returns:
         The fastest tree of each draft with a valid one; a draft's own where no other is faster. And every tree that
         was tried, with its speedups.
     """
     num_points = len(suite.workloads) * len(suite.load)
-    rows = measure(stage_suite(suite, tried, 1, 1), "stage-1")
-    tried = [each.after(rows, num_points) for each in tried]
-    last = finalists(tried, suite.tune.configurations)
-    rows = measure(stage_suite(suite, last, 2, suite.tune.blocks), "stage-2")
-    measured = {each.name: each.after(rows, num_points) for each in last}
+    last = tuple(tried)
+    if has_first_stage(suite):
+        rows = measure(stage_suite(suite, tried, FIRST, 1), FIRST)
+        tried = [replace(each, first=each.speedup(rows, num_points)) for each in tried]
+        last = finalists(tried, num_finalists(suite))
+    rows = measure(stage_suite(suite, last, LAST, suite.tune.blocks), LAST)
+    measured = {each.name: replace(each, last=each.speedup(rows, num_points)) for each in last}
     best: dict[str, Tried] = {}
     for each in measured.values():
         held = best.get(each.arm)
-        if (each.speedups[-1] or 0) > (0 if held is None else held.speedups[-1] or 0):
+        if (each.last or 0) > (0 if held is None else held.last or 0):
             best[each.arm] = each
     return {arm: each.tree for arm, each in best.items()}, tuple(measured.get(each.name, each) for each in tried)
 

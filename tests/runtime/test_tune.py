@@ -25,23 +25,22 @@ tune: {configurations: 2, prompts: 2, blocks: 1}
 
 
 def test_trees_are_tried_and_the_tuned_suite_says_how(tmp_path: Path):
-    """Two stages with reports of their own, on other prompts; resumed, they are not run again and say the same."""
+    """A run with its report, on other prompts than the suite's; resumed, it is not run again and says the same."""
     (tmp_path / "small.yaml").write_text(SUITE)
     words = ["tune", str(tmp_path / "small.yaml"), "--runs", str(tmp_path / "runs")]
     done = bench(*words)
     assert done.returncode == 0, done.stdout + done.stderr
-    tuned = load_suite(tmp_path / "small-tuned.yaml")
-    mark = tuned.arms[-1].tuning
+    mark = load_suite(tmp_path / "small-tuned.yaml").arms[-1].tuning
     assert mark is not None
     assert (mark.configurations, mark.run) == (2, "runs")
-    for stage in ("stage-1", "stage-2"):
-        manifest = json.loads((tmp_path / "runs" / stage / "manifest.json").read_text())
-        assert manifest["finished"]
-        assert [arm["name"] for arm in manifest["suite"]["arms"]] == ["vanilla", "lookup.3x2x6", "lookup.3x8x16"]
-        assert (tmp_path / "runs" / stage / "report.md").exists()
-        records = (tmp_path / "runs" / stage / "references.jsonl").read_text().splitlines()
-        assert {json.loads(record)["prompt_id"] for record in records} == {"recall-2", "recall-3"}
+    run = tmp_path / "runs" / "last"
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["finished"]
+    assert [arm["name"] for arm in manifest["suite"]["arms"]] == ["vanilla", "lookup.3x2x6", "lookup.3x8x16"]
+    assert (run / "report.md").exists()
+    records = (run / "references.jsonl").read_text().splitlines()
+    assert {json.loads(record)["prompt_id"] for record in records} == {"recall-2", "recall-3"}
     again = bench(*words, "--resume", "--out", str(tmp_path / "again.yaml"))
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "block" not in again.stdout
+    assert "reference pass" not in again.stdout
     assert (tmp_path / "again.yaml").read_text() == (tmp_path / "small-tuned.yaml").read_text()

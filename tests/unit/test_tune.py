@@ -101,7 +101,7 @@ workloads:
     assert depths["prism"] <= 3
     assert depths["hass"] > 4
     assert [sum(each.arm == arm for each in tried) for arm in ("hass", "heads", "prism", "trie")] == [4] * 4
-    stage = stage_suite(found, tried, 1, 1)
+    stage = stage_suite(found, tried, "first", 1)
     assert len(stage.arms) == 1 + 16
     (tmp_path / "stage.json").write_text(stage.model_dump_json(exclude_unset=True))
     assert load_suite(tmp_path / "stage.json").arms == stage.arms
@@ -121,7 +121,7 @@ class Engines:
     def __call__(self, stage: Suite, folder: str) -> Sequence[Row]:
         self.suites.append(stage)
         known = self.stages[len(self.suites) - 1]
-        assert folder == f"stage-{len(self.suites)}"
+        assert stage.name == f"try-tune-{folder}"
         return [
             Row.model_construct(
                 arm=arm.name, workload=workload.name, concurrency=1, speedup=known.get(arm.name, 1.0),
@@ -142,9 +142,9 @@ def test_the_second_stage_decides_and_each_draft_gets_as_many_cells(tmp_path):
     assert [(stage.blocks, stage.launches) for stage in engines.suites] == [(1, 1), (2, 1)]
     assert all(workload.tune_prompts == 4 for stage in engines.suites for workload in stage.workloads)
     assert trees == {"hass": Tree(2, 1, 3), "heads": Tree(3, 2, 6)}
-    assert [each.speedups for each in tried if each.name in ("hass.2", "heads.1")] == [
+    assert [(each.first, each.last) for each in tried if each.name in ("hass.2", "heads.1")] == [
         (pytest.approx(1.9), pytest.approx(1.5)),
-        (None,),
+        (None, None),
     ]
 
 
@@ -157,8 +157,17 @@ def test_an_equal_tree_does_not_take_the_own_ones_place(tmp_path):
 
 def test_a_third_of_the_trees_goes_on():
     """Nine trees: the own one and two others."""
-    nine = [Tried("a", f"a.{n}", Tree(1, 1, 2), n == 4, (1 + n / 10,)) for n in range(9)]
-    assert [each.name for each in finalists(nine, 9)] == ["a.4", "a.8", "a.7"]
+    nine = [Tried("a", f"a.{n}", Tree(1, 1, 2), n == 4, 1 + n / 10) for n in range(9)]
+    assert [each.name for each in finalists(nine, 3)] == ["a.4", "a.8", "a.7"]
+
+
+def test_two_trees_need_no_first_stage(tmp_path):
+    """Nothing would be left out after it."""
+    engines = Engines({"hass.0": 1.1, "hass.1": 1.2})
+    two = suite(tmp_path, SUITE.replace("configurations: 4", "configurations: 2"))
+    trees, _ = tune(two, [each for each in tried_trees() if each.name in ("hass.0", "hass.1")], engines)
+    assert [stage.name for stage in engines.suites] == ["try-tune-last"]
+    assert trees == {"hass": Tree(1, 1, 2)}
 
 
 def test_prompts_to_tune_on_are_none_of_the_tests(tmp_path):
