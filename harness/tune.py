@@ -113,6 +113,8 @@ def check_tunable(suite: Suite) -> None:
         problem = "it has no arm with a draft; add one."
     elif all(arm.architecture != "vanilla" for arm in suite.arms):
         problem = "trees are compared by their speedup over vanilla; add an arm with architecture vanilla."
+    elif open_loops := [point.name for point in suite.load if point.is_open]:
+        problem = f"an open loop ({', '.join(open_loops)}) has no speedups to compare trees by; take concurrencies."
     elif tuned := [arm.name for arm in suite.arms if arm.tuning is not None]:
         problem = f"{', '.join(tuned)} is tuned already; tune the suite that this one was made from."
     elif taken := [f"{name}-tuned" for name in names if f"{name}-tuned" in names]:
