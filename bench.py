@@ -148,12 +148,12 @@ def run_suite(
     check_scoring(suite)
     arms = find_arms(suite, discover(), suite_folder, folder, has_gpu())
     check_fairness(suite, arms.ledgers())
+    contamination = suite_contamination(suite, arms.target, console)
     store = open_store(suite, folder, command, suite_text, resume)
     if arms.endpoints:
         told = {name: endpoint.told for name, endpoint in arms.endpoints.items()}
         store.write_manifest({**store.manifest(), "endpoints": told})
     suite = with_tokenizer(suite, arms.target)
-    contamination = suite_contamination(suite, arms.target, console)
     with Progress(console) as progress:
         run = LiveRun(suite, arms, store, progress)
         run.measure(plan_cells(suite, run.resident))

@@ -106,7 +106,7 @@ def estimate(suite: Suite) -> Estimate:
     cells = len(plan_cells(suite))
     num_engines = sum(not arm.is_endpoint for arm in suite.arms)
     memory_gb = CPU_ENGINE_GB * num_engines
-    counts = [workload.num_prompts or _whole(workload) for workload in suite.workloads]
+    counts = [workload.tune_prompts or workload.num_prompts or _whole(workload) for workload in suite.workloads]
     if any(count is None for count in counts):
         return Estimate(cells, None, None, memory_gb)
     rounds = num_launches(suite) * suite.blocks_per_launch * len(suite.arms)

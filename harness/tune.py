@@ -27,7 +27,7 @@ from harness.models import embedded_names
 from harness.plan import estimate
 from harness.provenance import has_gpu
 from harness.runtime.arms import Arms, find_arms
-from harness.suite import Fairness, Suite, Tuning, load_suite, with_tokenizer
+from harness.suite import Fairness, LoadPoint, Suite, Tuning, load_suite, with_tokenizer
 from harness.trees import spread_trees
 from harness.units import MISSING
 from harness.workloads.load import load_set
@@ -113,8 +113,8 @@ def check_tunable(suite: Suite) -> None:
         problem = "it has no arm with a draft; add one."
     elif all(arm.architecture != "vanilla" for arm in suite.arms):
         problem = "trees are compared by their speedup over vanilla; add an arm with architecture vanilla."
-    elif open_loops := [point.name for point in suite.load if point.is_open]:
-        problem = f"an open loop ({', '.join(open_loops)}) has no speedups to compare trees by; take concurrencies."
+    elif not closed_loops(suite):
+        problem = "in an open loop the arrivals set the throughput; add a load point with concurrency."
     elif tuned := [arm.name for arm in suite.arms if arm.tuning is not None]:
         problem = f"{', '.join(tuned)} is tuned already; tune the suite that this one was made from."
     elif taken := [f"{name}-tuned" for name in names if f"{name}-tuned" in names]:
@@ -122,6 +122,11 @@ def check_tunable(suite: Suite) -> None:
     else:
         return
     raise SuiteError(f"{suite.name} cannot be tuned: {problem}")
+
+
+def closed_loops(suite: Suite) -> tuple[LoadPoint, ...]:
+    """The load points whose throughput is the engine's; in an open loop it is the arrivals'."""
+    return tuple(point for point in suite.load if not point.is_open)
 
 
 def candidates(suite: Suite, arms: Arms) -> tuple[Tried, ...]:
@@ -156,7 +161,7 @@ def has_first_stage(suite: Suite) -> bool:
 
 
 def stage_suite(suite: Suite, tried: Sequence[Tried], stage: str, num_blocks: int) -> Suite:
-    """The suite of one stage: vanilla and these trees, on other prompts, in one launch."""
+    """The suite of one stage: vanilla and these trees, on other prompts, in one launch, without open loops."""
     by_name = {arm.name: arm for arm in suite.arms}
     trees = [by_name[each.arm].model_copy(update={"name": each.name, **asdict(each.tree)}) for each in tried]
     vanilla = next(arm for arm in suite.arms if arm.architecture == "vanilla")
@@ -167,6 +172,7 @@ def stage_suite(suite: Suite, tried: Sequence[Tried], stage: str, num_blocks: in
             "arms": (vanilla, *trees),
             "workloads": tuple(workload.model_copy(update=others) for workload in suite.workloads),
             "blocks": num_blocks,
+            "load": closed_loops(suite),
             "launches": 1,
             "auto": None,
             "fairness": Fairness(),
@@ -191,7 +197,7 @@ def tune(suite: Suite, tried: Sequence[Tried], measure: Measure) -> tuple[dict[s
         The fastest tree of each draft with a valid one; a draft's own where no other is faster. And every tree that
         was tried, with its speedups.
     """
-    num_points = len(suite.workloads) * len(suite.load)
+    num_points = len(suite.workloads) * len(closed_loops(suite))
     last = tuple(tried)
     if has_first_stage(suite):
         rows = measure(stage_suite(suite, tried, FIRST, 1), FIRST)
@@ -256,6 +262,7 @@ def _rebase(values: dict[str, Any], before: Path, after: Path) -> None:
     sections = [(values["target"], "model"), (values.get("rendering") or {}, "template")]
     sections += [(values.get("fairness") or {}, "corpus")]
     sections += [(arm, "checkpoint") for arm in values["arms"]]
+    sections += [(point, "trace") for point in values["load"]]
     sections += [(workload, field) for workload in values["workloads"] for field in ("path", "tokenizer")]
     for section, field in sections:
         name = section.get(field)
