@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from drafts.api import Tree, discover
-from harness.errors import SuiteError
+from harness.errors import EngineError, SuiteError
 from harness.fairness import tree_text
 from harness.metrics.rows import Row
 from harness.models import embedded_names
@@ -196,21 +196,34 @@ def tune(suite: Suite, tried: Sequence[Tried], measure: Measure) -> tuple[dict[s
     Returns:
         The fastest tree of each draft with a valid one; a draft's own where no other is faster. And every tree that
         was tried, with its speedups.
+
+    Raises:
+        EngineError: a stage has no valid speedup at all.
     """
     num_points = len(suite.workloads) * len(closed_loops(suite))
     last = tuple(tried)
     if has_first_stage(suite):
         rows = measure(stage_suite(suite, tried, FIRST, 1), FIRST)
         tried = [replace(each, first=each.speedup(rows, num_points)) for each in tried]
+        _check_any(FIRST, [each.first for each in tried])
         last = finalists(tried, num_finalists(suite))
     rows = measure(stage_suite(suite, last, LAST, suite.tune.blocks), LAST)
     measured = {each.name: replace(each, last=each.speedup(rows, num_points)) for each in last}
+    _check_any(LAST, [each.last for each in measured.values()])
     best: dict[str, Tried] = {}
     for each in measured.values():
         held = best.get(each.arm)
         if (each.last or 0) > (0 if held is None else held.last or 0):
             best[each.arm] = each
     return {arm: each.tree for arm, each in best.items()}, tuple(measured.get(each.name, each) for each in tried)
+
+
+def _check_any(stage: str, speedups: Sequence[float | None]) -> None:
+    if all(speedup is None for speedup in speedups):
+        raise EngineError(
+            f"no tree has a valid speedup in the {stage} stage; its report in the folder {stage} says why. Mend it and "
+            "go on with --resume, or begin anew."
+        )
 
 
 def prompts_sha256(suite: Suite) -> str:

@@ -11,7 +11,7 @@ import yaml
 
 import bench
 from drafts.api import Tree, discover, stepwise_tree
-from harness.errors import SuiteError, WorkloadError
+from harness.errors import EngineError, SuiteError, WorkloadError
 from harness.fairness import unfair
 from harness.metrics.rows import Row
 from harness.runtime.arms import find_arms
@@ -153,6 +153,13 @@ def test_an_equal_tree_does_not_take_the_own_ones_place(tmp_path):
     nothing = dict.fromkeys((f"heads.{n}" for n in range(4)), None)
     trees, _ = tune(suite(tmp_path), tried_trees(), Engines(nothing, nothing))
     assert trees == {"hass": Tree(3, 2, 6)}
+
+
+def test_a_stage_without_a_valid_speedup_ends_there(tmp_path):
+    """As where vanilla's own rows are invalid: nothing is written, and the report is named."""
+    nothing = {each.name: None for each in tried_trees()}
+    with pytest.raises(EngineError, match="no tree has a valid speedup in the first stage; its report"):
+        tune(suite(tmp_path), tried_trees(), Engines(nothing))
 
 
 def test_a_third_of_the_trees_goes_on():
