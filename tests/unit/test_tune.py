@@ -242,7 +242,6 @@ def test_a_tuned_suite_elsewhere_finds_the_same_files(tmp_path):
         ("  - {name: vanilla, architecture: vanilla}\n", "", "add an arm with architecture vanilla"),
         ("{concurrency: 1}", "{rate: 2.0}", "in an open loop the arrivals set the throughput"),
         ("name: heads", "name: hass-tuned", "it has an arm hass-tuned"),
-        ("load: [{concurrency: 1}]", "load: [{rate: 2}]", "an open loop (2/s) has no speedups"),
         ("num_draft_tokens: 6}", f"num_draft_tokens: 6, tuning: {json.dumps(MARK.model_dump())}}}", "is tuned already"),
         ("topk: 4, num_draft_tokens: 16", "topk: 4, num_draft_tokens: 5, options: {choices: [[0], [0, 0], [0, 0, 0], "
          "[0, 0, 0, 0]]}", "arm heads: its options and checkpoint allow 1"),
