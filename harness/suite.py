@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from drafts.api import DraftSpec, Tree, discover
-from harness.errors import SuiteError
 from harness.load.arrivals import read_trace
 from harness.records import ENDPOINT
+from harness.strict_yaml import Section, line_of, load_strict, nearest, refuse, spelled
 from harness.workloads.sources import SOURCES, HubSet
 from harness.workloads.synthetic import FAMILIES
-from harness.yaml_lines import Path_, load_yaml
+from harness.yaml_lines import Path_
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Positive = Annotated[int, Field(ge=1)]
@@ -36,12 +36,6 @@ def _count_or_auto(value: Any) -> Any:
     if value == "auto" or (type(value) is int and value >= 1):
         return value
     raise ValueError("a number, 1 or more, or auto")
-
-
-class Section(BaseModel):
-    """A part of a suite: frozen, strict about types and unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Target(Section):
@@ -322,80 +316,22 @@ def load_suite(path: Path) -> Suite:
     Raises:
         SuiteError: anything wrong with it, with file, line, what was found and what is allowed.
     """
-    values, lines = load_yaml(path)
-    for section in ("arms", "workloads", "load"):
-        if isinstance(values.get(section), list):
-            values[section] = tuple(values[section])
-    try:
-        suite = Suite.model_validate(values)
-    except ValidationError as error:
-        raise SuiteError("\n".join(_sentence(found, path, lines, values) for found in error.errors())) from None
-    problems = [*_arm_problems(suite), *_workload_problems(suite, path.parent), *_load_problems(suite, path.parent)]
-    if problems:
-        raise SuiteError("\n".join(f"{path}:{_line(at, lines)}: {text}" for at, text in problems))
+    suite, lines = load_strict(path, Suite, "suite")
+    problems = [
+        *_arm_problems(suite),
+        *workload_problems(suite.workloads, path.parent),
+        *_rendering_problems(suite, path.parent),
+        *_load_problems(suite, path.parent),
+    ]
+    refuse(path, lines, problems)
     if suite.fairness.require:
-        suite.fairness._place = f"{path}:{_line(('fairness', 'require'), lines)}"
+        suite.fairness._place = f"{path}:{line_of(('fairness', 'require'), lines)}"
     return _resolved(suite, path.parent)
 
 
 def suite_schema() -> dict[str, Any]:
     """JSON Schema of suites, for editors."""
     return Suite.model_json_schema()
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """What is allowed, with the nearest name first if one is near."""
-    close = difflib.get_close_matches(word, known, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    return f"allowed: {', '.join(known)}.{hint}"
-
-
-def _sentence(found: Any, path: Path, lines: dict[Path_, int], values: dict[str, Any]) -> str:
-    at: Path_ = tuple(key for key in found["loc"] if (isinstance(key, int) or not key.startswith(("str", "bool"))))
-    place = f"{path}:{_line(at, lines)}: "
-    name = _spelled(at)
-    kind = found["type"]
-    if kind == "extra_forbidden":
-        known = sorted(_fields_at(at[:-1]))
-        return f"{place}{name} is not known here; {nearest(str(at[-1]), known)}"
-    if kind == "missing":
-        return f"{place}{name} is missing; it has no default, so the suite must say it."
-    shown = f"{name} is {found['input']!r}; " if not isinstance(found["input"], dict | tuple) and at else ""
-    text = found["msg"].removeprefix("Value error, ")
-    hint = ""
-    if isinstance(found["input"], bool):
-        hint = " YAML reads yes, no, on and off as true and false: put a word in quotes."
-    elif kind == "literal_error" and isinstance(found["input"], str):
-        options = found["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{place}{shown}{nearest(found['input'], options)}"
-    return f"{place}{shown}{text[0].lower() + text[1:]}.{hint}"
-
-
-def _line(at: Path_, lines: dict[Path_, int]) -> int:
-    while at not in lines:
-        at = at[:-1]
-    return lines[at]
-
-
-def _spelled(at: Path_) -> str:
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in at).lstrip(".") or "the suite"
-
-
-def _fields_at(at: Path_) -> list[str]:
-    sections: dict[str, type[Section]] = {
-        "target": Target,
-        "arms": Tuning if "tuning" in at else Arm,
-        "workloads": Workload,
-        "sampling": Sampling,
-        "rendering": Rendering,
-        "fairness": Fairness,
-        "tune": Tune,
-        "load": LoadPoint,
-        "limits": Limits,
-        "auto": Auto,
-    }
-    section = sections[str(at[0])] if at else Suite
-    return list(section.model_fields)
 
 
 def _arm_problems(suite: Suite) -> list[tuple[Path_, str]]:
@@ -466,13 +402,13 @@ def _option_problems(index: int, arm: Arm, spec: DraftSpec) -> list[tuple[Path_,
             here = (*at, *found["loc"])
             if found["type"] == "extra_forbidden":
                 known = nearest(str(found["loc"][-1]), list(spec.options.model_fields) or ["none"])
-                problems.append((here, f"{_spelled(here)} is not known to {spec.name}; {known}"))
+                problems.append((here, f"{spelled(here)} is not known to {spec.name}; {known}"))
             else:
                 text = found["msg"][0].lower() + found["msg"][1:]
-                problems.append((here, f"{_spelled(here)} is {found['input']!r}; {text}."))
+                problems.append((here, f"{spelled(here)} is {found['input']!r}; {text}."))
         return problems
     problem = None if arm.tree is None else options.problem(arm.tree)
-    return [] if problem is None else [((*at, problem[0]), f"{_spelled((*at, problem[0]))} {problem[1]}")]
+    return [] if problem is None else [((*at, problem[0]), f"{spelled((*at, problem[0]))} {problem[1]}")]
 
 
 def _tree_problems(index: int, tree: Tree, spec: DraftSpec) -> list[tuple[Path_, str]]:
@@ -507,24 +443,37 @@ NEEDED_BY = {
 }
 
 
-def _workload_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
+def workload_problems(
+    workloads: Sequence[Workload], folder: Path, at: Path_ = ("workloads",)
+) -> list[tuple[Path_, str]]:
+    """What is wrong with workloads beyond their types: fields that do not go with the source, files that are missing.
+
+    Args:
+        at: where the list stands in its file.
+    """
     problems: list[tuple[Path_, str]] = []
-    for index, workload in enumerate(suite.workloads):
-        here: Path_ = ("workloads", index)
+    for index, workload in enumerate(workloads):
+        here: Path_ = (*at, index)
+        name = spelled(here)
         for field, sources in MEANT_FOR.items():
             if field in workload.model_fields_set and workload.source not in sources:
-                text = f"workloads[{index}].{field} means nothing for {workload.source}; leave it out."
+                text = f"{name}.{field} means nothing for {workload.source}; leave it out."
                 problems.append(((*here, field), text))
         for field, sources in NEEDED_BY.items():
             if workload.source in sources and getattr(workload, field) is None:
                 hint = nearest("", list(FAMILIES)) if field == "family" else f"{workload.source} needs it."
-                problems.append((here, f"workloads[{index}].{field} is missing; {hint}"))
+                problems.append((here, f"{name}.{field} is missing; {hint}"))
         if workload.family is not None and workload.source == "synthetic" and workload.family not in FAMILIES:
-            text = f"workloads[{index}].family is {workload.family}; {nearest(workload.family, list(FAMILIES))}"
+            text = f"{name}.family is {workload.family}; {nearest(workload.family, list(FAMILIES))}"
             problems.append(((*here, "family"), text))
         if workload.path is not None and not (folder / workload.path).exists():
             text = f"there is no file {folder / workload.path}; paths are relative to the suite."
-            problems.append(((*here, "path"), f"workloads[{index}].path: {text}"))
+            problems.append(((*here, "path"), f"{name}.path: {text}"))
+    return problems
+
+
+def _rendering_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
+    problems: list[tuple[Path_, str]] = []
     template = suite.rendering.template
     if template is not None and not (folder / template).is_file():
         text = f"rendering.template: there is no file {folder / template}; paths are relative to the suite."
@@ -553,16 +502,7 @@ def _load_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
 
 def _resolved(suite: Suite, folder: Path) -> Suite:
     """The suite with paths that do not depend on where it lies, and without instructions where raw text is sent."""
-    workloads = []
-    for workload in suite.workloads:
-        update: dict[str, str] = {}
-        for field in ("path", "tokenizer"):
-            given = getattr(workload, field)
-            if given is not None:
-                update[field] = str(folder / given)
-        if suite.rendering.raw and workload.instruction is None:
-            update["instruction"] = ""
-        workloads.append(workload.model_copy(update=update))
+    workloads = resolved_workloads(suite.workloads, folder, suite.rendering.raw)
     rendering = suite.rendering
     if rendering.template is not None:
         rendering = rendering.model_copy(update={"template": str(folder / rendering.template)})
@@ -574,8 +514,23 @@ def _resolved(suite: Suite, folder: Path) -> Suite:
     if fairness.corpus is not None:
         fairness = fairness.model_copy(update={"corpus": str(folder / fairness.corpus)})
     return suite.model_copy(
-        update={"workloads": tuple(workloads), "rendering": rendering, "load": load, "fairness": fairness}
+        update={"workloads": workloads, "rendering": rendering, "load": load, "fairness": fairness}
     )
+
+
+def resolved_workloads(workloads: Sequence[Workload], folder: Path, raw: bool = False) -> tuple[Workload, ...]:
+    """Workloads whose paths do not depend on where their file lies."""
+    found = []
+    for workload in workloads:
+        update: dict[str, str] = {}
+        for field in ("path", "tokenizer"):
+            given = getattr(workload, field)
+            if given is not None:
+                update[field] = str(folder / given)
+        if raw and workload.instruction is None:
+            update["instruction"] = ""
+        found.append(workload.model_copy(update=update))
+    return tuple(found)
 
 
 def with_tokenizer(suite: Suite, folder: Path) -> Suite:

@@ -15,7 +15,7 @@ Path_ = tuple[str | int, ...]
 _SCALARS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null")}
 
 
-def load_yaml(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:
+def load_yaml(path: Path, what: str = "suite") -> tuple[dict[str, Any], dict[Path_, int]]:
     """Read a YAML mapping.
 
     Returns:
@@ -40,7 +40,7 @@ def load_yaml(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:
     except yaml.YAMLError as error:
         raise SuiteError(f"{path}: not YAML: {error}.") from error
     if not isinstance(node, yaml.MappingNode):
-        raise SuiteError(f"{path}:1: a suite is a mapping that begins with `version: 1`; found something else.")
+        raise SuiteError(f"{path}:1: a {what} is a mapping that begins with `version: 1`; found something else.")
     lines: dict[Path_, int] = {(): 1}
     return _value(node, (), lines, path), lines
 
@@ -70,5 +70,5 @@ def _value(node: yaml.Node, at: Path_, lines: dict[Path_, int], path: Path) -> A
         except ValueError as error:
             raise SuiteError(f"{path}:{line}: {node.value!r} is no value of its kind: {error}.") from error
     raise SuiteError(
-        f"{path}:{line}: the tag {node.tag} is not allowed; a suite holds mappings, lists, texts, numbers, true, false."
+        f"{path}:{line}: the tag {node.tag} is not allowed; it holds mappings, lists, texts, numbers, true, false."
     )
