@@ -14,25 +14,30 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
+from drafts.api import Tree
 from drafts.training.acceptance import measure_acceptance
-from drafts.training.drafts import EAGLE3_LAYERS, TREE
-from drafts.training.features import Features, read_samples
+from drafts.training.features import features_of
 from drafts.training.hf import LlamaForCausalLM
 from drafts.training.load import load_draft
+from drafts.training.recipes import eagle3_layers
+from drafts.training.tokens import read_samples
 from harness.models import EMBEDDED
 
+TREE = Tree(num_steps=5, topk=4, num_draft_tokens=16)
 DRAFTS = ("standalone", "eagle", "hass", "stacked-2", "prism", "eagle3")
 
 
 def main(path: Path) -> None:
     """Print acceptance lengths with slots as they are and with keys and values that follow their beams."""
     target = LlamaForCausalLM.from_pretrained(EMBEDDED / "tiny" / "target", dtype=torch.float32).eval()
-    features = Features(target, read_samples(path), layers=EAGLE3_LAYERS, dtype=torch.float32)
+    samples = read_samples(path)
+    features = features_of(target, samples, eagle3_layers(target.config.num_hidden_layers), torch.float32)
     rows = []
     for name in DRAFTS:
         draft = load_draft(EMBEDDED / "tiny" / name, target)
         slots, beams = (
-            measure_acceptance(draft, features, TREE, follow_beams=follow).acceptance_length for follow in (False, True)
+            measure_acceptance(draft, features, samples, TREE, follow_beams=follow).acceptance_length
+            for follow in (False, True)
         )
         rows.append((name, f"{slots:.3f}", f"{beams:.3f}", f"{slots / beams - 1:+.2%}"))
     print(tabulate(rows, ("draft", "τ in slots (the engine)", "τ with beams' own KV", "cost"), "github"))

@@ -25,3 +25,7 @@ class EngineError(HarnessError):
 
 class RecordError(HarnessError):
     """Result files that are missing, damaged, or written by another version."""
+
+
+class TrainingError(HarnessError):
+    """A training that cannot begin, or that cannot go on."""

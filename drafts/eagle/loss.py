@@ -83,14 +83,11 @@ def aligned_passes(
 
     def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         passes.setdefault(index, []).append((k, v))
-        return aligned_attention(q, passes[index])
+        return aligned_attention(q, passes[index], batch.outside_BTT(len(passes[index]) - 1))
 
     for step in range(num_passes):
         output_BTD = draft(batch.tokens_BT, hidden_BTX, batch.positions_BT, attend, step + 1)
-        learned_BT = batch.learned_BT.clone()
-        learned_BT[:, step:] &= batch.learned_BT[:, : learned_BT.shape[1] - step]
-        learned_BT[:, :step] = False
-        yield output_BTD, learned_BT
+        yield output_BTD, batch.learned_after(step)
         own_BTD = (output_BTD.detach() if detach else output_BTD).to(batch.hidden_BTD.dtype)
         hidden_BTX = torch.cat((own_BTD[:, :1], own_BTD[:, :-1]), dim=1)
 
@@ -108,7 +105,7 @@ def _pass_loss(
     return objective.feature_weight * feature + objective.logit_weight * soft + objective.topk_weight * top
 
 
-def aligned_attention(q: Tensor, passes: list[tuple[Tensor, Tensor]]) -> Tensor:
+def aligned_attention(q: Tensor, passes: list[tuple[Tensor, Tensor]], outside: Tensor | None) -> Tensor:
     """Attention of pass j = len(passes), whose own keys and values come last in `passes`.
 
     The query at entry t belongs to a round whose last entry made from target features is r = t-j+1. It sees pass 1's
@@ -117,19 +114,21 @@ def aligned_attention(q: Tensor, passes: list[tuple[Tensor, Tensor]]) -> Tensor:
     Args:
         q: queries [B, H, T, C] of pass j.
         passes: keys and values [B, H, T, C] of passes 1 to j.
+        outside: True where pass 1's entries are beyond r or of another sample [B or 1, T, T]; None for plain causality.
     """
     own = len(passes) - 1
     keys, values = passes[0]
     if own == 0:
-        return nn.functional.scaled_dot_product_attention(q, keys, values, is_causal=True)
+        allowed = None if outside is None else ~outside[:, None]
+        return nn.functional.scaled_dot_product_attention(q, keys, values, attn_mask=allowed, is_causal=allowed is None)
+    assert outside is not None
     size = q.shape[2]
     # Entries before the first round repeat the first entry: they are never learned, but have to stay finite.
     # Recent entries lie on diagonals: `back` entries before the query stands pass j-back's.
     recent = [(_moved(passes[own - back][0], back), _moved(passes[own - back][1], back)) for back in range(own)]
     prefix_scores = q @ keys.transpose(-1, -2)
-    outside = torch.ones(size, size, dtype=torch.bool, device=q.device).triu(1 - own)
     recent_scores = torch.stack([(q * k).sum(-1) for k, _ in recent], dim=-1)
-    scores = torch.cat((prefix_scores.masked_fill(outside, -torch.inf), recent_scores), dim=-1)
+    scores = torch.cat((prefix_scores.masked_fill(outside[:, None], -torch.inf), recent_scores), dim=-1)
     weights = (scores.float() * q.shape[-1] ** -0.5).softmax(-1).to(q.dtype)
     attended = weights[..., :size] @ values
     for back, (_, v) in enumerate(recent):

@@ -44,10 +44,10 @@ class Eagle3Draft(nn.Module):
 
     reads_layers = True
 
-    def __init__(self, shape: LayerShape, draft_tokens_W: Tensor, embedding_VD: Tensor) -> None:
+    def __init__(self, shape: LayerShape, draft_tokens_W: Tensor, embedding_VD: Tensor, num_read: int) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
-        self.fc = nn.Linear(3 * shape.hidden_size, shape.hidden_size, bias=False)
+        self.fc = nn.Linear(num_read * shape.hidden_size, shape.hidden_size, bias=False)
         self.midlayer = Eagle3Layer(shape)
         self.norm = Norm(shape.hidden_size, shape.rms_norm_eps)
         self.lm_head = VocabularyHead(shape.hidden_size, len(draft_tokens_W))
@@ -61,7 +61,7 @@ class Eagle3Draft(nn.Module):
     @property
     def draft_tokens_W(self) -> Tensor:
         """The target's token of each draft token."""
-        return self.d2t + torch.arange(len(self.d2t))
+        return self.d2t + torch.arange(len(self.d2t), device=self.d2t.device)
 
     def forward(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1) -> Tensor:
         """Hidden states [B, T, D] before the norm; `hidden` is [B, T, 3D] of the target at step 1, else the draft's."""
@@ -82,10 +82,15 @@ class Eagle3Draft(nn.Module):
 
 
 def new_eagle3(
-    config: Mapping[str, Any], draft_tokens_W: Tensor, embedding_VD: Tensor, head_VD: Tensor, seed: int
+    config: Mapping[str, Any],
+    draft_tokens_W: Tensor,
+    embedding_VD: Tensor,
+    head_VD: Tensor,
+    seed: int,
+    num_read: int = 3,
 ) -> Eagle3Draft:
-    """An untrained draft; its head starts as the target's rows of the draft vocabulary."""
-    draft = Eagle3Draft(LayerShape.of(config), draft_tokens_W, embedding_VD)
+    """An untrained draft on so many of the target's layers; its head starts as the target's rows of its vocabulary."""
+    draft = Eagle3Draft(LayerShape.of(config), draft_tokens_W, embedding_VD, num_read)
     reset(draft, seed)
     draft.lm_head.weight.data.copy_(head_VD[draft_tokens_W])
     return draft

@@ -29,10 +29,9 @@ def medusa_loss(draft: MedusaDraft, batch: Batch, objective: MedusaObjective) ->
     entries = batch.learned_BT.shape[1]
     for number in range(1, len(draft) + 1):
         later = number - 1
-        # Entries of one answer are consecutive, so both ends learned means that all between are of the same answer.
-        learned_BT = batch.learned_BT[:, : entries - later] & batch.learned_BT[:, later:]
-        logits_NV = draft.head_logits(batch.hidden_BTD[:, : entries - later][learned_BT], number).float()
-        probs_NK, ids_NK = batch.top_probs_BTK[:, later:][learned_BT], batch.top_ids_BTK[:, later:][learned_BT]
+        ends_BT = batch.learned_after(later)[:, later:]
+        logits_NV = draft.head_logits(batch.hidden_BTD[:, : entries - later][ends_BT], number).float()
+        probs_NK, ids_NK = batch.top_probs_BTK[:, later:][ends_BT], batch.top_ids_BTK[:, later:][ends_BT]
         log_probs_NK = logits_NV.gather(1, ids_NK) - torch.logsumexp(logits_NV, 1, keepdim=True)
         weight = objective.head_decay**later
         total = total - weight * (probs_NK * log_probs_NK).sum(1).mean()

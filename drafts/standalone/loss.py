@@ -13,7 +13,6 @@ from torch import Tensor
 
 from drafts.standalone.model import StandaloneDraft
 from drafts.training.features import Batch
-from drafts.training.layer import causal
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class StandaloneObjective:
 
 def standalone_loss(draft: StandaloneDraft, batch: Batch, objective: StandaloneObjective) -> Tensor:
     """The weighted sum of both cross-entropies over the answers' entries."""
-    output_ND = draft(batch.tokens_BT, batch.hidden_BTD, batch.positions_BT, causal)[batch.learned_BT]
+    output_ND = draft(batch.tokens_BT, batch.hidden_BTD, batch.positions_BT, batch.causal)[batch.learned_BT]
     logits_NV = draft.logits(output_ND).float()
     normalizer_N1 = logits_NV.logsumexp(1, keepdim=True)
     log_probs_NK = logits_NV.gather(1, batch.top_ids_BTK[batch.learned_BT]) - normalizer_N1

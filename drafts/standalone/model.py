@@ -54,14 +54,16 @@ class StandaloneDraft(nn.Module):
         return nn.functional.linear(hidden, self.model.embed_tokens.weight)
 
 
-def new_standalone(config: Mapping[str, Any], embedding_VD: Tensor, seed: int) -> StandaloneDraft:
+def new_standalone(
+    config: Mapping[str, Any], embedding_VD: Tensor, seed: int, num_layers: int = NUM_LAYERS
+) -> StandaloneDraft:
     """An untrained draft as wide as the target; its embedding starts as a copy of the target's."""
-    draft = StandaloneDraft(LayerShape.of(config), config["vocab_size"], NUM_LAYERS)
+    draft = StandaloneDraft(LayerShape.of(config), config["vocab_size"], num_layers)
     reset(draft, seed)
     draft.model.embed_tokens.weight.data.copy_(embedding_VD)
     return draft
 
 
-def standalone_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def standalone_config(config: Mapping[str, Any], num_layers: int = NUM_LAYERS) -> dict[str, Any]:
     """The draft's config.json."""
-    return {**config, "architectures": [ARCHITECTURE], "num_hidden_layers": NUM_LAYERS, "tie_word_embeddings": True}
+    return {**config, "architectures": [ARCHITECTURE], "num_hidden_layers": num_layers, "tie_word_embeddings": True}

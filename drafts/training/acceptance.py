@@ -10,6 +10,7 @@ size.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from drafts.api import Tree
 from drafts.medusa.model import MedusaDraft
-from drafts.training.features import Batch, Features
+from drafts.training.features import Batch, Features, Sample
 from drafts.training.layer import Attend
 
 
@@ -53,23 +54,36 @@ class Acceptance:
     accept_rates: list[float]
 
 
-@torch.no_grad()
-def measure_acceptance(draft: Draft, features: Features, tree: Tree, follow_beams: bool = False) -> Acceptance:
+def measure_acceptance(
+    draft: Draft, features: Features, samples: Sequence[Sample], tree: Tree, follow_beams: bool = False
+) -> Acceptance:
     """Decode every sample's output in rounds, as the engine would, and count.
 
     Args:
+        samples: those of the features, in their order.
         follow_beams: let branches read their own beam's keys and values, which the engine does not.
     """
-    histogram = torch.zeros(tree.num_steps + 1, dtype=torch.long)
-    num_tokens = 0
-    for index, sample in enumerate(features.samples):
+    return accepted_over(list(all_rounds(draft, features, samples, tree, follow_beams)), tree)
+
+
+def all_rounds(
+    draft: Draft, features: Features, samples: Sequence[Sample], tree: Tree, follow_beams: bool = False
+) -> Iterator[tuple[int, list[int]]]:
+    """Each sample's output tokens after the first, and the accepted drafts of each of its rounds."""
+    for index, sample in enumerate(samples):
         sizes = len(sample.prompt_ids), len(sample.output_ids)
-        rounds = rounds_of_sample(draft, features.batch([index]), *sizes, tree, follow_beams)
+        yield sizes[1] - 1, rounds_of_sample(draft, features.batch([index]), *sizes, tree, follow_beams)
+
+
+def accepted_over(counted: Sequence[tuple[int, Sequence[int]]], tree: Tree) -> Acceptance:
+    """Acceptance over samples, each its number of output tokens after the first and its rounds' accepted drafts."""
+    histogram = torch.zeros(tree.num_steps + 1, dtype=torch.long)
+    for _, rounds in counted:
         for accepted in rounds:
             histogram[accepted] += 1
-        num_tokens += len(sample.output_ids) - 1
     reached = histogram.flip(0).cumsum(0).flip(0)
     rates = [int(b) / int(a) if a else 0.0 for a, b in pairwise(reached)]
+    num_tokens = sum(tokens for tokens, _ in counted)
     return Acceptance(round(num_tokens / int(reached[0]), 3), [round(rate, 4) for rate in rates])
 
 
@@ -142,8 +156,9 @@ def accepted_drafts(
         prefix[index] = (k, v)
         return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
-    output = draft(tokens_1T, hidden_1TX, torch.arange(entries)[None], read, 1)[0, first:]
-    starts_R = torch.arange(first, entries)
+    device = tokens_1T.device
+    output = draft(tokens_1T, hidden_1TX, torch.arange(entries, device=device)[None], read, 1)[0, first:]
+    starts_R = torch.arange(first, entries, device=device)
     probs, tokens = draft.logits(output).float().softmax(-1).topk(tree.topk)
     own: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
@@ -155,7 +170,7 @@ def accepted_drafts(
     all_tokens, all_scores = [tokens], [probs]
     all_parents, depths = [torch.full_like(tokens, -1)], [1] * tree.topk
     scores_RW, tokens_RW = probs, tokens
-    places_RW = torch.arange(tree.topk).expand(len(starts_R), -1)
+    places_RW = torch.arange(tree.topk, device=device).expand(len(starts_R), -1)
     hidden_RWD = output[:, None].expand(-1, tree.topk, -1)
     for step in range(1, tree.num_steps):
         positions_RW = (starts_R + step)[:, None].expand(-1, tree.topk)
@@ -174,7 +189,12 @@ def accepted_drafts(
         if follow_beams:
             own.update({index: [(_of_beams(k, chosen), _of_beams(v, chosen)) for k, v in own[index]] for index in own})
         hidden_RWD = output_RWD.gather(1, (chosen // tree.topk)[..., None].expand(-1, -1, output_RWD.shape[-1]))
-    parts = (torch.cat(all_tokens, 1), torch.cat(all_scores, 1), torch.cat(all_parents, 1), torch.tensor(depths))
+    parts = (
+        torch.cat(all_tokens, 1),
+        torch.cat(all_scores, 1),
+        torch.cat(all_parents, 1),
+        torch.tensor(depths, device=device),
+    )
     return _deepest_accepted(*parts, tokens_1T[0], starts_R, tree)
 
 
@@ -187,7 +207,7 @@ def _of_beams(x_RHWC: Tensor, chosen_RW: Tensor) -> Tensor:
 def _branch_attention(q: Tensor, k: Tensor, v: Tensor, own: list[tuple[Tensor, Tensor]], starts_R: Tensor) -> Tensor:
     """Attention of W branches of R rounds [R, H, W, C] over the sample's entries and each branch's own slot."""
     scores = torch.einsum("rhwc,htc->rhwt", q, k[0])
-    outside = torch.arange(k.shape[2]) > starts_R[:, None]
+    outside = torch.arange(k.shape[2], device=q.device) > starts_R[:, None]
     scores = scores.masked_fill(outside[:, None, None], -torch.inf)
     own_scores = torch.stack([(q * key).sum(-1) for key, _ in own], dim=-1)
     weights = (torch.cat((scores, own_scores), dim=-1) * q.shape[-1] ** -0.5).softmax(-1)
@@ -205,9 +225,9 @@ def _deepest_accepted(
     size = min(tree.num_draft_tokens - 1, scores.shape[1])
     kept.scatter_(1, scores.topk(size).indices, True)
     # Entry r holds token r+1, so a node of depth d has to be the token of entry r+d.
-    wanted = torch.cat((tokens_T, torch.full((tree.num_steps + 1,), -1)))[starts_R[:, None] + depths]
+    wanted = torch.cat((tokens_T, tokens_T.new_full((tree.num_steps + 1,), -1)))[starts_R[:, None] + depths]
     good = kept & (tokens == wanted)
-    accepted = torch.zeros(len(starts_R), dtype=torch.long)
+    accepted = torch.zeros(len(starts_R), dtype=torch.long, device=tokens_T.device)
     for depth in range(1, tree.num_steps + 1):
         at = depths == depth
         if depth > 1:

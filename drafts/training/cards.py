@@ -1,4 +1,4 @@
-"""Write a trained draft's folder: weights, configuration, tokenizer, ledger and model card."""
+"""Write a trained draft's folder: weights, configuration, tokenizer, curve, ledger and model card."""
 
 from __future__ import annotations
 
@@ -11,25 +11,53 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+from drafts.training.shards import write_atomically
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+LEDGER = "training.json"
 
 
 def save_draft(
     draft: nn.Module, config: dict[str, Any], ledger: dict[str, Any], tokenizer_folder: Path, out: Path
 ) -> None:
-    """Write fp16 safetensors under the module's own names, config.json, training.json, README.md and the tokenizer."""
+    """Write the weights in fp16 under the module's own names, config.json, README.md, tokenizer; training.json last."""
     out.mkdir(parents=True, exist_ok=True)
     weights = {
-        name: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).contiguous()
+        name: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in draft.state_dict().items()
     }
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     (out / "model.safetensors").chmod(0o644)  # safetensors leaves it readable by its owner alone
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (out / "training.json").write_text(json.dumps(ledger, indent=1) + "\n")
     (out / "README.md").write_text(card(ledger))
     for name in TOKENIZER_FILES:
-        shutil.copyfile(tokenizer_folder / name, out / name)
+        if (tokenizer_folder / name).exists():
+            shutil.copyfile(tokenizer_folder / name, out / name)
+    write_atomically(out / LEDGER, (json.dumps(ledger, indent=1) + "\n").encode())
+
+
+def draw_curve(lines: list[dict[str, Any]], title: str, path: Path) -> None:
+    """The losses of a training over its steps, as SVG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "draftbench"  # else every drawing has other ids
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([line["tokens"] for line in lines], [line["loss"] for line in lines], linewidth=0.8, label="training")
+    validated = [line for line in lines if "validation_loss" in line]
+    axes.plot(
+        [line["tokens"] for line in validated],
+        [line["validation_loss"] for line in validated],
+        marker="o",
+        markersize=3,
+        label="validation",
+    )
+    axes.set(title=title, xlabel="tokens", ylabel="loss", yscale="log")
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None})
 
 
 def card(ledger: dict[str, Any]) -> str:
@@ -42,19 +70,21 @@ def card(ledger: dict[str, Any]) -> str:
         for group, found in tree.items()
         if group != "size"
     )
-    size, data = tree["size"], ledger["data"]
-    return f"""# Draft `{ledger["draft"]}` for the embedded target
+    size, data, used = tree["size"], ledger["data"], ledger["used"]
+    rates = ", ".join(f"{tried['rate']:g}" for tried in ledger["learning_rates"])
+    answers = {"target": "the target's own answers", "corpus": "the corpus's own text"}[data["responses"]]
+    return f"""# Draft `{ledger["draft"]}`
 
 {ledger["summary"]}
 
 - Architecture: `{ledger["architecture"]}`; {ledger["num_trained_parameters"]:,} trained parameters, stored as fp16.
-- Data: {data["num_outputs"]:,} outputs of the target, {data["num_tokens"]:,} tokens; hashes in training.json.
-- Budget: {ledger["budget"]["num_steps"]} steps of {ledger["budget"]["tokens_per_batch"]:,} tokens, Muon and AdamW;
-  about {ledger["training_flops"]:.2e} FLOPs, {ledger["wall_s"]:.0f} s on a CPU, threads:
-  {ledger["num_threads"]}.
+- Data: {data["num_samples"]:,} samples of {data["num_tokens"]:,} tokens, {answers}; hashes in training.json.
+- Budget: {ledger["budget"]["amount"]:,.0f} {ledger["budget"]["axis"]}; used {used["tokens"]:,} tokens in
+  {used["steps"]:,} steps, about {used["flops"]:.2e} FLOPs. Muon and AdamW, learning rate
+  {ledger["budget"]["learning_rate"]:g} of {rates}.
 - Only of use with the target whose hash training.json names.
 
-Acceptance on held-out prompts, greedy, bonus token included, simulated in plain torch ({size["num_steps"]} steps,
+Acceptance on held-out prompts, bonus token included, simulated in plain torch ({size["num_steps"]} steps,
 {size["topk"]} branches, {size["num_draft_tokens"]} nodes; chain: {chain["size"]["num_steps"]} steps, one branch):
 
 | prompts | tree | chain | accept rate of steps 1 to {size["num_steps"]} (tree) |

@@ -1,36 +1,39 @@
-"""What drafts learn from: outputs, the target's hidden states and its likeliest tokens at them, computed once.
+"""What drafts learn from: token ids, which of them are the answer, and the target's hidden states at them.
 
 Entry i of a sample of n tokens (0 <= i < n-1) pairs token i+1 with the target's hidden state at i; a draft predicts the
-hidden state at i+1 and through it token i+2. Everything here is indexed by entry.
+hidden state at i+1 and through it token i+2. Everything here is indexed by entry. The target's likeliest tokens are
+made from its hidden states when a batch is asked for them, so that nothing but states has to be kept.
 
 Shapes: B batch, T entries, D hidden size, E the chosen layers' outputs side by side, K the target's likeliest tokens,
-S all tokens of all samples.
+V vocabulary, N samples, n tokens of one sample.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from drafts.training.hf import LlamaForCausalLM
-from harness.errors import CheckpointError
+from drafts.training.extract import states_of
+from drafts.training.hf import Target
+from drafts.training.layer import Attend
 
 TOP_TOKENS = 16
-"""Tokens of the target's distribution that are kept; on the embedded target they hold more than 0.99 of the mass."""
-
-FEATURE_BATCH_TOKENS = 2048
-"""Tokens that the target reads at once: few enough for a CPU's cache."""
+"""Tokens of the target's distribution that drafts learn; on the embedded target they hold more than 0.99 of the mass.
+"""
+CPU = torch.device("cpu")
+HEAD_ROWS = 1024
+"""States that the target's head is asked about at once: bounds memory where the vocabulary is large."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt and the target's own output, as token ids."""
+    """One prompt and the answer to it, as token ids."""
 
     prompt_ids: tuple[int, ...]
     output_ids: tuple[int, ...]
@@ -42,141 +45,231 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """One sample as the target saw it."""
+
+    ids: np.ndarray
+    answers: np.ndarray
+    """Whether each token is part of an answer [n]."""
+    hidden_nD: Tensor
+    aux_nE: Tensor
+
+    @property
+    def learned(self) -> np.ndarray:
+        """Entries that are learned [n-1]."""
+        return learned_entries(self.answers)
+
+    def sample(self) -> Sample:
+        """The last answer and everything before it."""
+        first = len(self.ids)
+        while first > 0 and self.answers[first - 1]:
+            first -= 1
+        ids = self.ids.tolist()
+        return Sample(tuple(ids[:first]), tuple(ids[first:]))
+
+
+def learned_entries(answers: np.ndarray) -> np.ndarray:
+    """Entries whose two next tokens are of the same answer [n-1].
+
+    The first draft token is the answer's second: its first is the target's, from the prefill.
+    """
+    learned = np.zeros(max(len(answers) - 1, 0), dtype=bool)
+    learned[:-1] = answers[1:-1] & answers[2:]
+    return learned
+
+
+class Store(Protocol):
+    """Samples with the target's states at them, in memory or on disk."""
+
+    layers: tuple[int, ...]
+    """Layers (from 0) whose outputs it has, besides the last hidden states."""
+    lengths_N: np.ndarray
+    learned_N: np.ndarray
+    """Learned entries of each sample."""
+
+    def read(self, index: int, layers: Sequence[int]) -> Seen:
+        """One sample, with the outputs of these layers side by side."""
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Entries of several samples, padded at the end."""
+    """Entries of several samples, padded at the end; with `first_BT` a row may hold several samples."""
 
     tokens_BT: Tensor
     positions_BT: Tensor
     hidden_BTD: Tensor
     next_hidden_BTD: Tensor
     next_tokens_BT: Tensor
-    top_ids_BTK: Tensor
-    top_probs_BTK: Tensor
     learned_BT: Tensor
     aux_BTE: Tensor
     """Outputs of the chosen layers side by side; no columns where none are chosen."""
+    head_VD: Tensor
+    """The target's output head."""
+    first_BT: Tensor | None = None
+    """Place of the first entry of each entry's sample; None where a row holds one sample."""
+
+    @cached_property
+    def top(self) -> tuple[Tensor, Tensor]:
+        """Ids and probabilities of the target's likeliest tokens [B, T, K]; zeros at entries that are not learned."""
+        shape = (*self.learned_BT.shape, TOP_TOKENS)
+        ids = torch.zeros(shape, dtype=torch.long, device=self.learned_BT.device)
+        probs = torch.zeros(shape, device=self.learned_BT.device)
+        with torch.no_grad(), torch.autocast(self.learned_BT.device.type, enabled=False):
+            states_MD = self.next_hidden_BTD[self.learned_BT]
+            found = [
+                nn.functional.linear(part, self.head_VD.float()).softmax(-1).topk(TOP_TOKENS)
+                for part in states_MD.split(HEAD_ROWS)
+            ]
+            if found:
+                ids[self.learned_BT] = torch.cat([part.indices for part in found])
+                probs[self.learned_BT] = torch.cat([part.values for part in found])
+        return ids, probs
+
+    @property
+    def top_ids_BTK(self) -> Tensor:
+        """The target's likeliest tokens after each learned entry's next."""
+        return self.top[0]
+
+    @property
+    def top_probs_BTK(self) -> Tensor:
+        """Their probabilities."""
+        return self.top[1]
+
+    def learned_after(self, steps: int) -> Tensor:
+        """Learned entries [B, T] before which `steps` entries of the same answer stand: what a later pass can meet."""
+        learned_BT = self.learned_BT
+        for _ in range(steps):
+            before_BT = torch.zeros_like(learned_BT)
+            before_BT[:, 1:] = learned_BT[:, :-1]
+            learned_BT = self.learned_BT & before_BT
+        return learned_BT
+
+    def outside_BTT(self, own: int = 0) -> Tensor | None:
+        """True where an entry must not look: beyond `own` entries before itself, and other samples of its row.
+
+        None where plain causal attention says the same.
+        """
+        if self.first_BT is None and own == 0:
+            return None
+        size = self.tokens_BT.shape[1]
+        places = torch.arange(size, device=self.tokens_BT.device)
+        later = places[None, :] > places[:, None] - own
+        if self.first_BT is None:
+            return later[None]
+        return later[None] | (places[None, None, :] < self.first_BT[:, :, None])
+
+    @property
+    def causal(self) -> Attend:
+        """Ordinary causal attention within each sample."""
+        outside = self.outside_BTT()
+        allowed = None if outside is None else ~outside[:, None]
+
+        def attend(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=allowed is None)
+
+        return attend
 
 
-def read_samples(path: Path) -> list[Sample]:
-    """Read a corpus: JSONL of {"prompt_ids": [...], "output_ids": [...]}.
-
-    Raises:
-        CheckpointError: if a line is not such an object.
-    """
-    samples = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            record = json.loads(line)
-            samples.append(Sample(tuple(record["prompt_ids"]), tuple(record["output_ids"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{path}:{number}: {error!r}; each line has to be an object with prompt_ids and output_ids, lists of "
-                "token ids. Write the corpus anew."
-            ) from error
-    return samples
-
-
+@dataclass(frozen=True)
 class Features:
-    """The target's view of a list of samples: hidden states and likeliest tokens of every position, in fp16."""
+    """A store's samples as batches for one draft.
+
+    Attributes:
+        layers: of those that the store has, the ones that the draft reads.
+    """
+
+    store: Store
+    head_VD: Tensor
+    layers: tuple[int, ...] = ()
+    device: torch.device = CPU
+
+    def reading(self, layers: tuple[int, ...]) -> Features:
+        """The same samples with the outputs of these layers."""
+        return replace(self, layers=layers)
+
+    def batch(self, chosen: Sequence[int] | np.ndarray) -> Batch:
+        """The entries of the samples with these indices, one in a row."""
+        return self.packed([[index] for index in chosen])
+
+    def packed(self, rows: Sequence[Sequence[int]]) -> Batch:
+        """The entries of samples that share rows."""
+        seen = [[self.store.read(int(index), self.layers) for index in row] for row in rows]
+        return collate(seen, self.head_VD, self.device)
+
+
+def collate(rows: Sequence[Sequence[Seen]], head_VD: Tensor, device: torch.device) -> Batch:
+    """Rows of samples as one batch, padded at the end."""
+    size = max(sum(len(seen.ids) - 1 for seen in row) for row in rows)
+    first = rows[0][0]
+    shape = (len(rows), size)
+    tokens, following, positions, first_places = (torch.zeros(shape, dtype=torch.long) for _ in range(4))
+    hidden, next_hidden = (torch.zeros(*shape, first.hidden_nD.shape[1]) for _ in range(2))
+    aux = torch.zeros(*shape, first.aux_nE.shape[1])
+    learned = torch.zeros(shape, dtype=torch.bool)
+    for row, samples in enumerate(rows):
+        begin = 0
+        for seen in samples:
+            entries = len(seen.ids) - 1
+            place = slice(begin, begin + entries)
+            ids = torch.from_numpy(seen.ids.astype(np.int64))
+            tokens[row, place] = ids[1:]
+            following[row, begin : begin + entries - 1] = ids[2:]
+            positions[row, place] = torch.arange(entries)
+            first_places[row, place] = begin
+            hidden[row, place] = seen.hidden_nD[:-1].float()
+            next_hidden[row, place] = seen.hidden_nD[1:].float()
+            aux[row, place] = seen.aux_nE[:-1].float()
+            learned[row, place] = torch.from_numpy(seen.learned)
+            begin += entries
+        # Padding goes on as a sample would: each entry sees at least itself.
+        positions[row, begin:] = torch.arange(begin, size)
+    shared = any(len(row) > 1 for row in rows)
+    return Batch(
+        tokens_BT=tokens.to(device),
+        positions_BT=positions.to(device),
+        hidden_BTD=hidden.to(device),
+        next_hidden_BTD=next_hidden.to(device),
+        next_tokens_BT=following.to(device),
+        learned_BT=learned.to(device),
+        aux_BTE=aux.to(device),
+        head_VD=head_VD,
+        first_BT=first_places.to(device) if shared else None,
+    )
+
+
+class InMemory:
+    """A few samples with the target's states at them, for tests and held-out outputs."""
 
     def __init__(
         self,
-        target: LlamaForCausalLM,
-        samples: list[Sample],
-        cache: Path | None = None,
+        target: Target,
+        samples: Sequence[Sample],
         layers: tuple[int, ...] = (),
         dtype: torch.dtype = torch.float16,
     ) -> None:
-        """Compute the features, or map them from the file `cache` where an earlier run has left them.
-
-        Args:
-            layers: layers (from 0) whose outputs are kept too, for EAGLE-3; the cache's name has to tell them apart.
-        """
         self.layers = layers
         self.samples = [sample for sample in samples if len(sample.output_ids) >= 2]
-        lengths = [len(sample.ids) for sample in self.samples]
-        self.starts = np.concatenate(([0], np.cumsum(lengths)))
-        total = int(self.starts[-1])
-        if cache is not None and cache.exists():
-            saved = torch.load(cache, mmap=True, weights_only=True)
-            self.hidden_SD, self.top_ids_SK, self.top_probs_SK, self.aux_SE = saved
-            return
-        self.hidden_SD = torch.empty(total, target.config.hidden_size, dtype=dtype)
-        self.aux_SE = torch.empty(total, len(layers) * target.config.hidden_size, dtype=dtype)
-        self.top_ids_SK = torch.empty(total, TOP_TOKENS, dtype=torch.int16)
-        self.top_probs_SK = torch.empty(total, TOP_TOKENS, dtype=torch.float16)
-        for chosen in _by_length(lengths, FEATURE_BATCH_TOKENS, np.arange(len(lengths))):
-            self._fill(target, chosen)
-        if cache is not None:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            torch.save((self.hidden_SD, self.top_ids_SK, self.top_probs_SK, self.aux_SE), cache)
+        self.lengths_N = np.array([len(sample.ids) for sample in self.samples])
+        self.learned_N = np.array([len(sample.output_ids) - 1 for sample in self.samples])
+        self._states: list[list[Tensor]] = [[] for _ in self.samples]
+        ids = [np.array(sample.ids) for sample in self.samples]
+        for index, states in states_of(target, ids, layers):
+            self._states[index] = [state.to("cpu", dtype) for state in states]
 
-    @torch.no_grad()
-    def _fill(self, target: LlamaForCausalLM, chosen: np.ndarray) -> None:
-        ids_BT = torch.zeros(len(chosen), max(len(self.samples[index].ids) for index in chosen), dtype=torch.long)
-        for row, index in enumerate(chosen):
-            ids_BT[row, : len(self.samples[index].ids)] = torch.tensor(self.samples[index].ids)
-        seen = target.model(input_ids=ids_BT, use_cache=False, output_hidden_states=bool(self.layers))
-        hidden_BTD = seen.last_hidden_state
-        for row, index in enumerate(chosen):
-            place = slice(int(self.starts[index]), int(self.starts[index + 1]))
-            hidden = hidden_BTD[row, : place.stop - place.start]
-            probs, top_ids = target.lm_head(hidden).float().softmax(-1).topk(TOP_TOKENS)
-            self.hidden_SD[place] = hidden.to(self.hidden_SD.dtype)
-            if self.layers:
-                outputs = [seen.hidden_states[layer + 1][row, : hidden.shape[0]] for layer in self.layers]
-                self.aux_SE[place] = torch.cat(outputs, dim=-1).to(self.aux_SE.dtype)
-            self.top_ids_SK[place] = top_ids.to(torch.int16)
-            self.top_probs_SK[place] = probs.half()
-
-    def batch(self, chosen: np.ndarray | list[int]) -> Batch:
-        """The entries of the samples with these indices."""
-        entries = max(len(self.samples[index].ids) for index in chosen) - 1
-        ids_BT = torch.zeros(len(chosen), entries + 1, dtype=torch.long)
-        hidden_BTD = torch.zeros(len(chosen), entries + 1, self.hidden_SD.shape[1])
-        aux_BTE = torch.zeros(len(chosen), entries + 1, self.aux_SE.shape[1])
-        top_ids_BTK = torch.zeros(len(chosen), entries + 1, TOP_TOKENS, dtype=torch.long)
-        top_probs_BTK = torch.zeros(len(chosen), entries + 1, TOP_TOKENS)
-        learned_BT = torch.zeros(len(chosen), entries, dtype=torch.bool)
-        for row, index in enumerate(chosen):
-            sample, place = self.samples[index], slice(int(self.starts[index]), int(self.starts[index + 1]))
-            size = place.stop - place.start
-            ids_BT[row, :size] = torch.tensor(sample.ids)
-            hidden_BTD[row, :size] = self.hidden_SD[place].float()
-            aux_BTE[row, :size] = self.aux_SE[place].float()
-            top_ids_BTK[row, :size] = self.top_ids_SK[place].long() & 0xFFFF
-            top_probs_BTK[row, :size] = self.top_probs_SK[place].float()
-            # The first draft token is the output's second (the first is the target's, from the prefill).
-            learned_BT[row, len(sample.prompt_ids) - 1 : size - 2] = True
-        following_BT = torch.cat((ids_BT[:, 2:], torch.zeros(len(chosen), 1, dtype=torch.long)), dim=1)
-        return Batch(
-            tokens_BT=ids_BT[:, 1:],
-            positions_BT=torch.arange(entries).expand(len(chosen), -1),
-            hidden_BTD=hidden_BTD[:, :-1],
-            next_hidden_BTD=hidden_BTD[:, 1:],
-            next_tokens_BT=following_BT,
-            top_ids_BTK=top_ids_BTK[:, 1:],
-            top_probs_BTK=top_probs_BTK[:, 1:],
-            learned_BT=learned_BT,
-            aux_BTE=aux_BTE[:, :-1],
-        )
-
-    def batches(self, tokens_per_batch: int, seed: int) -> Iterator[Batch]:
-        """An endless stream of batches of samples of like length, reshuffled every epoch."""
-        rng = np.random.default_rng(seed)
-        lengths = [len(sample.ids) for sample in self.samples]
-        while True:
-            groups = _by_length(lengths, tokens_per_batch, rng.permutation(len(lengths)))
-            for index in rng.permutation(len(groups)):
-                yield self.batch(groups[index])
+    def read(self, index: int, layers: Sequence[int]) -> Seen:
+        """One sample, with the outputs of these layers side by side."""
+        sample, (hidden, *outputs) = self.samples[index], self._states[index]
+        answers = np.arange(len(sample.ids)) >= len(sample.prompt_ids)
+        chosen = [outputs[self.layers.index(layer)] for layer in layers]
+        aux = torch.cat(chosen, dim=-1) if chosen else hidden[:, :0]
+        return Seen(np.array(sample.ids), answers, hidden, aux)
 
 
-def _by_length(lengths: list[int], tokens_per_batch: int, order: np.ndarray) -> list[np.ndarray]:
-    """Cut samples into batches of at most `tokens_per_batch` padded tokens; `order` breaks ties of like lengths."""
-    groups: list[list[int]] = [[]]
-    for index in sorted(order, key=lambda index: lengths[index] // 16):
-        longest = max([lengths[index], *(lengths[other] for other in groups[-1])])
-        if groups[-1] and longest * (len(groups[-1]) + 1) > tokens_per_batch:
-            groups.append([])
-        groups[-1].append(int(index))
-    return [np.array(group) for group in groups]
+def features_of(
+    target: Target,
+    samples: Sequence[Sample],
+    layers: tuple[int, ...] = (),
+    dtype: torch.dtype = torch.float16,
+) -> Features:
+    """Samples with the target's states, in memory."""
+    return Features(InMemory(target, samples, layers, dtype), target.lm_head.weight.data, layers)

@@ -12,6 +12,9 @@ if not torch.cuda.is_available():
         if not hasattr(torch.ops.torchvision, _name):
             _TORCHVISION.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-__all__ = ["LlamaConfig", "LlamaForCausalLM"]
+Target = LlamaForCausalLM
+"""What a target has to look like: `model`, `lm_head`, input embeddings. Other decoders of the hub do too."""
+
+__all__ = ["AutoModelForCausalLM", "LlamaConfig", "LlamaForCausalLM", "Target"]

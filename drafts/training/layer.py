@@ -135,11 +135,6 @@ def rotated(x_BHTC: Tensor, positions_BT: Tensor, theta: float) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
-def causal(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Ordinary causal attention."""
-    return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-
-
 def reset(model: nn.Module, seed: int) -> None:
     """Draw the weights of every trainable matrix anew, scaled by fan-in, from a seed."""
     generator = torch.Generator().manual_seed(seed)

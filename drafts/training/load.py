@@ -28,10 +28,15 @@ def load_draft(folder: Path, target: LlamaForCausalLM) -> Any:
     weights = load_file(folder / "model.safetensors")
     embedding, head = (module.state_dict()["weight"] for module in (target.get_input_embeddings(), target.lm_head))
     makers: dict[str, Callable[[], Any]] = {
-        "LlamaForCausalLM": lambda: new_standalone(config, embedding, 0),
+        "LlamaForCausalLM": lambda: new_standalone(config, embedding, 0, config["num_hidden_layers"]),
         "LlamaForCausalLMEagle": lambda: new_eagle(config, embedding, head, 0, config["num_hidden_layers"]),
         "LlamaForCausalLMEagle3": lambda: new_eagle3(
-            config, weights["d2t"] + torch.arange(len(weights["d2t"])), embedding, head, 0
+            config,
+            weights["d2t"] + torch.arange(len(weights["d2t"])),
+            embedding,
+            head,
+            0,
+            len(config["eagle_config"]["eagle_aux_hidden_state_layer_ids"]),
         ),
         "LlamaForCausalLMPrism": lambda: new_prism(config, config["step_to_module"], embedding, head, 0),
         "MedusaHeads": lambda: new_medusa(config["medusa_num_heads"], head, 0),

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from drafts.api import Tree
 from drafts.training.acceptance import rounds_of_sample
-from drafts.training.drafts import EAGLE3_LAYERS
-from drafts.training.features import Features, Sample
+from drafts.training.features import Sample, features_of
 from drafts.training.hf import LlamaForCausalLM
 from drafts.training.layer import Attend
+from drafts.training.recipes import eagle3_layers
 
 Tokens = tuple[int, ...]
 
@@ -38,6 +38,7 @@ class Oracle:
 
     def __init__(self, target_folder: Path) -> None:
         self.target = LlamaForCausalLM.from_pretrained(target_folder, dtype=torch.float32).eval().requires_grad_(False)
+        self.layers = eagle3_layers(self.target.config.num_hidden_layers)
 
     @torch.no_grad()
     def continued(self, ids: Sequence[int], count: int) -> Tokens:
@@ -60,7 +61,7 @@ class Oracle:
         longer = [
             Sample(prompt, output + self.continued(prompt + output, tree.num_steps + 1)) for prompt, output in answers
         ]
-        features = Features(self.target, longer, layers=EAGLE3_LAYERS, dtype=torch.float32)
+        features = features_of(self.target, longer, self.layers, torch.float32)
         for index, (prompt, output) in enumerate(answers):
             yield rounds_of_sample(draft, features.batch([index]), len(prompt), len(output), tree)
 
@@ -71,7 +72,7 @@ class Oracle:
         Args:
             tokens: the target's first token, then the drafts that the engine went on with.
         """
-        features = Features(self.target, [Sample(prompt, tuple(tokens))], layers=EAGLE3_LAYERS, dtype=torch.float32)
+        features = features_of(self.target, [Sample(prompt, tuple(tokens))], self.layers, torch.float32)
         batch = features.batch([0])
         state = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
         attend = growing_attention()

@@ -15,8 +15,10 @@ from drafts.api import Shape
 from drafts.eagle.loss import EagleObjective, eagle_loss
 from drafts.layout import llama_layer
 from drafts.stepwise import stepwise_spec
-from drafts.training.drafts import EAGLE3_LAYERS, Phase, Recipe, Start
 from drafts.training.layer import Attend, Layer, LayerShape, reset
+from drafts.training.recipe import Phase, Recipe, Start
+
+READ_LAYERS = (1, 11, 20)
 
 
 class LayeredDraft(nn.Module):
@@ -57,7 +59,7 @@ def new_layered(start: Start) -> LayeredDraft:
 
 def layered_config(config: dict[str, Any]) -> dict[str, Any]:
     """Its config.json."""
-    return {**config, "num_hidden_layers": 2, "target_layers": list(EAGLE3_LAYERS)}
+    return {**config, "num_hidden_layers": 2, "target_layers": list(READ_LAYERS)}
 
 
 def expected(config: Mapping[str, Any]) -> dict[str, Shape]:
@@ -73,6 +75,7 @@ RECIPE = Recipe(
     new_layered,
     layered_config,
     (Phase(1.0, EagleObjective(4, 1.0, 1.0, 0.0, 10, 1.0, False), eagle_loss),),
+    layers=lambda num_layers: READ_LAYERS,
 )
 SPEC = stepwise_spec(
     name="layered",

@@ -6,7 +6,7 @@ import pytest
 
 from drafts.api import DraftError, Needs, discover
 from drafts.proposer import StatefulOptions
-from drafts.training.drafts import RECIPES
+from drafts.training.recipes import RECIPES
 
 
 def test_what_is_trainable_has_a_recipe() -> None:

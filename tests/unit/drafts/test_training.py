@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -19,71 +18,60 @@ from drafts.api import Tree
 from drafts.eagle.loss import EagleObjective, aligned_passes, eagle_loss
 from drafts.eagle.model import EagleDraft, eagle_config, new_eagle
 from drafts.eagle3.model import Eagle3Draft, new_eagle3
+from drafts.medusa.loss import MedusaObjective, medusa_loss
 from drafts.medusa.model import new_medusa
 from drafts.prism.model import PrismDraft, new_prism
 from drafts.standalone.loss import StandaloneObjective, standalone_loss
 from drafts.standalone.model import StandaloneDraft, new_standalone, standalone_config
 from drafts.training.acceptance import accepted_by_heads, accepted_drafts, measure_acceptance
 from drafts.training.cards import save_draft
-from drafts.training.drafts import RECIPES, Budget, Start, fit
-from drafts.training.features import Features, Sample, read_samples
-from drafts.training.hf import LlamaConfig, LlamaForCausalLM
+from drafts.training.features import Features, Sample, features_of
+from drafts.training.hf import LlamaForCausalLM
 from drafts.training.layer import reset
-from harness.errors import CheckpointError
+from tests.fakes.target import CONFIG, new_target
 from tests.runtime.oracle import growing_attention
-
-CONFIG: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 10000.0,
-    "num_hidden_layers": 2,
-    "model_type": "llama",
-}
 
 
 @pytest.fixture(scope="module")
 def target() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**CONFIG, tie_word_embeddings=True))  # type: ignore[no-untyped-call]
-    return model.requires_grad_(False)
+    return new_target()
 
 
 @pytest.fixture(scope="module")
 def features(target: LlamaForCausalLM) -> Features:
-    """Counting modulo a small number: learned within a few steps."""
-    samples = [Sample((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(12 + i))) for i in range(6)]
-    return Features(target, samples, layers=(0, 1, 1))
+    """Counting modulo a small number, samples of 15 to 20 tokens."""
+    return features_of(target, SAMPLES, layers=(0, 1, 1))
 
 
-def start_of(target: LlamaForCausalLM) -> Start:
-    """Where an untrained draft begins; the draft vocabulary's tokens come from one sample."""
-    return Start(CONFIG, target, [Sample((1,), tuple(range(5, 40)))], 3)
+SAMPLES = [Sample((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(12 + i))) for i in range(6)]
+
+
+def embedding_of(target: LlamaForCausalLM) -> Tensor:
+    return target.get_input_embeddings().weight.data
+
+
+def head_of(target: LlamaForCausalLM) -> Tensor:
+    return target.lm_head.weight.data
 
 
 def eagle_of(target: LlamaForCausalLM, num_layers: int = 1) -> EagleDraft:
-    return new_eagle(CONFIG, start_of(target).embedding_VD, target.lm_head.weight.data, 3, num_layers)
+    return new_eagle(CONFIG, embedding_of(target), head_of(target), 3, num_layers)
 
 
 def standalone_of(target: LlamaForCausalLM) -> StandaloneDraft:
-    return new_standalone(CONFIG, start_of(target).embedding_VD, 3)
+    return new_standalone(CONFIG, embedding_of(target), 3)
 
 
 def prism_of(target: LlamaForCausalLM) -> PrismDraft:
     """Modules that differ, so that taking the wrong one shows."""
-    start = start_of(target)
-    draft = new_prism(CONFIG, (0, 1, 2, 1, 0), start.embedding_VD, start.head_VD, 3)
+    draft = new_prism(CONFIG, (0, 1, 2, 1, 0), embedding_of(target), head_of(target), 3)
     for number, module in enumerate(draft.prism_modules):
         reset(module, 10 + number)
     return draft
 
 
 def eagle3_of(target: LlamaForCausalLM) -> Eagle3Draft:
-    start = start_of(target)
-    return new_eagle3(CONFIG, torch.arange(3, 60), start.embedding_VD, start.head_VD, 3)
+    return new_eagle3(CONFIG, torch.arange(3, 60), embedding_of(target), head_of(target), 3)
 
 
 FEATURE_DRAFTS: dict[str, Callable[[LlamaForCausalLM], Any]] = {
@@ -114,7 +102,7 @@ def test_aligned_passes_equal_step_by_step_decoding(target: LlamaForCausalLM, na
     """Pass j at entry t gives what draft step j gives there in a round that began at t - j + 1."""
     torch.manual_seed(1)
     draft, entries, num_passes = FEATURE_DRAFTS[name](target), 9, 5
-    batch = Features(target, [Sample((1, 2), tuple(range(3, entries + 2)))], layers=(0, 1, 1)).batch([0])
+    batch = features_of(target, [Sample((1, 2), tuple(range(3, entries + 2)))], layers=(0, 1, 1)).batch([0])
     hidden = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
     outputs = [output for output, _ in aligned_passes(draft, batch, hidden, num_passes, detach=False)]
     for start in range(entries - num_passes + 1):
@@ -146,8 +134,8 @@ def test_a_chain_accepts_what_step_by_step_decoding_accepts(target: LlamaForCaus
 def test_a_wider_tree_accepts_no_less_at_step_one(target: LlamaForCausalLM, features: Features) -> None:
     """The first step's accept rate grows with the number of branches."""
     draft = eagle_of(target)
-    narrow = measure_acceptance(draft, features, Tree(2, 1, 3))
-    wide = measure_acceptance(draft, features, Tree(2, 4, 16))
+    narrow = measure_acceptance(draft, features, SAMPLES, Tree(2, 1, 3))
+    wide = measure_acceptance(draft, features, SAMPLES, Tree(2, 4, 16))
     assert wide.accept_rates[0] >= narrow.accept_rates[0]
     assert 1.0 <= narrow.acceptance_length <= 3.0
 
@@ -172,42 +160,6 @@ def test_medusas_tree_holds_the_most_probable_paths(target: LlamaForCausalLM, fe
         assert found[entry] == max((len(path) for path in said if path == wanted[: len(path)]), default=0)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_loss_falls(target: LlamaForCausalLM, features: Features, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few steps on a handful of samples lower each draft's loss in each phase; frozen weights stay as they were."""
-    monkeypatch.setattr("drafts.training.drafts.EAGLE3_VOCAB", 48)
-    recipe = RECIPES[name]
-    draft = recipe.new(Start(CONFIG, target, features.samples, 3))
-    frozen = {key: p.clone() for key, p in draft.named_parameters() if not p.requires_grad}
-    budget = Budget(num_steps=32, tokens_per_batch=256, warmup_steps=2, decay_steps=4)
-    course = fit(draft, recipe.phases, features, budget)
-    assert len(course.losses) == 32
-    first = 0
-    for phase in recipe.phases:
-        last = first + round(32 * phase.share)
-        assert course.losses[last - 1] < 0.98 * course.losses[first]
-        first = last
-    assert course.flops > 0
-    assert all(torch.equal(p, frozen[key]) for key, p in draft.named_parameters() if key in frozen)
-
-
-def test_prism_learns_in_two_phases(target: LlamaForCausalLM, features: Features) -> None:
-    """Warm-up trains one module alone; the copies then part from each other, each serving its own steps."""
-    draft = RECIPES["prism"].new(Start(CONFIG, target, features.samples, 3))
-    assert isinstance(draft, PrismDraft)
-    warm_up, switching = RECIPES["prism"].phases
-    weights = [module.fc.weight for module in draft.prism_modules]
-    before = weights[1].clone()
-    fit(draft, [replace(warm_up, share=1.0)], features, Budget(num_steps=3, tokens_per_batch=256))
-    assert torch.equal(weights[1], before)
-    assert not torch.equal(weights[0], before)
-    switching.begin(draft)
-    assert torch.equal(weights[0], weights[1])
-    fit(draft, [replace(switching, share=1.0)], features, Budget(num_steps=3, tokens_per_batch=256))
-    assert not torch.equal(weights[0], weights[1])
-    assert draft.step_to_module == (0, 1, 1, 1, 1)
-
-
 def test_padding_does_not_change_the_loss(target: LlamaForCausalLM, features: Features) -> None:
     """The loss of a short and a long sample together is the mean of their own, weighted by learned entries."""
     objective, draft = EagleObjective(1, 1.0, 1.0, 1.0, 10, 1.0, True), eagle_of(target)
@@ -219,7 +171,7 @@ def test_padding_does_not_change_the_loss(target: LlamaForCausalLM, features: Fe
 
 def test_learned_entries_are_those_of_the_output(target: LlamaForCausalLM, features: Features) -> None:
     """The first learned entry predicts the output's second token, the last its last."""
-    batch, sample = features.batch([0]), features.samples[0]
+    batch, sample = features.batch([0]), SAMPLES[0]
     learned = batch.learned_BT[0]
     assert batch.next_tokens_BT[0][learned].tolist() == list(sample.output_ids[1:])
     assert int(learned.nonzero()[0]) == len(sample.prompt_ids) - 1
@@ -245,10 +197,10 @@ EAGLE_KEYS = {
 def ledger() -> dict[str, Any]:
     found = {"acceptance_length": 2.0, "accept_rates": [0.5, 0.5]}
     return {
-        "draft": "x", "architecture": "eagle", "summary": "s", "wall_s": 1.0,
-        "num_trained_parameters": 1, "num_threads": 1,
-        "data": {"num_outputs": 1, "num_tokens": 1}, "budget": {"num_steps": 1, "tokens_per_batch": 1},
-        "training_flops": 1.0,
+        "draft": "x", "architecture": "eagle", "summary": "s", "num_trained_parameters": 1,
+        "data": {"num_samples": 1, "num_tokens": 1, "responses": "target"},
+        "budget": {"axis": "tokens", "amount": 1.0, "learning_rate": 0.1}, "learning_rates": [{"rate": 0.1}],
+        "used": {"tokens": 1, "steps": 1, "flops": 1.0},
         "heldout_acceptance": {
             "tree": {"size": {"num_steps": 2, "topk": 4, "num_draft_tokens": 8}, "code": found},
             "chain": {"size": {"num_steps": 2, "topk": 1, "num_draft_tokens": 3}, "code": found},
@@ -290,9 +242,18 @@ def test_a_standalone_checkpoint_is_a_llama(target: LlamaForCausalLM, tokenizer_
     torch.testing.assert_close(loaded(ids).logits, ours, rtol=0.02, atol=0.02)
 
 
-def test_a_damaged_corpus_says_where(tmp_path: Path) -> None:
-    """A line without output_ids is named by file and number."""
-    path = tmp_path / "corpus.jsonl"
-    path.write_text('{"prompt_ids": [1], "output_ids": [2, 3]}\n{"prompt_ids": [1]}\n')
-    with pytest.raises(CheckpointError, match=r"corpus\.jsonl:2: .*output_ids"):
-        read_samples(path)
+def test_samples_that_share_a_row_do_not_see_each_other(target: LlamaForCausalLM, features: Features) -> None:
+    """Packed into one row, every sample's passes and losses are those that it has alone."""
+    draft = prism_of(target)
+    alone = features.batch([0, 3, 5])
+    packed = features.packed([[0, 3, 5]])
+    own = list(aligned_passes(draft, alone, alone.hidden_BTD, 4, detach=False))
+    shared = list(aligned_passes(draft, packed, packed.hidden_BTD, 4, detach=False))
+    for (a, learned_a), (b, learned_b) in zip(own, shared, strict=True):
+        assert learned_a.sum() > 0
+        torch.testing.assert_close(b[learned_b], a[learned_a], rtol=1e-4, atol=1e-5)
+    for loss, objective, made in (
+        (standalone_loss, StandaloneObjective(1.0, 1.0), standalone_of(target)),
+        (medusa_loss, MedusaObjective(0.8), new_medusa(3, head_of(target), 0)),
+    ):
+        torch.testing.assert_close(loss(made, packed, objective), loss(made, alone, objective))

@@ -1,0 +1,122 @@
+"""A draft's ledger: what it was trained on, for how long, with what, and what it accepts on held-out answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from drafts.api import Tree
+from drafts.medusa.model import MedusaDraft
+from drafts.training.acceptance import accepted_over, all_rounds
+from drafts.training.features import Features, Sample
+from drafts.training.loop import Trainer
+from drafts.training.recipe import Recipe
+from drafts.training.shards import write_atomically
+
+ACCEPTANCE = "acceptance.jsonl"
+Groups = dict[str, tuple[Features, Sequence[Sample]]]
+"""Held-out answers by kind."""
+
+
+def trained_parameters(draft: nn.Module) -> int:
+    """Numbers that training changes."""
+    return sum(parameter.numel() for parameter in draft.parameters() if parameter.requires_grad)
+
+
+def active_parameters(draft: Any, features: Features, num_steps: int) -> list[int]:
+    """Trained numbers that each draft step reads: those that a gradient of its scores reaches."""
+    batch = features.batch([0])
+    found = []
+    trained = [parameter for parameter in draft.parameters() if parameter.requires_grad]
+    for step in range(1, num_steps + 1):
+        if isinstance(draft, MedusaDraft):
+            if step > len(draft):
+                break
+            scores = draft.head_logits(batch.hidden_BTD, step)
+        else:
+            hidden = batch.aux_BTE if draft.reads_layers and step == 1 else batch.hidden_BTD
+            output = draft(batch.tokens_BT, hidden, batch.positions_BT, batch.causal, step)
+            scores = draft.logits(output).nan_to_num(neginf=0.0)
+        reached = torch.autograd.grad(scores.sum(), trained, allow_unused=True)
+        found.append(sum(p.numel() for p, grad in zip(trained, reached, strict=True) if grad is not None))
+    return found
+
+
+def held_out_acceptance(draft: Any, groups: Groups, tree: Tree, out: Path) -> dict[str, Any]:
+    """Acceptance on a tree and on a chain, by group; each answer's rounds on the tree go into `acceptance.jsonl`."""
+    if isinstance(draft, MedusaDraft):
+        tree = replace(tree, num_steps=min(len(draft), tree.num_steps))
+    chain = Tree(tree.num_steps, 1, tree.num_steps + 1)
+    found: dict[str, Any] = {
+        "note": "plain-torch simulation of SGLang's rounds on held-out answers, float32, bonus included",
+        "tree": {"size": asdict(tree)},
+        "chain": {"size": asdict(chain)},
+    }
+    lines = []
+    for group, (features, samples) in groups.items():
+        counted = list(all_rounds(draft, features, samples, tree))
+        lines += [{"group": group, "tokens": tokens, "accepted": rounds} for tokens, rounds in counted]
+        found["tree"][group] = asdict(accepted_over(counted, tree))
+        found["chain"][group] = asdict(accepted_over(list(all_rounds(draft, features, samples, chain)), chain))
+    write_atomically(out / ACCEPTANCE, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    return found
+
+
+def ledger_of(
+    trainer: Trainer,
+    name: str,
+    recipe: Recipe,
+    data: dict[str, Any],
+    search: list[dict[str, Any]],
+    lines: list[dict[str, Any]],
+    num_steps: int,
+) -> dict[str, Any]:
+    """Everything that a report or a reader has to know of a training, but for what the draft accepts."""
+    task, course, draft = trainer.task, trainer.course, trainer.draft
+    active = active_parameters(draft, trainer.features, num_steps)
+    shown = lines[:: max(1, len(lines) // 40)]
+    validated = [[line["step"], round(line["validation_loss"], 5)] for line in lines if "validation_loss" in line]
+    return {
+        "version": 2,
+        "script": "python bench.py train",
+        "draft": name,
+        "architecture": recipe.architecture,
+        "summary": recipe.summary,
+        "budget": task.budget.model_dump(mode="json")
+        | {
+            "seed": task.seed,
+            "dtype": task.dtype,
+            "num_steps": course.num_steps,
+            "learning_rate": task.rate,
+            "learning_rates_tried": [tried["rate"] for tried in search],
+        },
+        "used": {"tokens": course.num_tokens, "steps": course.num_steps, "flops": course.flops},
+        "learning_rates": search,
+        "phases": [
+            {
+                "share": phase.share,
+                "objective": asdict(phase.objective) if is_dataclass(phase.objective) else str(phase.objective),  # type: ignore[arg-type]
+            }
+            for phase in recipe.phases
+        ],
+        "data": data,
+        "num_trained_parameters": trained_parameters(draft),
+        "num_parameters": sum(parameter.numel() for parameter in draft.parameters()),
+        "num_active_parameters": max(active),
+        "num_active_parameters_by_step": active,
+        "num_entries_seen": course.num_tokens,
+        "training_flops": course.flops,
+        "wall_s": round(course.wall_s, 1),
+        "num_threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "versions": {package: version(package) for package in ("torch", "transformers", "accelerate", "numpy")},
+        "losses": [[line["step"], round(line["loss"], 5)] for line in shown],
+        "validation_losses": validated,
+    }
