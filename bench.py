@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "run", "plan", "list", "doctor", "report", "explain", "verify", "rerun", "compare", "publish", "selftest",
-    "outputs", "contamination", "tune", "schema",
+    "outputs", "contamination", "tune", "train", "schema",
 )  # fmt: skip
 USAGE = """\
 python bench.py SUITE.yaml [--out DIR] [--only ARM,…] [--resume]   run a suite
@@ -40,6 +40,7 @@ python bench.py selftest            what the harness itself costs, and whether t
 python bench.py outputs SUITE.yaml --out FILE   the target's own answers as JSONL, to train drafts on
 python bench.py tune SUITE.yaml [--out TUNED.yaml] [--only ARM,…] [--resume]   find each draft's best tree
 python bench.py contamination CORPUS.jsonl SUITE.yaml   which prompts and 13-grams stand in a training corpus
+python bench.py train RECIPE.yaml [--out DIR] [--resume]   train drafts on one corpus and one budget
 python bench.py schema              the suites' JSON Schema, for editors
 """
 
@@ -111,6 +112,10 @@ def parse(words: list[str]) -> argparse.Namespace:
     contamination = commands.add_parser("contamination", help="look for a suite's prompts in a training corpus")
     contamination.add_argument("corpus", type=Path)
     contamination.add_argument("suite", type=Path)
+    train = commands.add_parser("train", help="train drafts on one corpus and one budget")
+    train.add_argument("recipe", type=Path)
+    train.add_argument("--out", type=Path, help="the folder of the drafts; default the recipe's, or runs/train-NAME")
+    train.add_argument("--resume", action="store_true", help="go on with an interrupted training, or with more drafts")
     commands.add_parser("schema", help="print the suites' JSON Schema")
     return parser.parse_args(words)
 
@@ -346,7 +351,7 @@ def command_explain(args: argparse.Namespace, console: Console) -> int:
     """Say what a gate looks at, why, and what to do; or list them."""
     from harness.errors import HarnessError
     from harness.metrics.gates import GATES
-    from harness.suite import nearest
+    from harness.strict_yaml import nearest
 
     name = " ".join(args.gate)
     if name and name not in GATES:
@@ -392,15 +397,9 @@ def command_selftest(args: argparse.Namespace, console: Console) -> int:
 
 def command_outputs(args: argparse.Namespace, console: Console) -> int:
     """Answer every first turn of a suite's workloads by the target alone and write token ids, one object a line."""
-    import tempfile
-
-    from drafts.api import discover
+    from harness.corpus import answer
     from harness.errors import SuiteError
-    from harness.provenance import has_gpu
-    from harness.reference import collect_outputs
-    from harness.runtime.arms import find_arms
-    from harness.suite import load_suite, with_tokenizer
-    from harness.workloads.render import ChatRenderer
+    from harness.suite import load_suite
 
     suite = load_suite(args.suite)
     suite = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if not arm.is_endpoint)})
@@ -409,23 +408,15 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
         args.out.open("a").close()
     except OSError as error:
         raise SuiteError(f"--out is {args.out}, which cannot be written ({error.strerror}); give a file.") from error
-    with tempfile.TemporaryDirectory() as folder, args.out.open("w") as file:
-        arms = find_arms(suite, discover(), args.suite.parent, Path(folder), has_gpu())
-        suite = with_tokenizer(suite, arms.target)
-        if arms.reference is None:
-            raise SuiteError(f"{args.suite} has endpoints alone; outputs are made by an engine. Add a vanilla arm.")
-        with arms.pool(lambda name: console.print(f"starting {name}")) as pool:
-            collect_outputs(
-                suite,
-                pool.get(arms.reference),
-                ChatRenderer(arms.target, suite.rendering),
-                arms.context_tokens,
-                lambda prompt, record: print(
-                    json.dumps({"prompt_ids": prompt.prompt_ids, "output_ids": record.output_ids}),
-                    file=file,
-                    flush=True,
-                ),
-            )
+    with args.out.open("w") as file:
+        answer(
+            suite,
+            args.suite.parent,
+            console.print,
+            lambda prompt, record: print(
+                json.dumps({"prompt_ids": prompt.prompt_ids, "output_ids": record.output_ids}), file=file, flush=True
+            ),
+        )
     console.print(f"outputs: {args.out}", highlight=False, markup=False)
     return 0
 
@@ -474,6 +465,13 @@ def command_contamination(args: argparse.Namespace, console: Console) -> int:
     for prompt in exact:
         console.print(f"in the corpus: {prompt}", highlight=False, markup=False, soft_wrap=True)
     return 1 if exact else 0
+
+
+def command_train(args: argparse.Namespace, console: Console) -> int:
+    """Train the drafts of a recipe; exit code 1 if one of them failed."""
+    from harness.training import train
+
+    return train(args.recipe, args.out, args.resume, console)
 
 
 def command_schema(args: argparse.Namespace, console: Console) -> int:

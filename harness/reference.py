@@ -108,17 +108,19 @@ def collect_outputs(
     renderer: ChatRenderer,
     context_tokens: int,
     keep: Callable[[Prompt, RequestRecord], None],
+    wanted: Callable[[Prompt], bool] = lambda prompt: True,
 ) -> None:
     """The target's own answers to every conversation's first turn, as many at once as an engine runs, for training.
+
+    Args:
+        wanted: whether a prompt is to be answered.
 
     Raises:
         WorkloadError: a prompt does not fit.
         EngineError: a request failed.
     """
     for workload in suite.workloads:
-        prompts = {}
-        for conversation in load_workload(workload, suite.sampling.seed):
-            prompts[conversation.prompt_id] = _first_prompt(suite, workload, conversation, renderer)
+        prompts = {prompt.prompt_id: prompt for prompt in first_prompts(suite, workload, renderer) if wanted(prompt)}
         _check_fit(list(prompts.values()), context_tokens, suite)
 
         def pair(record: RequestRecord, prompts: dict[str, Prompt] = prompts) -> None:
@@ -129,6 +131,12 @@ def collect_outputs(
         concurrency = suite.running_requests
         cell = CellKey(launch=0, block=0, arm="outputs", workload=workload.name, concurrency=concurrency)
         run_loop(engine, cell, list(prompts.values()), sampling_parameters(suite), pair)
+
+
+def first_prompts(suite: Suite, workload: Workload, renderer: ChatRenderer) -> list[Prompt]:
+    """The first turn of every conversation of a workload, rendered."""
+    conversations = load_workload(workload, suite.sampling.seed)
+    return [_first_prompt(suite, workload, conversation, renderer) for conversation in conversations]
 
 
 def _opening(conversation: Conversation) -> list[dict[str, str]]:

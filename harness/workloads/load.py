@@ -139,7 +139,7 @@ def _generated(workload: Workload, seed: int) -> list[Conversation] | None:
 
 def _read(workload: Workload) -> tuple[list[Conversation], int]:
     found, num_skipped = [], 0
-    for number, (place, row) in enumerate(_rows(workload)):
+    for number, (place, row) in enumerate(rows_of(workload)):
         try:
             conversation = _conversation(workload, place, number, row)
         except UnresolvedError:
@@ -154,7 +154,8 @@ def _read(workload: Workload) -> tuple[list[Conversation], int]:
     return found, num_skipped
 
 
-def _rows(workload: Workload) -> Iterator[Row]:
+def rows_of(workload: Workload) -> Iterator[Row]:
+    """The records of a workload's file or set, each with its place."""
     home = home_of(workload)
     if workload.path is not None:
         return local_rows(Path(workload.path), home)

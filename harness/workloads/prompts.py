@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from harness.errors import WorkloadError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Conversation:
     """What the answer to the last turn must be, where the set says it."""
 
 
-def chosen(conversations: Sequence[Conversation], num_prompts: int | None, seed: int) -> tuple[Conversation, ...]:
+def chosen(conversations: Sequence[Item], num_prompts: int | None, seed: int) -> tuple[Item, ...]:
     """`num_prompts` of them, chosen by the seed and kept in their order; all if no number is given.
 
     Raises:

@@ -68,6 +68,11 @@ class ChatRenderer:
         except TemplateError as error:
             raise CheckpointError(f"the chat template {rendering.template or folder} is broken: {error}.") from error
 
+    @property
+    def end_of_turn(self) -> str:
+        """The text that ends an answer; empty where the tokenizer's configuration names none."""
+        return str(self._names.get("eos_token", "")) if not self._raw else ""
+
     def render(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         """Token ids of a conversation that the assistant is to continue.
 
@@ -77,8 +82,6 @@ class ChatRenderer:
             CheckpointError: the template refuses such a conversation.
             WorkloadError: raw text is to be sent, but there is more than one message.
         """
-        from jinja2 import TemplateError
-
         if self._raw:
             if len(messages) != 1:
                 raise WorkloadError(
@@ -86,12 +89,27 @@ class ChatRenderer:
                     "choose workloads of one turn without a system prompt."
                 )
             return tuple(self._tokenizer.encode(messages[0]["content"]).ids)
+        return self.encode(self.text(messages))
+
+    def text(self, messages: Sequence[dict[str, str]], answered: bool = False) -> str:
+        """What the template makes of a conversation, up to where the assistant goes on unless it is `answered`.
+
+        Raises:
+            CheckpointError: the template refuses such a conversation.
+        """
+        from jinja2 import TemplateError
+
         try:
-            text = self._template.render(
-                messages=list(messages), add_generation_prompt=True, **self._options, **self._names
+            return str(
+                self._template.render(
+                    messages=list(messages), add_generation_prompt=not answered, **self._options, **self._names
+                )
             )
         except TemplateError as error:
             raise CheckpointError(f"the target's chat template refuses a conversation: {error}.") from error
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text as it is."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:

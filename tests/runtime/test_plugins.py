@@ -48,6 +48,21 @@ ARMS = """\
   - {name: raises, architecture: naughty, num_steps: 3, topk: 1, num_draft_tokens: 4, options: {mischief: raises}}
   - {name: hangs, architecture: naughty, num_steps: 3, topk: 1, num_draft_tokens: 4, options: {mischief: hangs}}
 """
+RECIPE = """\
+version: 1
+name: plugins
+target: {model: tiny, dtype: float32}
+corpus:
+  responses: target
+  sources:
+    - {name: dialogue, source: synthetic, family: dialogue, num_prompts: 14}
+  sampling: {temperature: 0, max_tokens: 48, seed: 0}
+budget: {axis: steps, amount: 60, learning_rates: [0.006]}
+dtype: bfloat16
+drafts:
+  - {name: gated, recipe: gated}
+  - {name: layered, recipe: layered}
+"""
 
 
 def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -66,15 +81,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         install = ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
         done = call(folder, *install, "--target", str(folder / "site"), str(folder / name))
         assert done.returncode == 0, done.stderr
-    (folder / "outputs.yaml").write_text(SUITE.format(arms=""))
-    done = call(folder, "bench.py", "outputs", str(folder / "outputs.yaml"), "--out", str(folder / "outputs.jsonl"))
-    assert done.returncode == 0, done.stderr
-    corpus = str(folder / "outputs.jsonl")
-    words = ["--target", str(TARGET), "--corpus", corpus, "--heldout", corpus, "--out", str(folder / "drafts")]
-    done = call(
-        folder, "-m", "drafts.training.drafts", *words, "--draft", "gated", "--draft", "layered", "--steps", "60"
-    )
-    assert done.returncode == 0, done.stderr
+    (folder / "recipe.yaml").write_text(RECIPE)
+    done = call(folder, "bench.py", "train", str(folder / "recipe.yaml"), "--out", str(folder / "drafts"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("gated", "layered"):
+        (folder / "drafts" / f"{name}-s0").rename(folder / "drafts" / name)
     (folder / "suite.yaml").write_text(SUITE.format(arms=ARMS))
     done = call(folder, "bench.py", str(folder / "suite.yaml"), "--out", str(folder / "run"))
     assert done.returncode == 0, done.stdout + done.stderr
