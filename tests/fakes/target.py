@@ -37,7 +37,7 @@ def new_target(num_layers: int = 2, seed: int = 0) -> LlamaForCausalLM:
 
 
 @torch.no_grad()
-def own_answers(target: LlamaForCausalLM, count: int, size: int = 14) -> list[Sample]:
+def own_answers(target: LlamaForCausalLM, count: int, size: int = 10) -> list[Sample]:
     """The target's greedy answers to random prompts of four tokens."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(2, 64, (count, 4), generator=generator)
