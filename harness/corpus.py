@@ -114,7 +114,7 @@ def _suite(training: Training, corpus: Corpus, target: Path) -> Suite:
             "arms": (Arm.model_validate({"name": "vanilla", "architecture": "vanilla"}),),
             "workloads": tuple(source.model_copy(update={"malformed": "skip"}) for source in corpus.sources),
             "sampling": corpus.sampling or Sampling(temperature=0, max_tokens=1, seed=0),
-            "load": (LoadPoint(concurrency=corpus.concurrency),),
+            "load": (LoadPoint.model_validate({"concurrency": corpus.concurrency}),),
             "blocks": 1,
             "max_total_tokens": corpus.max_total_tokens,
         }

@@ -513,9 +513,7 @@ def _resolved(suite: Suite, folder: Path) -> Suite:
     fairness = suite.fairness
     if fairness.corpus is not None:
         fairness = fairness.model_copy(update={"corpus": str(folder / fairness.corpus)})
-    return suite.model_copy(
-        update={"workloads": workloads, "rendering": rendering, "load": load, "fairness": fairness}
-    )
+    return suite.model_copy(update={"workloads": workloads, "rendering": rendering, "load": load, "fairness": fairness})
 
 
 def resolved_workloads(workloads: Sequence[Workload], folder: Path, raw: bool = False) -> tuple[Workload, ...]:

@@ -68,7 +68,7 @@ drafts:
 def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A command with the installed packages on its path."""
     path = os.pathsep.join((str(folder / "site"), str(NAUGHTY)))
-    environment = {**os.environ, "PYTHONPATH": path}
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
