@@ -1,0 +1,315 @@
+"""The page of a training study from what `bench.py train` left: ledgers, accepted drafts, curves.
+
+    python -m reports.zoo TRAINED [TRAINED …] --out reports/published/tiny-zoo
+
+Acceptance lengths are tokens over rounds of all held-out answers. Intervals are 95% and come from resampling answers
+within their kinds, and seeds where there are several; comparisons resample both drafts' answers together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from harness.errors import RecordError
+from harness.fairness import Training
+from harness.units import MISSING
+
+RESAMPLES = 2000
+LEVELS = (2.5, 97.5)
+DIRECTIONS = (("eagle", "hass"), ("hass", "prism"), ("stacked-2", "prism"), ("eagle", "prism"))
+"""What PRISM's paper found: the second of each pair accepts more (arXiv 2602.01762, tables 4 and 6)."""
+LEDGER, ACCEPTANCE, CURVE = "training.json", "acceptance.jsonl", "loss.jsonl"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One draft with one seed.
+
+    Attributes:
+        tokens, rounds: of each held-out answer.
+        accepted: for each number of drafts, rounds that accepted it.
+    """
+
+    name: str
+    seed: int
+    ledger: Mapping[str, Any]
+    kinds: tuple[str, ...]
+    tokens: np.ndarray
+    rounds: np.ndarray
+    accepted: np.ndarray
+
+    @property
+    def length(self) -> float:
+        """Tokens of a round, bonus token included."""
+        return float(self.tokens.sum() / self.rounds.sum())
+
+
+def read_trained(folder: Path) -> Trained:
+    """One draft's folder.
+
+    Raises:
+        RecordError: its ledger or its accepted drafts are missing or damaged.
+    """
+    try:
+        ledger = json.loads((folder / LEDGER).read_text())
+        lines = [json.loads(line) for line in (folder / ACCEPTANCE).read_text().splitlines()]
+        most = max(max(line["accepted"], default=0) for line in lines)
+        return Trained(
+            ledger["draft"],
+            ledger["budget"]["seed"],
+            ledger,
+            tuple(line["group"] for line in lines),
+            np.array([line["tokens"] for line in lines]),
+            np.array([len(line["accepted"]) for line in lines]),
+            sum(np.bincount(line["accepted"], minlength=most + 1) for line in lines),  # type: ignore[arg-type]
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError(f"{folder}: no trained draft is read from it: {error!r}.") from error
+
+
+def resampled(seeds: Sequence[Trained], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """How often each answer counts [RESAMPLES, answers], and the same of each seed."""
+    kinds = np.array(seeds[0].kinds)
+    counts = np.zeros((RESAMPLES, len(kinds)))
+    for kind in dict.fromkeys(seeds[0].kinds):
+        own = np.flatnonzero(kinds == kind)
+        counts[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), RESAMPLES)
+    return counts, rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), RESAMPLES)
+
+
+def lengths(seeds: Sequence[Trained], answers: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The acceptance length in each resample: tokens over rounds, seeds together."""
+    tokens = sum(chosen[:, [i]] * (answers @ each.tokens)[:, None] for i, each in enumerate(seeds))
+    rounds = sum(chosen[:, [i]] * (answers @ each.rounds)[:, None] for i, each in enumerate(seeds))
+    return np.asarray(tokens / rounds)[:, 0]
+
+
+def mean_length(seeds: Sequence[Trained]) -> float:
+    """Tokens over rounds, all seeds together."""
+    return float(sum(each.tokens.sum() for each in seeds) / sum(each.rounds.sum() for each in seeds))
+
+
+def interval(seeds: Sequence[Trained]) -> tuple[float, float]:
+    """95% of the acceptance length."""
+    low, high = np.percentile(lengths(seeds, *resampled(seeds, np.random.default_rng(0))), LEVELS)
+    return float(low), float(high)
+
+
+def ratio(above: Sequence[Trained], below: Sequence[Trained]) -> tuple[float, float, float]:
+    """How much more one accepts than another, on the same answers; with its 95%."""
+    answers, chosen = resampled(above, np.random.default_rng(0))
+    other = resampled(below, np.random.default_rng(1))[1]
+    low, high = np.percentile(lengths(above, answers, chosen) / lengths(below, answers, other), LEVELS)
+    return mean_length(above) / mean_length(below), float(low), float(high)
+
+
+def step_rates(seeds: Sequence[Trained]) -> list[float]:
+    """α_k: of the rounds that accepted step k-1, the share that accepted step k."""
+    size = max(len(each.accepted) for each in seeds)
+    counts = sum(np.pad(each.accepted, (0, size - len(each.accepted))) for each in seeds)
+    reached = np.cumsum(np.asarray(counts)[::-1])[::-1]
+    return [float(b / a) if a else 0.0 for a, b in pairwise(reached)]
+
+
+def acceptance_table(drafts: Mapping[str, Sequence[Trained]]) -> str:
+    """A line for each draft: seeds, acceptance length, α_k."""
+    rows = []
+    for name, seeds in sorted(drafts.items(), key=lambda item: -mean_length(item[1])):
+        low, high = interval(seeds)
+        each = ", ".join(f"{one.length:.2f}" for one in seeds)
+        rates = " ".join(f"{rate:.2f}" for rate in step_rates(seeds))
+        rows.append((name, len(seeds), f"{mean_length(seeds):.2f} [{low:.2f}, {high:.2f}]", each, rates))
+    return str(tabulate(rows, ("draft", "seeds", "acceptance length [95%]", "by seed", "α of steps 1, 2, …"), "github"))
+
+
+def kinds_table(drafts: Mapping[str, Sequence[Trained]]) -> str:
+    """Acceptance length by kind of prompt."""
+    kinds = list(dict.fromkeys(kind for seeds in drafts.values() for kind in seeds[0].kinds))
+    rows = []
+    for name, seeds in drafts.items():
+        own = np.array(seeds[0].kinds)
+        sums = [
+            (sum(e.tokens[own == k].sum() for e in seeds), sum(e.rounds[own == k].sum() for e in seeds)) for k in kinds
+        ]
+        rows.append((name, *(f"{tokens / rounds:.2f}" if rounds else MISSING for tokens, rounds in sums)))
+    return str(tabulate(rows, ("draft", *kinds), "github"))
+
+
+def fairness_table(drafts: Mapping[str, Sequence[Trained]]) -> str:
+    """What each was trained with, from its first seed's ledger."""
+    rows = []
+    for name, seeds in drafts.items():
+        ledger = seeds[0].ledger
+        told = Training.of(ledger)
+        losses = ledger["validation_losses"]
+        tried = ", ".join(f"{one['rate']:g}" for one in ledger["learning_rates"])
+        rows.append(
+            (
+                name, (told.corpus_sha256 or MISSING)[:8], f"{ledger['data']['num_samples']:,}", f"{told.tokens:,}",
+                f"{told.steps:,}", f"{told.flops or 0:.2e}", f"{told.parameters:,}", f"{told.active_parameters:,}",
+                f"{told.learning_rate:g} of {tried}", f"{losses[-1][1]:.3f}" if losses else MISSING,
+                f"{ledger['wall_s']:.0f}",
+            )
+        )  # fmt: skip
+    heads = (
+        "draft", "corpus", "samples", "tokens", "steps", "FLOPs", "trained", "active a step", "learning rate",
+        "last validation loss", "wall s",
+    )  # fmt: skip
+    return str(tabulate(rows, heads, "github", disable_numparse=True))
+
+
+def directions(drafts: Mapping[str, Sequence[Trained]]) -> str:
+    """The paper's direction beside what was found."""
+    rows = []
+    for below, above in DIRECTIONS:
+        if below not in drafts or above not in drafts:
+            rows.append((f"{below} < {above}", MISSING, "not trained"))
+            continue
+        found, low, high = ratio(drafts[above], drafts[below])
+        said = "seen" if low > 1 else "the opposite is seen" if high < 1 else "not shown"
+        rows.append((f"{below} < {above}", f"{found:.3f} [{low:.3f}, {high:.3f}]", said))
+    return str(tabulate(rows, ("paper's direction", "ratio of acceptance lengths [95%]", "here"), "github"))
+
+
+def by_size(drafts: Mapping[str, Sequence[Trained]]) -> dict[str, list[tuple[int, Sequence[Trained]]]]:
+    """Of drafts that were also trained on fewer samples (NAME-COUNT): those with their numbers of samples."""
+    found: dict[str, list[tuple[int, Sequence[Trained]]]] = defaultdict(list)
+    for name, seeds in drafts.items():
+        family, _, count = name.rpartition("-")
+        samples = int(seeds[0].ledger["data"]["num_samples"])
+        if family in drafts and count == str(samples):
+            found[family].append((samples, seeds))
+    for family, own in found.items():
+        # The same seed as the smaller ones.
+        own.append((int(drafts[family][0].ledger["data"]["num_samples"]), drafts[family][:1]))
+        own.sort(key=lambda pair: pair[0])
+    return dict(found)
+
+
+def sizes_table(sizes: Mapping[str, Sequence[tuple[int, Sequence[Trained]]]]) -> str:
+    """Acceptance length against the number of samples, one seed, the same tokens."""
+    counts = sorted({count for own in sizes.values() for count, _ in own})
+    rows = []
+    for family, own in sizes.items():
+        found = {count: (mean_length(seeds), interval(seeds)) for count, seeds in own}
+        cells = [
+            f"{f[0]:.2f} [{f[1][0]:.2f}, {f[1][1]:.2f}]" if (f := found.get(count)) else MISSING for count in counts
+        ]
+        rows.append((family, *cells))
+    return str(tabulate(rows, ("draft", *(f"{count:,} samples" for count in counts)), "github"))
+
+
+def page(drafts: Mapping[str, Sequence[Trained]], remarks: str) -> str:
+    """The study in markdown."""
+    sizes = by_size(drafts)
+    smaller = {f"{family}-{count}" for family, own in sizes.items() for count, _ in own}
+    main = {name: seeds for name, seeds in drafts.items() if name not in smaller}
+    first = next(iter(main.values()))[0].ledger
+    tree, budget = first["heldout_acceptance"]["tree"]["size"], first["budget"]
+    parts = [
+        "# Tiny zoo: drafts for the embedded target, trained alike",
+        f"Every draft was trained by `bench.py train` on the target's own greedy answers until {budget['amount']:,.0f} "
+        f"{budget['axis']} were spent, in the same batches, with a learning rate searched in the same way. Acceptance "
+        f"is simulated in plain torch as SGLang's rounds would go ({tree['num_steps']} steps, {tree['topk']} branches, "
+        f"{tree['num_draft_tokens']} nodes) on {len(first_answers(main)):,} held-out answers, bonus token included.",
+        "## Acceptance", acceptance_table(main), "![acceptance by step](steps.svg)",
+        "By kind of prompt:", kinds_table(main),
+        "## Beside the paper's direction", directions(main),
+        "## Training", fairness_table(drafts), "![validation losses](losses.svg)",
+    ]  # fmt: skip
+    if sizes:
+        parts += [
+            "## Size of the corpus",
+            "The same tokens from fewer samples, one seed; a smaller corpus is seen more often.",
+            sizes_table(sizes), "![acceptance against samples](sizes.svg)",
+        ]  # fmt: skip
+    return "\n\n".join(part for part in (*parts, remarks.strip()) if part) + "\n"
+
+
+def first_answers(drafts: Mapping[str, Sequence[Trained]]) -> tuple[str, ...]:
+    """The kinds of all held-out answers."""
+    return next(iter(drafts.values()))[0].kinds
+
+
+def draw(drafts: Mapping[str, Sequence[Trained]], curves: Mapping[str, Sequence[tuple[int, float]]], out: Path) -> None:
+    """The page's figures: α by step, validation losses, acceptance against samples."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.hashsalt"] = "draftbench"
+    sizes = by_size(drafts)
+    smaller = {f"{family}-{count}" for family, own in sizes.items() for count, _ in own}
+    series: dict[str, tuple[str, str, dict[str, Sequence[tuple[float, float]]]]] = {
+        "steps": ("draft step", "accepted, of those reached",
+            {name: list(enumerate(step_rates(seeds), 1)) for name, seeds in drafts.items() if name not in smaller}),
+        "losses": ("tokens", "validation loss", {n: list(curve) for n, curve in curves.items() if n not in smaller}),
+        "sizes": ("samples", "acceptance length",
+            {family: [(count, mean_length(seeds)) for count, seeds in own] for family, own in sizes.items()}),
+    }  # fmt: skip
+    for name, (across, up, lines) in series.items():
+        if not lines:
+            continue
+        figure = Figure(figsize=(5, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        for label, points in lines.items():
+            axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=label)
+        axes.set(xlabel=across, ylabel=up)
+        if name == "sizes":
+            axes.set_xscale("log")
+        if name == "losses":
+            axes.set_yscale("log")
+        axes.legend(fontsize=7)
+        figure.savefig(out / f"{name}.svg", metadata={"Date": None})
+
+
+def write_study(folders: Sequence[Path], out: Path) -> Path:
+    """Copy every draft's ledger, accepted drafts and curve, and write the page; `remarks.md` there is its last part.
+
+    Raises:
+        RecordError: a folder holds no trained drafts.
+    """
+    found = sorted(path.parent for folder in folders for path in folder.glob(f"*/{LEDGER}"))
+    if not found:
+        raise RecordError(f"{', '.join(map(str, folders))}: no trained drafts ({LEDGER}) are in there.")
+    drafts: dict[str, list[Trained]] = defaultdict(list)
+    curves: dict[str, Sequence[tuple[int, float]]] = {}
+    for folder in found:
+        trained = read_trained(folder)
+        drafts[trained.name].append(trained)
+        lines = [json.loads(line) for line in (folder / CURVE).read_text().splitlines()]
+        curves.setdefault(
+            trained.name, [(line["tokens"], line["validation_loss"]) for line in lines if "validation_loss" in line]
+        )
+        kept = out / folder.name
+        if kept.resolve() != folder.resolve():
+            kept.mkdir(parents=True, exist_ok=True)
+            for name in (LEDGER, ACCEPTANCE, CURVE):
+                shutil.copyfile(folder / name, kept / name)
+    draw(drafts, curves, out)
+    remarks = out / "remarks.md"
+    (out / "README.md").write_text(page(drafts, remarks.read_text() if remarks.exists() else ""))
+    return out / "README.md"
+
+
+def main() -> None:
+    """Read the folders and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", help="folders that `bench.py train` wrote, or the page's own")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    print(write_study(args.folders, args.out))
+
+
+if __name__ == "__main__":
+    main()
