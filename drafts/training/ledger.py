@@ -115,6 +115,7 @@ def ledger_of(
         "training_flops": course.flops,
         "wall_s": round(course.wall_s, 1),
         "num_threads": torch.get_num_threads(),
+        "num_processes": trainer.num_processes,
         "torch": torch.__version__,
         "versions": {package: version(package) for package in ("torch", "transformers", "accelerate", "numpy")},
         "losses": [[line["step"], round(line["loss"], 5)] for line in shown],

@@ -96,6 +96,11 @@ class Trainer:
         self._lines: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def num_processes(self) -> int:
+        """Processes that share each step."""
+        return self._processes.world
+
     def run(self, told: Told) -> list[dict[str, Any]]:
         """Train until the budget is spent, from the saved state if there is one.
 

@@ -1,7 +1,6 @@
-"""Write the prompts of the embedded drafts' corpus; the target answers them through SGLang.
+"""Write the prompts of the embedded drafts' corpus; `bench.py train drafts/training/tiny_zoo.yaml` has them answered.
 
 python -m drafts.training.prompts --gsm8k gsm8k_train.jsonl --out drafts/training/prompts.jsonl
-python bench.py outputs drafts/training/tiny_corpus.yaml --out corpus.jsonl
 """
 
 from __future__ import annotations

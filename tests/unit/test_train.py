@@ -129,6 +129,7 @@ def test_two_processes_train_what_one_does(trained: tuple[Path, str], folder: Pa
             [json.loads(line) for line in (each / name / "loss.jsonl").read_text().splitlines()]
             for each in (trained[0], out)
         )
+        assert ledger(out / name)["num_processes"] == 2
         assert [line["tokens"] for line in two] == [line["tokens"] for line in one]
         for ours, theirs in zip(two, one, strict=True):
             assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-2)
