@@ -80,6 +80,10 @@ def _objective_problems(recipe: Recipe, entry: DraftEntry, at: Path_) -> Problem
             TypeAdapter(kinds[key]).validate_python(value, strict=True)
         except ValidationError:
             problems.append((here, f"{spelled(here)} is {value!r}; allowed: a {kinds[key].__name__}."))
+            continue
+        if key == "num_passes" and not 1 <= value <= (recipe.most_passes or value):
+            most = "" if recipe.most_passes is None else f" to {recipe.most_passes}, its draft steps"
+            problems.append((here, f"{spelled(here)} is {value}; allowed: 1{most or ' or more'}."))
     return problems
 
 

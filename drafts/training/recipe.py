@@ -82,6 +82,7 @@ class Recipe:
         layers: the target's layers (from 0) whose outputs the draft reads, from the number of its layers.
         options: what a recipe file can set under `options:`.
         adapt: the recipe that these options make; needed where there are any.
+        most_passes: of an objective that counts them, where the draft has no more steps to learn.
     """
 
     architecture: str
@@ -92,6 +93,7 @@ class Recipe:
     layers: Callable[[int], tuple[int, ...]] = lambda num_layers: ()
     options: type[Options] = Options
     adapt: Callable[[Any], Recipe] | None = None
+    most_passes: int | None = None
 
 
 def with_objective(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

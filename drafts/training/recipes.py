@@ -134,6 +134,7 @@ def _prism(options: PrismOptions) -> Recipe:
         ),
         options=PrismOptions,
         adapt=_prism,
+        most_passes=len(steps),
     )
 
 

@@ -155,6 +155,8 @@ def _loaded(path: Path) -> tuple[Any, Path, Any]:
         ("num_heads: 2", "num_heads: 0", 14, "greater than or equal to 1"),
         ("recipe: eagle}", "recipe: eagle, objective: {passes: 2}}", 13, "allowed: num_passes,"),
         ("recipe: eagle}", "recipe: eagle, objective: {num_passes: 1.5}}", 13, "num_passes is 1.5; allowed: a int"),
+        ("recipe: eagle}", "recipe: eagle, objective: {num_passes: 0}}", 13, "num_passes is 0; allowed: 1 or more"),
+        ("recipe: eagle}", "recipe: prism, objective: {num_passes: 6}}", 13, "allowed: 1 to 5, its draft steps"),
         ("recipe: eagle}", "recipe: eagle3, options: {layers: [1, 5]}}", 13, "the target has 6 layers"),
         ("recipe: eagle}", "recipe: prism, options: {step_to_module: [0, 2]}}", 13, "has to name every module"),
         ("name: medusa,", "name: eagle,", 1, "drafts[1].name is eagle, as an earlier one"),
