@@ -1,87 +1,190 @@
 """What a round of PRISM costs at 1, 2 and 3 modules, against EAGLE's round at the same tree, in one run, in turns.
 
-All modules hold the weights of the EAGLE draft, so that every arm drafts and accepts the same and only the machinery
-differs. Printed are medians of the blocks' ratios with 95% bootstrap intervals (a shared machine has long tails);
-PRISM's claim is that the intervals lie within [0.95, 1.05].
+    python -m benchmarks.prism_round                                     the embedded target, batch 1
+    python -m benchmarks.prism_round --shape llama3-8b --batch 1 4 16 64 --blocks 8 --out runs/round
 
-python benchmarks/prism_round.py
+On the embedded target all modules hold the weights of the EAGLE draft, so that every arm drafts and accepts the same
+and only the machinery differs. At another shape the weights are random and every arm's acceptance is simulated alike.
+Printed are medians of the blocks' ratios with 95% bootstrap intervals (a shared machine has long tails), and where a
+round's time goes. PRISM's claim is that the intervals lie within 1 ± the margin.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import subprocess
 import sys
 import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+import yaml
 from scipy.stats import bootstrap
+from tabulate import tabulate
 
+from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
+from benchmarks.suite_run import run_suite
+from harness.metrics.rows import round_split
 from harness.models import EMBEDDED
-from harness.records import CellRecord
+from harness.records import CellRecord, PhaseTimes
 
-MAPS = {"prism-1": [0, 0, 0, 0, 0], "prism-2": [0, 1, 1, 1, 1], "prism-3": [0, 1, 2, 2, 2]}
-BLOCKS = 300
-SUITE = """\
-version: 1
-name: prism-round
-target: {{model: tiny, dtype: float32}}
-arms:
-  - {{name: eagle, architecture: eagle, checkpoint: tiny/hass, num_steps: 5, topk: 4, num_draft_tokens: 16}}
-{arms}
-workloads:
-  - {{name: dialogue, source: synthetic, family: dialogue, num_prompts: 1}}
-sampling: {{temperature: 0, max_tokens: 96, seed: 0}}
-load: [{{concurrency: 1}}]
-blocks: {blocks}
-"""
-ARM = "  - {{name: {0}, architecture: prism, checkpoint: {0}, num_steps: 5, topk: 4, num_draft_tokens: 16}}"
+MAPS = {1: [0, 0, 0, 0, 0], 2: [0, 1, 1, 1, 1], 3: [0, 1, 2, 2, 2]}
+TREE = {"num_steps": 5, "topk": 4, "num_draft_tokens": 16}
+ALPHAS = [0.8, 0.75, 0.7, 0.65, 0.6]
+"""What every arm accepts at a shape with random weights; the same for all, so it favours none."""
+WAVES = 2
+"""Requests that follow one another in a cell, for each that runs at once."""
 
 
-def write_checkpoints(folder: Path) -> None:
-    """PRISM checkpoints whose modules all hold the HASS draft's weights."""
+@dataclass(frozen=True)
+class Equivalence:
+    """PRISM's round over EAGLE's at one batch size: the blocks' median, its interval, whether the margin holds it."""
+
+    arm: str
+    batch: int
+    num_blocks: int
+    value: float
+    low: float
+    high: float
+    equivalent: bool
+
+
+def write_models(shape: str | None, modules: Sequence[int], folder: Path) -> None:
+    """The folders that the suite names: drafts for the embedded target, or target and drafts of a shape."""
+    if shape is not None:
+        config = write_target(shape, folder / "target")
+        write_eagle(config, folder / "eagle")
+        for count in modules:
+            write_prism(config, MAPS[count], folder / f"prism-{count}")
+        return
+    from safetensors.torch import load_file, save_file
+
     source = EMBEDDED / "tiny" / "hass"
     config = json.loads((source / "config.json").read_text())
     weights = {name: tensor for name, tensor in load_file(source / "model.safetensors").items() if "embed" not in name}
-    for name, steps in MAPS.items():
-        (folder / name).mkdir()
-        modules = {
+    for count in modules:
+        place = folder / f"prism-{count}"
+        place.mkdir(parents=True, exist_ok=True)
+        tensors = {
             f"prism_modules.{module}.{key.replace('layers.0', 'layer')}": tensor.clone()
-            for module in range(max(steps) + 1)
+            for module in range(count)
             for key, tensor in weights.items()
         }
-        save_file(modules, folder / name / "model.safetensors")
-        (folder / name / "config.json").write_text(json.dumps({**config, "step_to_module": steps}))
+        save_file(tensors, place / "model.safetensors")
+        (place / "config.json").write_text(json.dumps({**config, "step_to_module": MAPS[count]}))
 
 
-def main() -> None:
-    """Run the suite and print each ratio."""
+def new_suite(shape: str | None, modules: Sequence[int], batches: Sequence[int], blocks: int, tokens: int) -> Any:
+    """The suite as YAML has it; its paths are relative to the models' folder."""
+    eagle = "tiny/hass" if shape is None else "eagle"
+    simulated = {} if shape is None else {"simulated_acceptance": ALPHAS}
+    drafts = [("eagle", "eagle", eagle), *((f"prism-{count}", "prism", f"prism-{count}") for count in modules)]
+    prompts: dict[str, Any] = {"source": "synthetic", "family": "dialogue"}
+    if shape is not None:
+        prompts = {"source": "random", "prompt_tokens": min(64, tokens)}
+    return {
+        "version": 1,
+        "name": "prism-round",
+        "target": {"model": "tiny", "dtype": "float32"}
+        if shape is None
+        else {"model": "target", "dtype": "bfloat16", "random_weights": True},
+        "arms": [
+            {"name": name, "architecture": kind, "checkpoint": place, **TREE, **simulated}
+            for name, kind, place in drafts
+        ],
+        "workloads": [{"name": "prompts", "num_prompts": WAVES * max(batches), **prompts}],
+        "sampling": {"temperature": 0, "max_tokens": tokens, "seed": 0},
+        "load": [{"concurrency": batch, "num_prompts": WAVES * batch} for batch in batches],
+        "blocks": blocks,
+        # A request holds its prompt, its output, and the slots of two rounds' trees.
+        "max_total_tokens": max(4096, max(batches) * (2 * tokens + 128)),
+    }
+
+
+def read_phases(cells: Path) -> dict[tuple[str, int], dict[tuple[int, int], PhaseTimes]]:
+    """Phase times by arm and batch size, and in them by launch and block."""
+    found: dict[tuple[str, int], dict[tuple[int, int], PhaseTimes]] = defaultdict(dict)
+    for line in cells.read_text().splitlines():
+        sealed = CellRecord.model_validate_json(line)
+        if sealed.phases is not None and sealed.error is None:
+            cell = sealed.cell
+            found[(cell.arm, cell.concurrency)][(cell.launch, cell.block)] = sealed.phases
+    return found
+
+
+def equivalence(
+    arm: str, batch: int, ours: Mapping[tuple[int, int], PhaseTimes], eagle: Mapping[tuple[int, int], PhaseTimes],
+    margin: float,
+) -> Equivalence | None:  # fmt: skip
+    """The arm's round over EAGLE's, block by block; None with fewer than two blocks in common."""
+    ratios = np.array([round_ns(ours[block]) / round_ns(eagle[block]) for block in ours if block in eagle])
+    if len(ratios) < 2:
+        return None
+    found = bootstrap((ratios,), np.median, random_state=np.random.default_rng(0), method="percentile")
+    low, high = (float(end) for end in found.confidence_interval)
+    inside = low >= 1 - margin and high <= 1 + margin
+    return Equivalence(arm, batch, len(ratios), float(np.median(ratios)), low, high, inside)
+
+
+def round_ns(times: PhaseTimes) -> float:
+    """Mean time of a round."""
+    return times.round_ns / times.num_rounds
+
+
+def tables(cells: Path, margin: float) -> str:
+    """The ratios, and where each arm's round goes."""
+    phases = read_phases(cells)
+    ratios, splits = [], []
+    for (arm, batch), blocks in sorted(phases.items(), key=lambda item: (item[0][1], item[0][0])):
+        split = round_split(list(blocks.values())) or {}
+        mean_ms = float(np.mean([round_ns(times) for times in blocks.values()])) / 1e6
+        splits.append([arm, batch, f"{mean_ms:.3f}", *(f"{share:.1%}" for share in split.values())])
+        if arm != "eagle":
+            found = equivalence(arm, batch, blocks, phases.get(("eagle", batch), {}), margin)
+            if found is not None:
+                verdict = f"within {margin:.0%}" if found.equivalent else f"within {margin:.0%} not shown"
+                interval = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+                ratios.append([arm, batch, found.num_blocks, interval, verdict])
+    heads = ("arm", "batch", "blocks", "round over EAGLE's [95%]", "verdict")
+    parts = ("arm", "batch", "round ms", "draft", "verify", "extend", "other")
+    return f"{tabulate(ratios, heads, 'github')}\n\n{tabulate(splits, parts, 'github', disable_numparse=True)}\n"
+
+
+def run(args: argparse.Namespace, folder: Path) -> int:
+    """Run the suite in a folder and print the tables of what was measured; bench.py's exit code."""
+    write_models(args.shape, args.modules, folder)
+    suite = folder / "prism-round.yaml"
+    content = new_suite(args.shape, args.modules, args.batch, args.blocks, args.tokens)
+    suite.write_text(yaml.safe_dump(content, sort_keys=False))
+    code = run_suite(suite, folder / "run")
+    cells = folder / "run" / "cells.jsonl"
+    if cells.exists():
+        found = tables(cells, args.margin)
+        (folder / "rounds.md").write_text(found)
+        print(found)
+    return code
+
+
+def main() -> int:
+    """Read the arguments and run, in a folder that is kept or a temporary one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=list(SHAPES), help="of a target with random weights; left out: the embedded")
+    parser.add_argument("--modules", type=int, nargs="+", choices=list(MAPS), default=list(MAPS))
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="requests at once")
+    parser.add_argument("--blocks", type=int, default=300)
+    parser.add_argument("--tokens", type=int, default=96, help="of each output")
+    parser.add_argument("--margin", type=float, default=0.03, help="what counts as equal")
+    parser.add_argument("--out", type=Path, help="folder that keeps models, run and tables, and can be gone on with")
+    args = parser.parse_args()
+    if args.out is not None:
+        return run(args, args.out)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        write_checkpoints(folder)
-        arms = "\n".join(ARM.format(name) for name in MAPS)
-        (folder / "suite.yaml").write_text(SUITE.format(arms=arms, blocks=BLOCKS))
-        command = [sys.executable, "bench.py", str(folder / "suite.yaml"), "--out", str(folder / "run")]
-        subprocess.run(command, check=True)
-        round_s: dict[str, dict[tuple[int, int], float]] = {}
-        for line in (folder / "run" / "cells.jsonl").read_text().splitlines():
-            sealed = CellRecord.model_validate_json(line)
-            if sealed.phases is not None:
-                times = round_s.setdefault(sealed.cell.arm, {})
-                times[(sealed.cell.launch, sealed.cell.block)] = sealed.phases.round_ns / sealed.phases.num_rounds / 1e9
-    for name, steps in MAPS.items():
-        ratios = np.array([times / round_s["eagle"][block] for block, times in round_s[name].items()])
-        value = float(np.median(ratios))
-        found = bootstrap((ratios,), np.median, random_state=np.random.default_rng(0), method="percentile")
-        low, high = found.confidence_interval
-        inside = low >= 0.95 and high <= 1.05
-        print(
-            f"{name} (modules: {max(steps) + 1}): round time {value:.3f} [{low:.3f}, {high:.3f}] of "
-            f"EAGLE's, {'equivalent' if inside else 'equivalence not shown'}"
-        )
+        return run(args, Path(temporary))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

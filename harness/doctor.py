@@ -11,10 +11,11 @@ from importlib import metadata
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.gpu import gpu_problems, installed_torch, read_gpu_host, shared_with
 from harness.load.endpoint import open_endpoint
 from harness.models import embedded_names
 from harness.needs import needs_of
-from harness.provenance import gpu_names
+from harness.runtime.cuda_probe import IMPORTED, CudaFacts, probe_cuda
 from harness.runtime.launch import TESTED_SGLANG
 from harness.suite import Arm, Suite
 from harness.telemetry.sampler import open_sensors
@@ -34,7 +35,7 @@ class Finding:
 
 def diagnose() -> tuple[Finding, ...]:
     """Look at everything that a run needs; starts nothing."""
-    return (_python(), *_packages(), _gpu(), *_sensors(), _memory(), _disk(), _compiler(), _architectures(), _models())
+    return (_python(), *_packages(), *_gpu(), *_sensors(), _memory(), _disk(), _compiler(), _architectures(), _models())
 
 
 def diagnose_suite(suite: Suite, folder: Path) -> tuple[Finding, ...]:
@@ -73,16 +74,30 @@ def _packages() -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def _gpu() -> Finding:
-    names = gpu_names()
-    cuda_build = importlib.util.find_spec("sgl_kernel") is not None
-    if not names:
-        return Finding(True, "no NVIDIA GPU: SGLang runs on the CPU")
-    if cuda_build:
-        return Finding(True, f"GPU: {', '.join(names)}, through SGLang's CUDA build")
-    return Finding(
-        False, f"GPU: {', '.join(names)}, but SGLang's CUDA kernels are not installed: make setup PROFILE=cuda"
+def _gpu() -> tuple[Finding, ...]:
+    host = read_gpu_host()
+    if not host.gpus and host.problem is None:
+        return (Finding(True, "no NVIDIA GPU: SGLang runs on the CPU"),)
+    names = ", ".join(
+        f"{gpu.name}, {gpu.free_bytes / 1e9:.0f} of {gpu.total_bytes / 1e9:.0f} GB free" for gpu in host.gpus
     )
+    problems = [*gpu_problems(host, installed_torch()), *filter(None, [shared_with(host)])]
+    found = [Finding(True, f"GPU: {names}; driver {host.driver}")] if host.gpus else []
+    found += [Finding(False, problem) for problem in problems]
+    return (*found, *(cuda_findings(probe_cuda()) if host.gpus else ()))
+
+
+def cuda_findings(facts: CudaFacts) -> tuple[Finding, ...]:
+    """What the CUDA build's packages say when they are imported."""
+    found = [Finding(facts.error is None, facts.error or f"torch sees the GPU, built for CUDA {facts.torch_cuda}")]
+    for name, answer in facts.imports.items():
+        text = f"{name} {answer.removeprefix(IMPORTED)}"
+        ok = answer.startswith(IMPORTED)
+        found.append(Finding(ok, text if ok else f"{name} cannot be imported ({answer}): make setup PROFILE=cuda"))
+    for name, path in facts.tools.items():
+        missing = f"{name} is not on the path: kernels that are compiled at first use need it"
+        found.append(Finding(path is not None, f"{name}: {path}" if path else missing))
+    return tuple(found)
 
 
 def _sensors() -> tuple[Finding, ...]:

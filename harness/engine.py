@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.records import PhaseTimes
+from harness.records import GraphUse, PhaseTimes
 
 
 class Receipt(BaseModel):
@@ -23,15 +23,20 @@ class Receipt(BaseModel):
     draft_facts: dict[str, Any] = {}
     target_class: str
     max_total_num_tokens: int
+    cuda_graphs: dict[str, list[int]] = {}
+    """Batch sizes of the captured graphs of target, draft and extend; a phase without any is left out."""
+    simulated_acceptance: list[float] | None = None
     server_args: dict[str, str | int | float | bool | None]
 
 
 @dataclass(frozen=True)
 class EngineEvents:
-    """What an engine recorded since it was last asked: accepted drafts per verify step by request, summed phases."""
+    """What an engine recorded since it was last asked: accepted drafts per verify step by request, summed phases and
+    passes in CUDA graphs."""
 
     accepted: dict[str, list[int]]
     phases: PhaseTimes | None
+    graphs: GraphUse | None = None
 
 
 class Engine(Protocol):

@@ -29,10 +29,15 @@ SAMPLES = 60
 
 
 def sampling_parameters(suite: Suite, greedy: bool = False) -> dict[str, Any]:
-    """SGLang's sampling parameters for a suite; the reference pass is always greedy."""
+    """SGLang's sampling parameters for a suite; the reference pass is always greedy.
+
+    Outputs of arms whose acceptance is simulated have no stop token, so then nobody heeds one.
+    """
+    stops = {"ignore_eos": True} if suite.simulates else {}
     if greedy or suite.sampling.temperature == 0:
-        return {"temperature": 0.0}
+        return {"temperature": 0.0, **stops}
     return {
+        **stops,
         "temperature": suite.sampling.temperature,
         "top_p": suite.sampling.top_p,
         "top_k": suite.sampling.top_k,
@@ -85,8 +90,6 @@ def run_cell(
     else:
         asyncio.run(flush_cache(engine))
     if sampler is not None and engine.pid is not None:
-        if (rest := sampler.rest(cell.launch, cell.arm, engine.pid)) is not None:
-            store.append(rest)
         sampler.begin(engine.pid)
     num_failed = 0
 
@@ -110,6 +113,7 @@ def run_cell(
         num_requests=len(prompts),
         num_failed=num_failed,
         phases=book.phases(),
+        graphs=book.graphs(),
         sampling=sampling,
         session=store.session,
         error=engine.failure(),
@@ -126,6 +130,21 @@ def warm_up(engine: Engine, arm: str, concurrency: int | None, prompts: Sequence
     repeated = [prompts[index % len(prompts)] for index in range(count)]
     cell = CellKey(launch=0, block=-100, arm=arm, workload="warmup", concurrency=concurrency)
     run_loop(engine, cell, repeated, sampling_parameters(suite), lambda record: None)
+
+
+def make_ready(
+    engine: Engine, cell: CellKey, prompts: Sequence[Prompt], suite: Suite, store: RunStore, sampler: Sampler | None
+) -> None:
+    """Warm an engine up for a cell; the launch's first one is then watched at rest, and warmed up again.
+
+    Seconds without work let a GPU's clocks fall, and the first cell alone would pay for that.
+    """
+    warm_up(engine, cell.arm, cell.concurrency, prompts, suite)
+    if sampler is None or engine.pid is None:
+        return
+    if (rest := sampler.rest(cell.launch, cell.arm, engine.pid)) is not None:
+        store.append(rest)
+        warm_up(engine, cell.arm, cell.concurrency, prompts, suite)
 
 
 def sample_continuations(
@@ -171,16 +190,17 @@ def run_cells(
         with new_pool() as pool, open_sampler(suite.telemetry_period_s) as sampler:
             pool.start_all(dict.fromkeys(cell.arm for cell in launch_cells))
             for cell in launch_cells:
+                sent = prompts[cell.workload][: suite.prompts_at(cell.load)]
                 try:
                     engine = pool.get(cell.arm)
                     if warm.get((cell.arm, cell.load)) is not engine:
-                        warm_up(engine, cell.arm, cell.concurrency, prompts[cell.workload], suite)
+                        make_ready(engine, cell, sent, suite, store, sampler)
                         warm[(cell.arm, cell.load)] = engine
                     if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
                         sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
-                    run_cell(engine, cell, prompts[cell.workload], suite, store, progress, sampler)
+                    run_cell(engine, cell, sent, suite, store, progress, sampler)
                 except HarnessError as error:
-                    failed = _failed_cell(cell, str(error), len(prompts[cell.workload]), store.session)
+                    failed = _failed_cell(cell, str(error), len(sent), store.session)
                     store.append(failed)
                     progress.end_cell(failed)
             store.note_engines({name: receipt.model_dump() for name, receipt in pool.receipts.items()})

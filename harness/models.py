@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,9 @@ def _from_hub(name: str, revision: str | None, unwanted: list[str]) -> Path:
 def read_config(folder: Path, needs_weights: bool = True) -> dict[str, Any]:
     """A model folder's config.json.
 
+    Args:
+        needs_weights: there have to be weights beside it; weights made at random need none.
+
     Raises:
         CheckpointError: it is missing or no JSON object, or there are no weights beside it.
     """
@@ -119,3 +123,14 @@ def read_config(folder: Path, needs_weights: bool = True) -> dict[str, Any]:
     if needs_weights and not any(file.suffix in (".safetensors", ".bin", ".pt") for file in folder.iterdir()):
         raise CheckpointError(f"{folder} has no weights (*.safetensors, *.bin or *.pt).")
     return config
+
+
+def num_parameters(config: Mapping[str, Any]) -> int:
+    """Weights of a LLaMA-shaped model, by its configuration."""
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    heads = config["num_attention_heads"]
+    size = config.get("head_dim") or hidden // heads
+    kv = config.get("num_key_value_heads") or heads
+    layer = 2 * hidden * size * (heads + kv) + 3 * hidden * config["intermediate_size"] + 2 * hidden
+    embeddings = (1 if config.get("tie_word_embeddings") else 2) * config["vocab_size"] * hidden
+    return int(layers * layer + embeddings + hidden)

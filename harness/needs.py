@@ -11,6 +11,7 @@ import psutil
 
 from harness.errors import CheckpointError
 from harness.fairness import read_ledger, unfair
+from harness.gpu import read_gpu_host
 from harness.models import WEIGHTS, hub_bytes, local_folder, read_config
 from harness.provenance import file_sha256
 from harness.suite import Suite, Workload
@@ -119,17 +120,13 @@ def ledgers_here(suite: Suite, suite_folder: Path) -> tuple[dict[str, dict[str, 
 
 def memory_bytes() -> tuple[str, int]:
     """Where models would run and how much memory it has: the first GPU, or the host's free memory."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return "this host, without a GPU,", int(psutil.virtual_memory().available)
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        return f"GPU {pynvml.nvmlDeviceGetName(handle)}", int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-    finally:
-        pynvml.nvmlShutdown()
+    host = read_gpu_host()
+    if host.gpus:
+        return f"GPU {host.gpus[0].name}", host.gpus[0].total_bytes
+    free = int(psutil.virtual_memory().available)
+    if host.problem is not None:
+        return f"this host ({host.problem})", free
+    return "this host, without a GPU,", free
 
 
 def memory_need(suite: Suite, models: tuple[ModelNeed, ...], memory: tuple[str, int]) -> str:
@@ -161,6 +158,6 @@ def kv_bytes(config: dict[str, Any], suite: Suite) -> int | None:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        return read_config(folder)
+        return read_config(folder, needs_weights=False)
     except CheckpointError:
         return {}

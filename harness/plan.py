@@ -115,7 +115,8 @@ def estimate(suite: Suite) -> Estimate:
         tokens = (count or 0) * (workload.max_tokens or suite.sampling.max_tokens)
         time_s += tokens / CPU_TOKENS_PER_S  # the reference pass
         for point in suite.load:
-            sent, span_s = _arrivals(point, workload, count or 0, suite.sampling.seed)
+            asked = min(count or 0, point.num_prompts or count or 0)
+            sent, span_s = _arrivals(point, workload, asked, suite.sampling.seed)
             num_requests += rounds * sent
             time_s += rounds * max(span_s, tokens * sent / (count or 1) / CPU_TOKENS_PER_S)
     return Estimate(cells, num_requests, time_s, memory_gb)

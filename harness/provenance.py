@@ -11,7 +11,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("sglang", "torch", "transformers", "tokenizers", "numpy", "aiohttp", "pydantic")
+from harness.gpu import read_gpu_host
+
+PACKAGES = (
+    "sglang",
+    "sglang-kernel",
+    "flashinfer-python",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "aiohttp",
+    "pydantic",
+)
 
 
 def package_versions() -> dict[str, str]:
@@ -32,17 +44,7 @@ def has_gpu() -> bool:
 
 def gpu_names() -> tuple[str, ...]:
     """Names of the host's NVIDIA GPUs; none where there is no driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return ()
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return tuple(str(pynvml.nvmlDeviceGetName(handle)) for handle in handles)
-    finally:
-        pynvml.nvmlShutdown()
+    return tuple(gpu.name for gpu in read_gpu_host().gpus)
 
 
 def host() -> dict[str, str | int | float]:
@@ -56,8 +58,10 @@ def host() -> dict[str, str | int | float]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
     }
-    names = gpu_names()
-    facts["gpu"] = ", ".join(names) if names else "none"
+    gpus = read_gpu_host()
+    facts["gpu"] = ", ".join(gpu.name for gpu in gpus.gpus) or "none"
+    if gpus.driver is not None:
+        facts["gpu_driver"] = gpus.driver
     return facts
 
 

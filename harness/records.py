@@ -141,6 +141,15 @@ class PhaseTimes(Record):
     """Whole rounds; what the three phases leave is `other`."""
 
 
+class GraphUse(Record):
+    """Of a cell's decode passes or rounds, how many ran in a CUDA graph, by phase; None where none was captured."""
+
+    num_passes: int
+    target: int | None
+    draft: int | None
+    extend: int | None
+
+
 class CellRecord(Record):
     """A cell that was run to its end: the seal that lets a resumed run skip it."""
 
@@ -151,6 +160,8 @@ class CellRecord(Record):
     num_requests: int
     num_failed: int
     phases: PhaseTimes | None
+    graphs: GraphUse | None = None
+    """None where the engine captured no graph at all."""
     sampling: dict[str, float] | None = None
     """What was sent with every request."""
     session: int = 0

@@ -81,7 +81,8 @@ def reference_pass(
 
 
 def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> dict[str, tuple[Prompt, ...]]:
-    """Per workload, every conversation's only turn, where a suite has endpoints alone and so no reference pass.
+    """Per workload, every conversation's only turn, where there is no reference pass: a suite of endpoints alone, or
+    random weights, whose answers mean nothing.
 
     Raises:
         WorkloadError: a conversation has later turns, whose history the reference pass would write; one does not fit.
@@ -94,7 +95,7 @@ def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> 
                 raise WorkloadError(
                     f"workload {workload.name}: {conversation.prompt_id} has {len(conversation.turns)} turns, and the "
                     "answers between them are vanilla's reference pass, which a suite of endpoints alone does not "
-                    "make. Add a vanilla arm, or take prompts of one turn."
+                    "make, nor one with random weights. Add a vanilla arm, or take prompts of one turn."
                 )
         found = tuple(_first_prompt(suite, workload, conversation, renderer) for conversation in conversations)
         _check_fit(found, context_tokens, suite)
@@ -250,11 +251,13 @@ def control_pass(
 
 def not_rescored(suite: Suite, store: RunStore) -> list[tuple[ReferenceKey, Output]]:
     """Greedy outputs of arms and of the control that differ from the reference and wait to be scored."""
-    if suite.sampling.temperature > 0:
+    if suite.sampling.temperature > 0 or suite.target.random_weights:
         return []
     references = {key_of(record): record for record in store.read(ReferenceRecord)}
     scored = {(key_of(score), score.output_ids): score for score in store.read(RescoreRecord)}
-    return to_score([*store.read(RequestRecord), *store.read(ControlRecord)], references, scored)
+    drawn = {arm.name for arm in suite.arms if arm.simulated_acceptance is not None}
+    measured = [record for record in store.read(RequestRecord) if record.cell.arm not in drawn]
+    return to_score([*measured, *store.read(ControlRecord)], references, scored)
 
 
 def rescore_outputs(

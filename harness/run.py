@@ -56,7 +56,7 @@ class LiveRun:
         """What every arm is sent, from the reference pass; the control pass is made with the same engine."""
         suite, arms, store, progress = self._suite, self._arms, self._store, self._progress
         check_arrivals(suite)
-        if arms.reference is None:
+        if arms.reference is None or suite.target.random_weights:
             return prompts_alone(suite, self.renderer, arms.context_tokens)
         with arms.pool(progress.starting) as pool:
             engine = pool.get(arms.reference)

@@ -18,6 +18,7 @@ from harness.yaml_lines import Path_
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 CONTROL_CONCURRENCY = 4
 """Requests at once in the control pass, whose batches must have another shape than the reference pass's."""
 OPEN_LOOP_REQUESTS = 48
@@ -44,6 +45,11 @@ class Target(Section):
     model: str = Field(description="Embedded name (tiny), hub id (owner/name), or path relative to the suite.")
     revision: str | None = Field(None, description="Revision of a hub id.")
     dtype: Literal["float32", "bfloat16", "float16"]
+    random_weights: bool = Field(
+        False,
+        description="Make the weights of target and drafts on the device, at random: for times at a shape. Every draft "
+        "then needs simulated_acceptance.",
+    )
 
 
 class Tuning(Section):
@@ -80,6 +86,10 @@ class Arm(Section):
         default_factory=dict, description="Further SGLang server arguments, for this arm alone."
     )
     tuning: Annotated[Tuning | None, Field(description="Written by `bench.py tune`: how the tree was found.")] = None
+    simulated_acceptance: Annotated[
+        tuple[Share, ...] | None,
+        Field(strict=False, description="α_k of every step, drawn in place of the verifier's answer: what-if figures."),
+    ] = None
 
     @property
     def is_endpoint(self) -> bool:
@@ -168,6 +178,9 @@ class LoadPoint(Section):
         None, description="With rate: so many requests arrive together, at the same mean rate."
     )
     trace: str | None = Field(None, description="Open loop: JSONL of arrival times, relative to the suite.")
+    num_prompts: Positive | None = Field(
+        None, description="Of each workload's prompts, the first so many; all of them."
+    )
 
     @property
     def name(self) -> str:
@@ -275,6 +288,10 @@ class Suite(Section):
         largest = (point.concurrency or OPEN_LOOP_REQUESTS for point in self.load)
         return self.max_running_requests or max(CONTROL_CONCURRENCY, *largest)
 
+    def prompts_at(self, load: str) -> int | None:
+        """How many prompts of each workload the load point of this name sends; None for all."""
+        return next(point.num_prompts for point in self.load if point.name == load)
+
     @property
     def first_stage(self) -> int | None:
         """Launches from which `auto` chooses how many there will be; None where the suite says it."""
@@ -296,6 +313,11 @@ class Suite(Section):
         if self.auto is not None and all(arm.architecture != "vanilla" for arm in self.arms):
             raise ValueError("blocks: auto needs a vanilla arm: the intervals that it narrows are of speedups over it")
         return self
+
+    @property
+    def simulates(self) -> bool:
+        """Whether an arm's acceptance is simulated."""
+        return any(arm.simulated_acceptance is not None for arm in self.arms)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Suite:
@@ -363,6 +385,7 @@ def _arm_problems(suite: Suite) -> list[tuple[Path_, str]]:
             elif wanted and not given:
                 problems.append((("arms", index), f"arms[{index}].{field} is missing; {spec.name} needs it."))
         problems.extend(_option_problems(index, arm, spec))
+        problems.extend(_simulation_problems(index, arm, spec, suite.target.random_weights))
         if arm.tree is not None:
             problems.extend(_tree_problems(index, arm.tree, spec))
     return problems
@@ -409,6 +432,22 @@ def _option_problems(index: int, arm: Arm, spec: DraftSpec) -> list[tuple[Path_,
         return problems
     problem = None if arm.tree is None else options.problem(arm.tree)
     return [] if problem is None else [((*at, problem[0]), f"{spelled((*at, problem[0]))} {problem[1]}")]
+
+
+def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, random_weights: bool) -> list[tuple[Path_, str]]:
+    at: Path_ = ("arms", index, "simulated_acceptance")
+    alphas, name = arm.simulated_acceptance, f"arms[{index}].simulated_acceptance"
+    simulable = spec.drafts and spec.sglang_algorithm != "NGRAM" and spec.proposer_factory is None
+    if alphas is not None and not simulable:
+        why = "it decodes without a draft" if not spec.drafts else "its draft learns from the tokens themselves"
+        return [(at, f"{name} means nothing for {spec.name}: {why}; leave it out.")]
+    if alphas is not None and len(alphas) != arm.num_steps:
+        return [(at, f"{name} has {len(alphas)} shares, but num_steps is {arm.num_steps}; give one for every step.")]
+    if alphas is None and random_weights and spec.drafts:
+        text = "with target.random_weights acceptance means nothing"
+        hint = "give the α_k of a report, one for every step" if simulable else f"{spec.name} cannot simulate it"
+        return [(("arms", index), f"{name} is missing: {text}; {hint}.")]
+    return []
 
 
 def _tree_problems(index: int, tree: Tree, spec: DraftSpec) -> list[tuple[Path_, str]]:

@@ -126,6 +126,7 @@ def rows_of_run(run: Path, manifest: dict[str, Any], on_broken: Callable[[str], 
             frozenset(load["name"] for load in suite["workloads"] if load["source"] in SYNTHETIC),
             FIRST_STAGE if suite.get("auto") else None,
             _limits(suite.get("limits")),
+            suite["target"].get("random_weights", False),
         ),
         records(WindowRecord),
     )

@@ -37,6 +37,7 @@ def sections(rows: Sequence[Row], manifest: Mapping[str, Any]) -> list[Section]:
         ),
         Section("Gain and cost", *why_table(rows), WHY_MEANING),
         Section("Where a round's time goes", *round_table(rows), ROUND_MEANING, ("round",)),
+        Section("CUDA graphs", *graph_table(rows), GRAPH_MEANING),
         Section("Losslessness", *lossless_table(rows), LOSSLESS_MEANING),
         Section("Answers", *answer_table(rows), ANSWER_MEANING),
         contamination_section(manifest.get("contamination"), manifest.get("training") or {}),
@@ -72,6 +73,10 @@ WHY_MEANING = (
 ROUND_MEANING = (
     "Wall clock inside the engine on a CPU, CUDA events on a GPU. Step: mean time of one round at the client. Verify "
     "utilisation: emitted tokens over verified nodes."
+)
+GRAPH_MEANING = (
+    "Of the decode passes or rounds, the share in which the target's pass, the draft's passes and its extension were "
+    "CUDA graphs; –: none was captured."
 )
 LOSSLESS_MEANING = (
     "Identical: greedy outputs equal to vanilla's, token for token; control: vanilla itself at another batch shape. "
@@ -196,6 +201,17 @@ def round_table(rows: Sequence[Row]) -> Table:
             + [fixed(row.detail["verify_utilisation"], 2)]
         )
     return headers, lines
+
+
+def graph_table(rows: Sequence[Row]) -> Table:
+    """Which passes ran in CUDA graphs, for every row whose engine had some."""
+    lines = []
+    for row in rows:
+        shares = row.detail.get("graphs")
+        if shares is not None:
+            texts = [MISSING if share is None else f"{share:.0%}" for share in shares.values()]
+            lines.append([row.arm, workload_text(row), str(row.concurrency), *texts])
+    return ["arm", "workload", "conc.", "target", "draft", "extend"], lines
 
 
 def lossless_table(rows: Sequence[Row]) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.fairness import Training, tuning_text
-from harness.metrics.rows import Row
+from harness.metrics.rows import Row, is_simulated
 from harness.records import ENDPOINT
 from harness.units import MISSING, fixed
 
@@ -142,6 +142,8 @@ def workload_text(row: Row) -> str:
 
 def lossless_text(row: Row) -> str:
     """Greedy: the share of outputs that are vanilla's; sampled: the p value of the two-sample test."""
+    if is_simulated(row):
+        return "not checked (simulated)"
     sampled = row.detail["sampling"]
     if sampled is not None:
         return f"p {sampled['p']:.2g}"
@@ -159,13 +161,17 @@ def whole_percent(share: float) -> str:
 
 
 def best_rows(rows: Sequence[Row]) -> set[int]:
-    """Indices of the best valid row of each workload and load point: by throughput, in an open loop by latency."""
+    """Indices of the best valid row of each workload and load point: by throughput, in an open loop by latency.
+
+    What-if rows stand only where no draft has another.
+    """
     best: dict[tuple[str, str], tuple[float, int]] = {}
+    real = {(row.workload, row.load) for row in rows if row.architecture != "vanilla" and not is_simulated(row)}
     for index, row in enumerate(rows):
         figure = row.output_tokens_per_s if row.concurrency is not None or row.latency_s is None else -row.latency_s
-        if not row.valid or figure is None:
-            continue
         point = (row.workload, row.load)
+        if not row.valid or figure is None or (is_simulated(row) and point in real):
+            continue
         if point not in best or figure > best[point][0]:
             best[point] = (figure, index)
     return {index for _, index in best.values()}
@@ -179,6 +185,8 @@ def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[
         sizes = (arm.get(name) for name in ("checkpoint", "num_steps", "topk", "num_draft_tokens"))
         server = {name: arm[name] for name in ("endpoint", "api", "model") if arm.get(name)}
         own = {**server, **(arm.get("options") or {}), **(arm.get("engine") or {})}
+        if arm.get("simulated_acceptance"):
+            own["simulated_acceptance"] = arm["simulated_acceptance"]
         settings = ", ".join(f"{name}: {value}" for name, value in own.items())
         cells = [MISSING if size is None else str(size) for size in sizes]
         lines.append([arm["name"], arm["architecture"], *cells, settings or MISSING])

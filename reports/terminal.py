@@ -20,7 +20,8 @@ def print_rows(run: Run, console: Console) -> bool:
     )
     closed = all(row.concurrency is not None for row in rows)  # open loops have more columns than most terminals hold
     for header in main_headers(rows):
-        table.add_column(header, justify="left" if header in ("arm", "workload") else "right", no_wrap=closed)
+        no_wrap = closed and header not in ("arm", "lossless")  # these may hold a few words
+        table.add_column(header, justify="left" if header in ("arm", "workload") else "right", no_wrap=no_wrap)
     for index, row in enumerate(rows):
         style = "strike dim" if not row.valid else "bold" if index in best else ""
         table.add_row(*map(escape, main_row(row, rows)), style=style)

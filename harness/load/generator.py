@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from harness.errors import EngineError
 from harness.load.client import REQUEST_TIMEOUT_S, Answer, stream_request
 from harness.load.endpoint import Endpoint
 from harness.load.prompts import Prompt
-from harness.records import CellKey, PhaseTimes, RequestRecord, Round
+from harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord, Round
 from harness.units import NS_PER_S, seconds
 
 FLUSH_TIMEOUT_S = 30
@@ -31,6 +31,7 @@ class RoundBook:
         self._engine = engine
         self._accepted: dict[str, list[int]] = {}
         self._phases: list[PhaseTimes] = []
+        self._graphs: list[GraphUse] = []
         engine.take_events()
 
     def pop(self, request_id: str) -> tuple[Round, ...] | None:
@@ -40,6 +41,8 @@ class RoundBook:
             self._accepted.setdefault(owner, []).extend(accepted)
         if events.phases is not None:
             self._phases.append(events.phases)
+        if events.graphs is not None:
+            self._graphs.append(events.graphs)
         proposed = self._engine.num_proposed_drafts
         if proposed is None:
             return None
@@ -54,6 +57,20 @@ class RoundBook:
             return None
         fields = PhaseTimes.model_fields
         return PhaseTimes(**{name: sum(getattr(times, name) for times in self._phases) for name in fields})
+
+    def graphs(self) -> GraphUse | None:
+        """The passes in CUDA graphs so far, summed; None where the engine has none."""
+        if not self._graphs:
+            return None
+        return GraphUse(
+            num_passes=sum(use.num_passes for use in self._graphs),
+            **{phase: _total(getattr(use, phase) for use in self._graphs) for phase in ("target", "draft", "extend")},
+        )
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    present = [count for count in counts if count is not None]
+    return sum(present) if present else None
 
 
 async def run_closed_loop(

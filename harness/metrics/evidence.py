@@ -26,6 +26,12 @@ class ArmInfo(BaseModel):
     num_draft_tokens: int | None = None
     options: dict[str, Any] = {}
     engine: dict[str, Any] = {}
+    simulated_acceptance: tuple[float, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """The name that tables and figures show: simulated acceptance is told wherever the arm is."""
+        return self.name if self.simulated_acceptance is None else f"{self.name} (simulated acceptance)"
 
     @property
     def is_endpoint(self) -> bool:
@@ -49,6 +55,7 @@ class Design:
         synthetic: names of the workloads whose prompts were made up.
         first_stage: launches from which the number of launches was chosen; None where the suite gives it.
         limits: on latency, for the goodput.
+        random_weights: target and drafts were made at random, for times at a shape.
     """
 
     temperature: float
@@ -57,6 +64,7 @@ class Design:
     synthetic: frozenset[str] = frozenset()
     first_stage: int | None = None
     limits: Limits | None = None
+    random_weights: bool = False
 
 
 @dataclass(frozen=True)

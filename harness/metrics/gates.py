@@ -189,6 +189,17 @@ GATES: Mapping[str, Gate] = {
         "What differs besides the draft may explain the speed.",
         "Give every arm the same `engine:` settings where you can.",
     ),
+    "simulated acceptance": Gate(
+        "warning", "row", "The verifier's own answer decided what was accepted.",
+        "Where the suite gives α_k, rounds accept by chance as often as it says: a what-if figure. Times of the passes "
+        "are real, acceptance and speed are not, and outputs mean nothing.",
+        "Leave simulated_acceptance out to measure.",
+    ),
+    "random weights": Gate(
+        "warning", "row", "The weights were read from checkpoints.",
+        "Random weights of a shape serve to time its passes; what the model says means nothing.",
+        "Leave target.random_weights out, and give checkpoints.",
+    ),
 }  # fmt: skip
 
 
@@ -405,6 +416,15 @@ def own_settings(engine: Mapping[str, Any]) -> Iterable[Finding]:
     """Engine arguments that only this arm has."""
     if engine:
         yield Finding("own settings", ", ".join(f"{name}: {value}" for name, value in engine.items()))
+
+
+def made_up(alphas: Sequence[float] | None, random_weights: bool) -> Iterable[Finding]:
+    """What was not measured but given: acceptance, weights."""
+    if alphas is not None:
+        drawn = ", ".join(f"{alpha:.2f}" for alpha in alphas)
+        yield Finding("simulated acceptance", f"accepted by chance with α = {drawn}")
+    if random_weights:
+        yield Finding("random weights", "made on the device for times at this shape")
 
 
 def machine(windows: Sequence[WindowRecord], baseline: Sequence[WindowRecord]) -> Iterable[Finding]:

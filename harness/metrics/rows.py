@@ -44,6 +44,7 @@ from harness.records import (
     ENDPOINT,
     CellKey,
     CellRecord,
+    GraphUse,
     PhaseTimes,
     RequestRecord,
     ScoreRecord,
@@ -117,16 +118,16 @@ def build_rows(
     rows: list[Row] = []
     for point in points:
         measured: dict[str, Blocks] = {
-            arm.name: {
+            arm.label: {
                 cell: by_cell[cell] for cell in sealed if (cell.arm, cell.workload, cell.load) == (arm.name, *point)
             }
             for arm in arms
         }
         vanilla = measured.get(baseline, {}) if baseline is not None else {}
         found = [
-            _row(arm, measured[arm.name], vanilla, sealed, judged, design, telemetry)
+            _row(arm, measured[arm.label], vanilla, sealed, judged, design, telemetry)
             for arm in arms
-            if measured[arm.name]
+            if measured[arm.label]
         ]
         if any(row.detail["is_baseline"] and not row.valid for row in found):
             found = [_without_baseline(row) for row in found]
@@ -142,6 +143,7 @@ def _row(
     requests = [request for block in blocks.values() for request in block]
     drafts = arm.drafts
     greedy = design.temperature == 0
+    simulated = arm.simulated_acceptance is not None
     rounds = acceptance.rounds_of(requests) if drafts else []
     depth = arm.num_steps or 0
     tau = acceptance.acceptance_length(rounds)
@@ -153,16 +155,19 @@ def _row(
     steps, plain = _per_block(blocks, decode_step_s), _per_block(vanilla, decode_step_s)
     cost = compare(steps, plain, None, design.first_stage) if cell.concurrency == 1 and drafts else None
     gaps, limits = chunk_gaps(requests), design.limits
-    same = losslessness(requests, judged.references, judged.controls, judged.scores) if greedy else None
+    same = None
+    if greedy and not simulated:
+        same = losslessness(requests, judged.references, judged.controls, judged.scores)
     baseline = next(iter(vanilla)).arm if vanilla else None
     sampled = None
-    if not greedy and baseline is not None:
+    if not greedy and not simulated and baseline is not None:
         ours, theirs = (judged.samples.get(name, {}) for name in (arm.name, baseline))
         sampled = same_distribution(ours, theirs) if arm.name != baseline else None
     windows, plain_windows = telemetry.of_cells(blocks), telemetry.of_cells(vanilla)
     gross = joules_per_token(windows, requests)
     net = net_joules_per_token(windows, telemetry.rests, requests)
     decode_low = None if cost is None or tau is None or cost.high is None else tau / cost.high
+    graphs = [use for key in blocks if (use := sealed[key].graphs) is not None]
     findings = [
         *gates.failed_cells([sealed[key] for key in blocks]),
         *gates.failures(requests),
@@ -175,17 +180,18 @@ def _row(
             blocks.values(),
             greedy,
             exact=cell.concurrency == 1 and design.dtype == "float32",
-            keeps_state=arm.options.get("state") == "keep",
+            keeps_state=arm.options.get("state") == "keep" or simulated,
         ),
         *gates.impossible_speedup(decode_low, tau, cell.concurrency),
         *gates.unstable_step_time(list(steps.values()) if cell.concurrency == 1 else []),
-        *gates.looping_outputs(requests),
+        *(gates.looping_outputs(requests) if not simulated and not design.random_weights else ()),
         *gates.late_sends(requests),
         *(gates.unsteady_load(blocks.values()) if is_open else ()),
         *gates.not_lossless(same),
         *gates.other_distribution(sampled, expected=drafts and not greedy),
         *gates.split_blocks([sealed[key] for key in blocks], [sealed[key] for key in vanilla]),
         *gates.own_settings(arm.engine),
+        *gates.made_up(arm.simulated_acceptance, design.random_weights),
         *(gates.endpoint(requests, bool(judged.references)) if arm.is_endpoint and requests else ()),
         *gates.machine(windows, plain_windows),
         *(gates.energy(windows, plain_windows) if gross.value is not None else ()),
@@ -193,7 +199,7 @@ def _row(
     untold = [found for found in findings if found.scope == "energy" and found.severity == "invalid"]
     invalid = [found for found in findings if found.severity == "invalid" and found.scope == "row"]
     return Row(
-        arm=arm.name,
+        arm=arm.label,
         architecture=arm.architecture,
         workload=cell.workload,
         load=cell.load,
@@ -228,6 +234,7 @@ def _row(
         reason="; ".join(f"{found.gate}: {found.evidence}" for found in invalid),
         detail={
             "is_baseline": blocks is vanilla,
+            **({"simulated_acceptance": arm.simulated_acceptance} if simulated else {}),
             "depth": arm.num_steps,
             "width": arm.topk,
             "nodes": arm.num_draft_tokens,
@@ -257,10 +264,11 @@ def _row(
             "delivered_tokens_per_round": acceptance.delivered_tokens_per_round(requests),
             "decode_step_s": None if arm.is_endpoint else mean(steps.values()),
             "engine_acceptance_length": acceptance.engine_acceptance_length(requests),
+            **({"graphs": graph_shares(graphs)} if graphs else {}),
             "round_split": round_split([times for key in blocks if (times := sealed[key].phases) is not None]),
             "lossless": None if same is None else _lossless_detail(same),
             "sampling": None if sampled is None else asdict(sampled),
-            "answers": _answers(cell, baseline, judged.answers),
+            "answers": None if simulated else _answers(cell, baseline, judged.answers),
             "synthetic": cell.workload in design.synthetic,
             "energy": {"gross_reason": gross.reason, "net_reason": net.reason},
             "processes": _processes(windows),
@@ -325,12 +333,23 @@ def _without_baseline(row: Row) -> Row:
     return row.model_copy(update={**nothing, "detail": detail})
 
 
+def is_simulated(row: Row) -> bool:
+    """Whether the row's acceptance was drawn, not measured."""
+    return row.detail.get("simulated_acceptance") is not None
+
+
 def _with_verdicts(row: Row, rivals: Sequence[Row], measured: Mapping[str, Blocks], design: Design) -> Row:
-    """The row with a verdict on every other valid row of its point: on throughput, in an open loop on latency."""
+    """The row with a verdict on every other valid row of its point: on throughput, in an open loop on latency.
+
+    What-if rows are not held against drafts that were measured, nor against vanilla beside them.
+    """
     found: dict[str, dict[str, Any]] = {}
+    only_what_if = all(rival.architecture == "vanilla" or is_simulated(rival) for rival in rivals)
     for other in rivals if row.valid else ():
         ours, theirs = measured[row.arm], measured[other.arm]
         if other.arm == row.arm or not other.valid:
+            continue
+        if is_simulated(row) != is_simulated(other) and not only_what_if:
             continue
         ratio = compare(
             _speeds(ours),
@@ -440,6 +459,13 @@ def round_split(phases: Sequence[PhaseTimes]) -> dict[str, float] | None:
     }
     shares = {name: value / whole for name, value in spent.items()}
     return {**shares, "other": 1 - sum(shares.values())}
+
+
+def graph_shares(uses: Sequence[GraphUse]) -> dict[str, float | None]:
+    """Of a row's decode passes or rounds, the share that ran in a CUDA graph, by phase; None for one without graphs."""
+    num_passes = sum(use.num_passes for use in uses)
+    counts = {phase: [getattr(use, phase) for use in uses] for phase in ("target", "draft", "extend")}
+    return {phase: None if None in found else sum(found) / num_passes for phase, found in counts.items()}
 
 
 def _per_block(blocks: Blocks, metric: Callable[[Sequence[RequestRecord]], float | None]) -> dict[BlockKey, float]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.runtime import cuda
 from harness.runtime.cpu import environment as cpu
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths,
     }
     if suite.chunked_prefill_size is not None:
         arguments["chunked_prefill_size"] = suite.chunked_prefill_size
-    if not has_gpu:
-        arguments.update(cpu.server_arguments())
+    arguments.update(cuda.server_arguments() if has_gpu else cpu.server_arguments())
+    if suite.target.random_weights:
+        arguments["load_format"] = "dummy"
     if spec.sglang_algorithm is not None:
         assert arm.tree is not None, "load_suite checks that"
         arguments["speculative_algorithm"] = spec.sglang_algorithm

@@ -16,8 +16,10 @@ from harness.engine import Receipt
 from harness.engines import EnginePool
 from harness.errors import CheckpointError, EngineError
 from harness.fairness import read_ledger
+from harness.gpu import gpu_problems, installed_torch, read_gpu_host
 from harness.load.endpoint import Endpoint, open_endpoint
-from harness.models import model_folder, read_config
+from harness.models import model_folder, num_parameters, read_config
+from harness.needs import DTYPE_BYTES, kv_bytes
 from harness.provenance import folder_sha256
 from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
 from harness.runtime.launch import SglangEngine, start_engine
@@ -26,6 +28,10 @@ from harness.suite import Arm, Suite
 
 CPU_ENGINE_BYTES = 2.4e9
 """Memory of one engine's processes with a tiny model on the CPU, as measured, rounded up."""
+GPU_ENGINE_BYTES = 3e9
+"""CUDA context, kernels, attention buffers and CUDA graphs of one engine; an estimate, not yet measured."""
+GPU_RESERVE = 0.1
+"""Of a GPU's free memory that stays free."""
 REFERENCE = Arm.model_validate({"name": "reference", "architecture": "vanilla"})
 """Stands in for the reference pass where a suite has no vanilla arm."""
 
@@ -53,7 +59,7 @@ class Arms:
     def context_tokens(self) -> int:
         """The target's context, shortened by what a round may draft beyond the last token."""
         longest = max((arm.num_draft_tokens or 0) + (arm.num_steps or 0) * (arm.topk or 0) for arm in self.suite.arms)
-        return context_tokens(read_config(self.target, bool(self.by_name))) - longest
+        return context_tokens(read_config(self.target, needs_weights=False)) - longest
 
     @property
     def reference(self) -> str | None:
@@ -103,7 +109,14 @@ class Arms:
             paths = ModelPaths(paths.target, lay_out(loadable, paths.draft, folder / "draft").resolve())
         arguments = server_arguments(self.suite, arm, spec, paths, self.has_gpu)
         tree = None if arm.tree is None else astuple(arm.tree)
-        draft = {"architecture": spec.name, "options": arm.options, "tree": tree}
+        alphas = arm.simulated_acceptance
+        draft = {
+            "architecture": spec.name,
+            "options": arm.options,
+            "tree": tree,
+            "dtype": self.suite.target.dtype,
+            "simulation": None if alphas is None else {"alphas": alphas, "seed": self.suite.sampling.seed},
+        }
         engine = start_engine(arguments, folder, draft, self.has_gpu)
         try:
             engine.wait_ready()
@@ -126,20 +139,34 @@ class Arms:
 
     def fit_together(self) -> bool:
         """Whether all engines of a launch should fit side by side."""
-        if self.has_gpu:
-            return len(self.by_name) <= 1
         num_engines = len(self.suite.arms) - len(self.endpoints)
+        if self.has_gpu:
+            return num_engines < 2 or self._gpu_free_bytes() >= self._gpu_engine_bytes() * num_engines
         return psutil.virtual_memory().available * 0.9 >= self._engine_bytes() * num_engines
 
     def has_room(self, num_running: int) -> bool:
-        """Whether one more engine may start now. On a GPU only one runs: each takes the memory that it finds."""
+        """Whether one more engine may start now. KV pools are as large as the suite says, on a GPU too."""
         if self.has_gpu:
-            return num_running == 0
+            return num_running == 0 or self._gpu_free_bytes() >= self._gpu_engine_bytes()
         return psutil.virtual_memory().available * 0.9 >= self._engine_bytes()
 
     def _engine_bytes(self) -> float:
-        weights = sum(file.stat().st_size for file in self.target.glob("*.safetensors"))
-        return CPU_ENGINE_BYTES + 4 * weights
+        return CPU_ENGINE_BYTES + 4 * _weight_bytes(self.target)
+
+    def _gpu_free_bytes(self) -> float:
+        gpus = read_gpu_host().gpus
+        return (1 - GPU_RESERVE) * gpus[0].free_bytes if gpus else 0.0
+
+    def _gpu_engine_bytes(self) -> float:
+        """What an engine takes at most: weights, KV pool, context, graphs, and the largest verify step's scores."""
+        config = read_config(self.target, needs_weights=False)
+        width = max((arm.num_draft_tokens or 1) for arm in self.suite.arms)
+        # Scores, their float32 copy and probabilities, of the target's pass and of the draft's extension.
+        scores = 2 * 3 * 4.0 * self.suite.running_requests * width * config.get("vocab_size", 0)
+        drafts = [_weight_bytes(paths.draft) for paths in self.paths.values() if paths.draft is not None]
+        target = _weight_bytes(self.target) or DTYPE_BYTES[self.suite.target.dtype] * num_parameters(config)
+        pool = 1.2 * (kv_bytes(config, self.suite) or 0)
+        return GPU_ENGINE_BYTES + target + max(drafts, default=0) + pool + scores
 
     def _check_equal(self, receipts: Mapping[str, Receipt]) -> None:
         resolved = {name: receipt.server_args for name, receipt in receipts.items()}
@@ -152,19 +179,26 @@ class Arms:
             )
 
 
+def _weight_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def find_arms(
     suite: Suite, known: Mapping[str, DraftSpec], suite_folder: Path, run_folder: Path, has_gpu: bool
 ) -> Arms:
     """Find and check every model of a suite before anything is started.
 
     Raises:
+        EngineError: the host's GPU cannot run SGLang's CUDA build, or an endpoint does not answer.
         CheckpointError: a model is missing or a draft does not fit the target.
-        EngineError: an endpoint does not answer.
     """
+    if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch())):
+        raise EngineError("this host's GPU cannot be used: " + " ".join(problems))
     arms = {arm.name: arm for arm in suite.arms if not arm.is_endpoint}
     endpoints = {arm.name: open_endpoint(arm, suite.rendering.thinking) for arm in suite.arms if arm.is_endpoint}
-    target = model_folder(suite.target.model, suite_folder, suite.target.revision, bool(arms))
-    target_config = read_config(target, bool(arms))
+    needs_weights = bool(arms) and not suite.target.random_weights
+    target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
+    target_config = read_config(target, needs_weights)
     specs: dict[str, DraftSpec] = {}
     paths: dict[str, ModelPaths] = {}
     if arms and all(arm.architecture != "vanilla" for arm in arms.values()):
@@ -206,6 +240,8 @@ def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt
         )
     if loadable is not None and receipt.draft_facts != dict(loadable.facts):
         raise EngineError(f"the engine's draft says {receipt.draft_facts}, its checkpoint {dict(loadable.facts)}.")
+    if receipt.simulated_acceptance != (list(arm.simulated_acceptance) if arm.simulated_acceptance else None):
+        raise EngineError(f"the engine simulates acceptance {receipt.simulated_acceptance}, not as the suite says.")
     for name, wanted in (
         ("speculative_num_steps", arm.num_steps),
         ("speculative_eagle_topk", arm.topk),

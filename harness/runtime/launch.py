@@ -14,12 +14,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.engine import EngineEvents, Receipt
 from harness.errors import EngineError
-from harness.records import PhaseTimes
+from harness.records import GraphUse, PhaseTimes
+from harness.runtime import cuda
 from harness.runtime.arguments import Scalar, command_line
 from harness.runtime.cpu import environment as cpu
 from harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
@@ -95,20 +96,19 @@ class SglangEngine:
         whole = data[: data.rfind(b"\n") + 1]
         self._read_bytes += len(whole)
         accepted: dict[str, list[int]] = {}
-        phases = [0, 0, 0, 0]
-        num_rounds = 0
+        phases: list[list[int]] = []
+        graphs: list[list[str]] = []
         for line in whole.decode().splitlines():
             kind, *fields = line.split()
             if kind == "r":
                 accepted.setdefault(fields[0], []).append(int(fields[1]))
             elif kind == "f":
                 self._draft_failure = self._draft_failure or "the draft failed: " + " ".join(fields)
+            elif kind == "g":
+                graphs.append(fields)
             else:
-                num_rounds += 1
-                phases = [total + int(field) for total, field in zip(phases, fields, strict=True)]
-        draft, verify, extend, round_ = phases
-        times = PhaseTimes(num_rounds=num_rounds, draft_ns=draft, verify_ns=verify, extend_ns=extend, round_ns=round_)
-        return EngineEvents(accepted, times if num_rounds else None)
+                phases.append([int(field) for field in fields])
+        return EngineEvents(accepted, _phase_times(phases), _graph_use(graphs))
 
     def failure(self) -> str | None:
         """How the server process ended and its last lines, or how its draft failed; None while both run."""
@@ -138,13 +138,27 @@ class SglangEngine:
         return f"the last lines of {log}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def _phase_times(rounds: Sequence[Sequence[int]]) -> PhaseTimes | None:
+    if not rounds:
+        return None
+    draft, verify, extend, round_ = (sum(column) for column in zip(*rounds, strict=True))
+    return PhaseTimes(num_rounds=len(rounds), draft_ns=draft, verify_ns=verify, extend_ns=extend, round_ns=round_)
+
+
+def _graph_use(passes: Sequence[Sequence[str]]) -> GraphUse | None:
+    if not passes:
+        return None
+    target, draft, extend = (None if "-" in column else sum(map(int, column)) for column in zip(*passes, strict=True))
+    return GraphUse(num_passes=len(passes), target=target, draft=draft, extend=extend)
+
+
 def start_engine(
     arguments: Mapping[str, Scalar], folder: Path, draft: Mapping[str, object], has_gpu: bool
 ) -> SglangEngine:
     """Start a server in its own process group and return at once; `wait_ready` comes next.
 
     Args:
-        draft: the arm's architecture, options and tree, for our plugin.
+        draft: the arm's architecture, options, tree and simulated acceptance, for our plugin.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (RECEIPT, ROUNDS):
@@ -155,9 +169,10 @@ def start_engine(
     command += ["--nccl-port", str(free_port())]
     command += command_line(arguments)
     (folder / "command.json").write_text(json.dumps(command, indent=1) + "\n")
-    environment = dict(os.environ)
-    if not has_gpu:
-        environment.update(cpu.engine_environment())
+    # SGLang's own simulated acceptance would change every arm without a word in the report.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SGLANG_SIMULATE_")}
+    exact = arguments["dtype"] == "float32"
+    environment.update(cuda.engine_environment(exact) if has_gpu else cpu.engine_environment())
     environment.update({ENGINE_FOLDER: str(folder.resolve()), DRAFT: json.dumps(dict(draft))})
     environment.update({"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"})
     with (folder / "engine.log").open("wb") as log:

@@ -16,7 +16,7 @@ from typing import Any
 ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
 DRAFT = "DRAFTBENCH_DRAFT"
-"""Environment variable: the arm's architecture, options and tree, as JSON."""
+"""Environment variable: the arm's architecture, options, tree, dtype and simulated acceptance, as JSON."""
 RECEIPT, ROUNDS = "receipt.json", "rounds.log"
 
 
@@ -39,19 +39,33 @@ def _record_in_scheduler(folder: Path) -> None:
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
+        import torch
+
+        from harness.runtime.graphs import record_graphs
         from harness.runtime.rounds import RoundLog, clock_of, record_accepted_drafts, record_phases
         from harness.runtime.stops import stop_before_the_limit
 
         stop_before_the_limit()
         log = RoundLog(folder / ROUNDS)
-        install_architecture(**json.loads(os.environ[DRAFT]), on_failure=log.failed)
+        arm = json.loads(os.environ[DRAFT])
+        simulation, exact = arm.pop("simulation"), arm.pop("dtype") == "float32"
+        if exact and torch.cuda.is_available():
+            from harness.runtime.cuda import install_float32
+
+            install_float32()
+        install_architecture(**arm, on_failure=log.failed)
+        if simulation is not None:
+            from harness.runtime.simulated import simulate_acceptance
+
+            simulate_acceptance(**simulation)
         result = original(scheduler, *args, **kwargs)
         if scheduler.ps.tp_rank == 0:
             worker = scheduler.draft_worker
+            record_graphs(log, scheduler)
             if worker is not None:
                 record_accepted_drafts(log)
                 record_phases(log, worker, clock_of(scheduler.server_args.device))
-            write_receipt(folder / RECEIPT, scheduler)
+            write_receipt(folder / RECEIPT, scheduler, simulation)
         return result
 
     HookRegistry.register("sglang.srt.managers.scheduler.Scheduler.__init__", build, HookType.AROUND)
@@ -80,10 +94,12 @@ def install_architecture(
         eagle_worker_v2.EagleDraftWorker = module.DRAFT_WORKER
 
 
-def write_receipt(path: Path, scheduler: Any) -> None:
-    """Say what really runs: versions, algorithm, the draft model's class, the resolved server arguments."""
+def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None) -> None:
+    """Say what really runs: versions, algorithm, the draft model's class, graphs, the resolved server arguments."""
     import sglang
     import torch
+
+    from harness.runtime.graphs import captured_sizes
 
     worker = scheduler.draft_worker
     draft_worker = getattr(worker, "draft_worker", None)
@@ -103,6 +119,8 @@ def write_receipt(path: Path, scheduler: Any) -> None:
         "draft_facts": facts(),
         "target_class": type(scheduler.tp_worker.model_runner.model).__name__,
         "max_total_num_tokens": scheduler.max_total_num_tokens,
+        "cuda_graphs": captured_sizes(scheduler),
+        "simulated_acceptance": None if simulation is None else simulation["alphas"],
         "server_args": arguments,
     }
     partial = path.with_suffix(".partial")

@@ -5,6 +5,7 @@ One line per event, appended unbuffered, so that whatever the client has receive
     r <request id> <accepted drafts>            one verify step of one request, bonus token excluded
     p <draft ns> <verify ns> <extend ns> <round ns>   one round of the whole batch
     f <reason>                                  the draft failed and is not asked again
+    g <target> <draft> <extend>                 which phases of a pass ran in a CUDA graph: 1, 0, or - for none captured
 
 `Req.update_spec_correct_drafts_histogram` is where SGLang 0.5.17 settles a request's verify step: it knows the request
 and is not called for requests that have already finished (managers/scheduler_components/batch_result_processor.py).
@@ -36,6 +37,10 @@ class RoundLog:
     def failed(self, reason: str) -> None:
         """Write that the draft is out of the running, and why."""
         os.write(self._descriptor, f"f {' '.join(reason.split())}\n".encode())
+
+    def graphs(self, *ran: bool | None) -> None:
+        """Write which of target, draft and extend ran in a CUDA graph; None where there is none."""
+        os.write(self._descriptor, f"g {' '.join('-' if each is None else str(int(each)) for each in ran)}\n".encode())
 
     def phases(self, draft_ns: int, verify_ns: int, extend_ns: int, round_ns: int) -> None:
         """Write one round's times."""
