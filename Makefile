@@ -1,30 +1,46 @@
 # make quickstart   set up once, then compare the embedded drafts on this machine
 # make test         set up once, then run the tests
 # make browser-test look at the report's page in a real browser, which it installs
-# PROFILE=cpu|cuda overrides what is found out about the host.
+# make gpu          half an hour on a GPU, unattended (docs/gpu.md): WHEELS=folder DATA=folder OUT=folder
+# make gpu-dry-run  the same steps with tiny shapes, on the CPU
+# PROFILE=cpu|cuda overrides what is found out about the host; with WHEELS=folder nothing is downloaded, and what the
+# folder lacks (torch first of all) has to be in PYTHON's own environment.
 
 PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+PYTHON ?= $(if $(WHEELS),python3,$(shell command -v python3.11 || command -v python3.12 || echo python3))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(PROFILE)
 TORCH_cpu := torch==2.13.0
 TORCH_cuda :=
+WHEELS ?=
+DATA ?=
+OUT ?=
 
-.PHONY: quickstart setup test lint browser-test
+.PHONY: quickstart setup test lint browser-test gpu gpu-dry-run
 
 quickstart: setup
 	$(BIN)/python bench.py suites/quickstart.yaml
 
 setup: $(STAMP)
 
-$(STAMP): requirements/$(PROFILE).lock pyproject.toml Makefile
+$(STAMP): requirements/$(PROFILE).lock requirements/offline pyproject.toml Makefile
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "draftbench needs Python 3.11 or 3.12; set PYTHON=…")'
+ifneq ($(WHEELS),)
+	requirements/offline $(PYTHON) $(VENV) $(WHEELS)
+else
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements/$(PROFILE).lock
 	$(if $(TORCH_$(PROFILE)),$(BIN)/python -m pip install --quiet $(TORCH_$(PROFILE)))
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+endif
 	touch $@
+
+gpu:
+	$(PYTHON) -m benchmarks.gpu --wheels "$(WHEELS)" --data "$(DATA)" $(if $(OUT),--out "$(OUT)")
+
+gpu-dry-run: setup
+	$(BIN)/python -m benchmarks.gpu --dry-run --data "$(DATA)" $(if $(OUT),--out "$(OUT)")
 
 test: setup
 	$(BIN)/python -m pytest

@@ -107,8 +107,8 @@ def chat_mask(owners_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention mask [B, 1, T, T] (bool, causal within each chat) and positions [B, T] from each chat's start."""
     size = owners_BT.shape[1]
     same = owners_BT[:, :, None] == owners_BT[:, None, :]
-    causal = torch.ones(size, size, dtype=torch.bool).tril()
-    index = torch.arange(size).expand_as(owners_BT)
+    causal = torch.ones(size, size, dtype=torch.bool, device=owners_BT.device).tril()
+    index = torch.arange(size, device=owners_BT.device).expand_as(owners_BT)
     starts = torch.ones_like(owners_BT, dtype=torch.bool)
     starts[:, 1:] = owners_BT[:, 1:] != owners_BT[:, :-1]
     first = torch.where(starts, index, 0).cummax(dim=1).values

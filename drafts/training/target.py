@@ -1,9 +1,10 @@
-"""Train the embedded target: a deep, thin Llama on synthetic chats and GSM8K's train split.
+"""Train the embedded target, or a larger one of its kind: a Llama on synthetic chats and GSM8K's train split.
 
     python -m drafts.training.target --gsm8k gsm8k_train.jsonl --out drafts/checkpoints/tiny/target
+    python -m drafts.training.target --gsm8k gsm8k_train.jsonl --out target --size 200m --seconds 180    (on a GPU)
 
-Deep and thin, because then a one-layer draft is cheap relative to the target, as it is with large models. A run that
-was stopped goes on from its last saved step.
+The embedded one is deep and thin, because then a one-layer draft is cheap relative to the target, as it is with large
+models. A run that was stopped goes on from its last saved step.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -51,6 +52,26 @@ class Recipe:
     weight_decay: float = 0.02
     gsm8k_share: float = 0.15
     tokenizer_chats: int = 20_000
+    seconds: float | None = None
+    """Training ends after so long, whatever the steps; the learning rate then follows the clock."""
+    compiled: bool = True
+    """Compiling costs minutes; it is worth them on a CPU and in a long run."""
+
+
+LARGE = Recipe(
+    hidden_size=768, intermediate_size=2304, num_heads=12, rows_per_step=64, num_steps=100_000, warmup_steps=40,
+    decay_steps=40_000, learning_rate=2e-3, compiled=False,
+)  # fmt: skip
+SIZES = {
+    "tiny": Recipe(),
+    "200m": LARGE,
+    "400m": replace(LARGE, hidden_size=1024, intermediate_size=4096, num_heads=16, learning_rate=1.5e-3),
+    "smoke": Recipe(
+        hidden_size=32, intermediate_size=64, num_heads=2, row_tokens=256, rows_per_step=2, num_steps=2, warmup_steps=1,
+        decay_steps=1, tokenizer_chats=500, compiled=False,
+    ),
+}  # fmt: skip
+"""What --size can name; "smoke" only shows that everything runs."""
 
 
 def new_model(recipe: Recipe) -> LlamaForCausalLM:
@@ -78,9 +99,10 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
 
 def answer_loss(model: LlamaForCausalLM, rows: Sequence[tuple[np.ndarray, ...]]) -> torch.Tensor:
     """Mean cross-entropy over the answers' tokens of packed rows."""
-    ids_BT, labels_BT, owners_BT = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
+    device = model.lm_head.weight.device
+    ids_BT, labels_BT, owners_BT = (torch.from_numpy(np.stack(part)).to(device) for part in zip(*rows, strict=True))
     mask, positions_BT = chat_mask(owners_BT)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16):
         hidden_BTD = model.model(
             input_ids=ids_BT, attention_mask=mask, position_ids=positions_BT, use_cache=False
         ).last_hidden_state
@@ -89,14 +111,16 @@ def answer_loss(model: LlamaForCausalLM, rows: Sequence[tuple[np.ndarray, ...]])
     return torch.nn.functional.cross_entropy(logits_NV.float(), labels_BT[:, 1:][learned])
 
 
-def learning_rate_at(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, a plateau, and a linear decay to zero over the last `decay_steps`."""
+def learning_rate_at(step: int, recipe: Recipe, elapsed_s: float = 0.0) -> float:
+    """Linear warm-up, a plateau, and a linear decay to zero over the last `decay_steps`, or their share of the time."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
-    left = min(1.0, (recipe.num_steps - step) / recipe.decay_steps)
-    return recipe.learning_rate * warm * left
+    remaining = (recipe.num_steps - step) / recipe.num_steps
+    if recipe.seconds is not None:
+        remaining = min(remaining, max(0.0, 1 - elapsed_s / recipe.seconds))
+    return recipe.learning_rate * warm * min(1.0, remaining * recipe.num_steps / recipe.decay_steps)
 
 
-def train(recipe: Recipe, gsm8k_path: Path, out: Path) -> None:
+def train(recipe: Recipe, gsm8k_path: Path, out: Path, device: str = "cpu") -> None:
     """Train, validate every 100 steps, save every 100 steps, and write the checkpoint with its ledger."""
     out.mkdir(parents=True, exist_ok=True)
     gsm8k = gsm8k_chats(gsm8k_path)
@@ -109,6 +133,7 @@ def train(recipe: Recipe, gsm8k_path: Path, out: Path) -> None:
         "synthetic": list(islice(packed_rows(tokenizer, mixed_chats([], 0.0, recipe.seed + 1), recipe.row_tokens), 40)),
     }
     model = new_model(recipe)
+    model.to(torch.device(device))  # type: ignore[arg-type]  # wrapped without its types
     hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimizers = (
@@ -122,25 +147,31 @@ def train(recipe: Recipe, gsm8k_path: Path, out: Path) -> None:
     start = 0
     wall_s = 0.0
     if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
+        state = torch.load(state_path, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         start, curve, wall_s = state["step"], state["curve"], state["wall_s"]
-    model.model.forward = torch.compile(model.model.forward, dynamic=False)
+    if recipe.compiled:
+        model.model.forward = torch.compile(model.model.forward, dynamic=False)
     rows = packed_rows(tokenizer, mixed_chats(gsm8k, recipe.gsm8k_share, recipe.seed), recipe.row_tokens)
     rows = islice(rows, start * recipe.rows_per_step, None)
     began = time.monotonic()
+    steps_done = start
     for step in range(start, recipe.num_steps):
+        elapsed_s = wall_s + time.monotonic() - began
+        if recipe.seconds is not None and elapsed_s >= recipe.seconds:
+            break
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step, recipe)
+                group["lr"] = learning_rate_at(step, recipe, elapsed_s)
         loss = answer_loss(model, list(islice(rows, recipe.rows_per_step)))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
+        steps_done = step + 1
         if step % 10 == 0:
             print(f"step {step} loss {loss.item():.4f} after {time.monotonic() - began:.0f} s", flush=True)
         if (step + 1) % 100 == 0 or step + 1 == recipe.num_steps:
@@ -165,13 +196,14 @@ def train(recipe: Recipe, gsm8k_path: Path, out: Path) -> None:
         "recipe": asdict(recipe),
         "data": {"gsm8k_train_sha256": sha256_of(gsm8k_path), "synthetic": "train split of all families"},
         "num_parameters": sum(p.numel() for p in model.parameters()),
-        "num_tokens": recipe.num_steps * recipe.rows_per_step * recipe.row_tokens,
+        "num_tokens": steps_done * recipe.rows_per_step * recipe.row_tokens,
+        "device": device,
         "torch": torch.__version__,
         "wall_s": round(wall_s + time.monotonic() - began),
         "validation_loss": curve,
     }
     (out / "training.json").write_text(json.dumps(ledger, indent=1) + "\n")
-    state_path.unlink()
+    state_path.unlink(missing_ok=True)
 
 
 def save_checkpoint(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
@@ -187,8 +219,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gsm8k", type=Path, required=True, help="GSM8K's train.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--size", choices=list(SIZES), default="tiny")
+    parser.add_argument("--seconds", type=float, help="end after so long")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    train(Recipe(), args.gsm8k, args.out)
+    train(replace(SIZES[args.size], seconds=args.seconds), args.gsm8k, args.out, args.device)
 
 
 if __name__ == "__main__":

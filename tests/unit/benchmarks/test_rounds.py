@@ -1,0 +1,110 @@
+"""PRISM's round against EAGLE's from cells, drafts' files of a shape, and what a GPU run shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu_findings import graphs
+from benchmarks.prism_round import equivalence, new_suite, tables
+from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
+from benchmarks.what_if import MEASURED, measured_alphas
+from harness.models import num_parameters
+from harness.records import CellKey, CellRecord, GraphUse, PhaseTimes
+from harness.runtime.tensors import read_tensors
+from harness.suite import Suite
+
+
+def times(round_ns: int) -> PhaseTimes:
+    return PhaseTimes(num_rounds=10, draft_ns=0, verify_ns=0, extend_ns=0, round_ns=10 * round_ns)
+
+
+def sealed(arm: str, block: int, round_ns: int, use: GraphUse | None = None) -> CellRecord:
+    cell = CellKey(launch=0, block=block, arm=arm, workload="w", concurrency=4)
+    return CellRecord(
+        cell=cell,
+        started_ns=0,
+        finished_ns=1,
+        num_requests=1,
+        num_failed=0,
+        phases=times(round_ns),
+        graphs=use,
+        error=None,
+    )
+
+
+@pytest.mark.parametrize(("slower", "equivalent"), [(1.01, True), (1.05, False)])
+def test_rounds_are_equal_where_the_interval_lies_within_the_margin(slower: float, equivalent: bool):
+    """1% slower is equal within 3%, 5% is not; both against the same blocks of EAGLE."""
+    eagle = {(0, block): times(1_000_000 + 1000 * block) for block in range(8)}
+    ours = {key: times(round(slower * found.round_ns / 10)) for key, found in eagle.items()}
+    found = equivalence("prism-2", 4, ours, eagle, 0.03)
+    assert found is not None
+    assert found.value == pytest.approx(slower, rel=1e-4)
+    assert found.equivalent is equivalent
+    assert equivalence("prism-2", 4, {(9, 9): times(1)}, eagle, 0.03) is None
+
+
+def test_tables_have_every_arm_and_only_prism_is_held_against_eagle(tmp_path: Path):
+    """Two arms at batch 4: two lines of times, one ratio."""
+    cells = [sealed(arm, block, 1000 * size) for block in range(3) for arm, size in (("eagle", 100), ("prism-3", 101))]
+    path = tmp_path / "cells.jsonl"
+    path.write_text("".join(cell.model_dump_json() + "\n" for cell in cells))
+    ratios, splits = tables(path, 0.03).strip().split("\n\n")
+    assert ratios.count("prism-3") == 1
+    assert "eagle " not in ratios
+    assert "1.010 [1.010, 1.010]" in ratios
+    assert splits.count("\n") == 3
+
+
+def test_files_of_a_shape_have_its_tensors_and_take_no_room(tmp_path: Path):
+    """EAGLE's layer of LLaMA-3-8B is half a gigabyte of names and shapes on next to no disk; the target has 8.03e9."""
+    config = write_target("small", tmp_path / "target")
+    write_prism(config, [0, 1, 1], tmp_path / "prism")
+    facts = read_tensors([tmp_path / "prism"])[tmp_path / "prism"]
+    assert facts["prism_modules.1.fc.weight"].shape == (64, 128)
+    assert facts["prism_modules.0.layer.self_attn.k_proj.weight"].shape == (32, 64)
+    assert "prism_modules.2.fc.bias" not in facts
+    large = write_target("llama3-8b", tmp_path / "large")
+    write_eagle(large, tmp_path / "eagle")
+    weights = tmp_path / "eagle" / "model.safetensors"
+    assert weights.stat().st_size > 4e8
+    assert weights.stat().st_blocks * 512 < 1e6
+    assert num_parameters({**SHAPES["llama3-8b"]}) == 8_030_261_248
+
+
+@pytest.mark.parametrize("shape", [None, "llama3-8b"])
+def test_the_suite_of_the_rounds_is_one_that_bench_takes(shape: str | None):
+    """Real weights measure acceptance, random ones simulate it alike for all."""
+    suite = Suite.model_validate(json.loads(json.dumps(new_suite(shape, (1, 3), (1, 64), 2, 64))))
+    assert [arm.name for arm in suite.arms] == ["eagle", "prism-1", "prism-3"]
+    assert len({arm.simulated_acceptance for arm in suite.arms}) == 1
+    assert suite.simulates is suite.target.random_weights is (shape is not None)
+    assert suite.prompts_at(64) == 128
+
+
+def test_what_if_figures_take_their_acceptance_from_a_published_report():
+    """Five steps of the quickstart's drafts on dialogue."""
+    for arm in ("eagle", "prism"):
+        alphas = measured_alphas(MEASURED, arm)
+        assert len(alphas) == 5
+        assert all(0 < alpha <= 1 for alpha in alphas)
+
+
+@pytest.mark.parametrize(("draft", "code"), [(10, 0), (3, 1)])
+def test_graphs_that_should_run_and_do_not_are_told(tmp_path: Path, capsys, draft: int, code: int):
+    """EAGLE's draft must run in graphs; vanilla needs the target's alone."""
+    arms = [{"name": "eagle", "architecture": "eagle"}, {"name": "vanilla", "architecture": "vanilla"}]
+    manifest = {"suite": {"arms": arms}, "host": {"gpu": "X"}, "engines": {"eagle": {"cuda_graphs": {"draft": [1, 2]}}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    cells = [
+        sealed("eagle", 0, 1000, GraphUse(num_passes=10, target=10, draft=draft, extend=10)),
+        sealed("vanilla", 0, 1000, GraphUse(num_passes=10, target=10, draft=None, extend=None)),
+    ]
+    (tmp_path / "cells.jsonl").write_text("".join(cell.model_dump_json() + "\n" for cell in cells))
+    assert graphs(tmp_path) == code
+    said = capsys.readouterr().out
+    assert "1, 2" in said
+    assert ("outside of graphs: eagle draft" in said) is (code == 1)
