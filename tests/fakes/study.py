@@ -21,6 +21,7 @@ class FakeArm:
     Attributes:
         round_ms: of a draft-and-verify round, or of one token without a draft.
         accepted: drafts accepted by the rounds, over and over; None decodes without a draft.
+        simulated: the α_k that the suite gives, where acceptance is simulated.
         prefill_ms: until the first token.
         faults: changes to the record of a prompt, called with (launch, block, prompt number).
     """
@@ -30,12 +31,16 @@ class FakeArm:
     accepted: tuple[int, ...] | None = None
     prefill_ms: float = 5.0
     faults: Callable[[int, int, int], dict[str, Any]] = lambda launch, block, prompt: {}
+    simulated: tuple[float, ...] | None = None
 
     @property
     def info(self) -> ArmInfo:
         """As the suite has it."""
         architecture = "vanilla" if self.accepted is None else "eagle"
-        return ArmInfo(name=self.name, architecture=architecture, num_steps=4, topk=1, num_draft_tokens=NODES)
+        return ArmInfo(
+            name=self.name, architecture=architecture, num_steps=4, topk=1, num_draft_tokens=NODES,
+            simulated_acceptance=self.simulated,
+        )  # fmt: skip
 
 
 class FakeRun:

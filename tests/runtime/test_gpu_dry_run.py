@@ -14,7 +14,7 @@ from harness.records import CellRecord
 
 
 def test_every_step_runs_on_the_cpu_and_leaves_its_results(tmp_path: Path):
-    """All steps are done; times of rounds, marked what-if rows and a trained target's report are there, no process is."""
+    """All steps are done; times of rounds, marked what-if rows and a trained draft are there; no process is left."""
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
     problems = [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in range(120)]
@@ -39,4 +39,5 @@ def test_every_step_runs_on_the_cpu_and_leaves_its_results(tmp_path: Path):
         assert sealed.phases is not None
         accepted.setdefault((sealed.cell.block, sealed.cell.concurrency), set()).add(sealed.phases.num_rounds)
     assert all(len(counts) == 1 for (_, batch), counts in accepted.items() if batch == 1)
-    assert not [process for process in psutil.process_iter(["cmdline"]) if str(out) in (process.info["cmdline"] or [])]
+    left = [each for each in psutil.process_iter(["cmdline"]) if str(out) in " ".join(each.info["cmdline"] or [])]
+    assert not left

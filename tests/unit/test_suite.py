@@ -33,6 +33,10 @@ blocks: 2
 """
 
 
+ALPHAS = "num_steps: 3\n    simulated_acceptance: [0.8, 0.7, 0.6]"
+RANDOM = ("dtype: float32}", "dtype: float32, random_weights: true}")
+
+
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "suite.yaml"
     path.write_text(text)
@@ -272,3 +276,40 @@ def test_the_schema_describes_the_suite():
     schema = suite_schema()
     assert "launches" in schema["properties"]
     assert "topk" in schema["$defs"]["Arm"]["properties"]
+
+
+def test_random_weights_go_with_simulated_acceptance_alone(tmp_path):
+    """Nobody is shown acceptance of random weights: a draft that does not simulate it is refused, with its line."""
+    with pytest.raises(SuiteError, match=r"suite\.yaml:7: arms\[1\]\.simulated_acceptance is missing"):
+        load_suite(write(tmp_path, GOOD.replace(*RANDOM)))
+    suite = load_suite(write(tmp_path, GOOD.replace(*RANDOM).replace("num_steps: 3", ALPHAS)))
+    assert suite.simulates
+    assert suite.arms[1].simulated_acceptance == (0.8, 0.7, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("num_steps: 3", ALPHAS.replace(", 0.6", ""), "has 2 shares, but num_steps is 3; give one for every step"),
+        ("num_steps: 3", ALPHAS.replace("0.8", "1.8"), "simulated_acceptance[0] is 1.8"),
+        ("architecture: vanilla", "architecture: vanilla\n    simulated_acceptance: [0.5]", "decodes without a draft"),
+        (
+            "architecture: eagle\n    checkpoint: tiny/eagle\n    num_steps: 3",
+            "architecture: token_recycling\n    " + ALPHAS,
+            "its draft learns from the tokens themselves",
+        ),
+    ],
+)
+def test_simulated_acceptance_that_cannot_be_is_told(tmp_path, old, new, said):
+    """One share between 0 and 1 for every step, of a draft whose rounds SGLang's EAGLE worker makes."""
+    with pytest.raises(SuiteError) as error:
+        load_suite(write(tmp_path, GOOD.replace(old, new, 1)))
+    assert said in str(error.value)
+
+
+def test_a_load_point_can_send_fewer_prompts(tmp_path):
+    """The first so many of each workload: 2 blocks and 2 arms send 2 at one point and all 4 at the other."""
+    text = GOOD.replace("  - concurrency: 1", "  - {concurrency: 1, num_prompts: 2}\n  - {concurrency: 2}")
+    suite = load_suite(write(tmp_path, text))
+    assert (suite.prompts_at(1), suite.prompts_at(2)) == (2, None)
+    assert estimate(suite).num_requests == 2 * 2 * (2 + 4)
