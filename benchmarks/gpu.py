@@ -81,7 +81,7 @@ STEPS = (
     Step("sweep", TRAINED + " sweep --out {out}/trained",
          TRAINED + " sweep --out {out}/trained --smoke", 15, 60, "trained/sweep/report.md"),
     Step("overhead", "{python} benchmarks/overhead.py 100",
-         "{python} benchmarks/overhead.py 1", 10, 90),
+         "{python} benchmarks/overhead.py 2", 10, 90),
 )  # fmt: skip
 
 

@@ -31,49 +31,59 @@ DRAFTS: dict[str, dict[str, Any]] = {
 }
 """As the quickstart has them."""
 FAMILIES = ("arithmetic", "dialogue")
-NUM_PROMPTS, HELD_OUT = 3000, 60
+NUM_PROMPTS = 3000
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
-def train(data: Path, out: Path, size: str, seconds: float | None) -> None:
-    """Target, its own answers, drafts; each only if it is not there.
-
-    Raises:
-        CalledProcessError: a part failed.
-    """
+def train(data: Path, out: Path, size: str, seconds: float | None) -> int:
+    """The target, then drafts for it; an exit code."""
     smoke = size == "smoke"
     target = out / "target"
     if not (target / "training.json").exists():
         limit = [] if seconds is None else ["--seconds", str(seconds)]
-        gsm8k = data / "gsm8k_train.jsonl"
-        _module("drafts.training.target", "--gsm8k", gsm8k, "--out", target, "--size", size, *limit)
-    corpus, heldout = out / "corpus.jsonl", out / "heldout.jsonl"
-    if not heldout.exists():
+        words = ["--gsm8k", str(data / "gsm8k_train.jsonl"), "--out", str(target), "--size", size, *limit]
+        code = subprocess.run([sys.executable, "-m", "drafts.training.target", *words]).returncode
+        if code:
+            return code
+    if not (out / "prompts.jsonl").exists():
         write_prompts(data, out / "prompts.jsonl", 12 if smoke else NUM_PROMPTS)
-        suite = out / "corpus.yaml"
-        suite.write_text(yaml.safe_dump(corpus_suite(8 if smoke else 192, 4 if smoke else 64), sort_keys=False))
-        answers = out / "answers.jsonl"
-        subprocess.run([sys.executable, "bench.py", "outputs", str(suite), "--out", str(answers)], check=True)
-        lines = answers.read_text().splitlines(keepends=True)
-        held = min(HELD_OUT, len(lines) // 4)
-        corpus.write_text("".join(lines[held:]))
-        heldout.write_text("".join(lines[:held]))
-    train_drafts(out, ("prism",) if smoke else tuple(DRAFTS), 2 if smoke else 300)
+    return train_drafts(out, smoke)
 
 
-def train_drafts(out: Path, names: tuple[str, ...], steps: int) -> None:
-    """All drafts on one corpus and one budget; the one place that knows how drafts are trained."""
-    missing = [name for name in names if not (out / "drafts" / name / "training.json").exists()]
-    for name in missing:
-        _module(
-            "drafts.training.drafts", "--target", out / "target", "--corpus", out / "corpus.jsonl",
-            "--heldout", out / "heldout.jsonl", "--out", out / "drafts", "--cache", out / "features",
-            "--draft", name, "--steps", steps,
-        )  # fmt: skip
+def train_drafts(out: Path, smoke: bool) -> int:
+    """All drafts on the target's own answers and one budget; goes on with a training that was stopped."""
+    recipe, drafts = out / "drafts.yaml", out / "drafts"
+    recipe.write_text(yaml.safe_dump(drafts_recipe(smoke), sort_keys=False))
+    resume = ["--resume"] if drafts.exists() else []
+    command = [sys.executable, "bench.py", "train", str(recipe), "--out", str(drafts), *resume]
+    return subprocess.run(command).returncode
 
 
-def _module(name: str, *words: object) -> None:
-    subprocess.run([sys.executable, "-m", name, *map(str, words)], check=True)
+def drafts_recipe(smoke: bool) -> dict[str, Any]:
+    """The recipe; its paths are relative to the output folder."""
+    concurrency = 4 if smoke else 64
+    return {
+        "version": 1,
+        "name": "trained",
+        "target": {"model": "target", "dtype": "float32" if smoke else "bfloat16"},
+        "corpus": {
+            "responses": "target",
+            "sources": [{"name": "prompts", "source": "chat_jsonl", "path": "prompts.jsonl"}],
+            "sampling": {"temperature": 0, "max_tokens": 8 if smoke else 192, "seed": 0},
+            "concurrency": concurrency,
+            "max_total_tokens": 2048 * concurrency,
+        },
+        "tree": TREE,
+        "budget": {
+            "axis": "steps",
+            "amount": 2 if smoke else 300,
+            "tokens_per_batch": 512 if smoke else 8192,
+            "learning_rates": [0.003],
+        },
+        "seeds": [0],
+        "dtype": "float32" if smoke else "bfloat16",
+        "drafts": [{"name": name, "recipe": name} for name in (("prism",) if smoke else DRAFTS)],
+    }
 
 
 def write_prompts(data: Path, path: Path, count: int) -> None:
@@ -88,28 +98,13 @@ def write_prompts(data: Path, path: Path, count: int) -> None:
     path.write_text("".join(json.dumps({"id": n, "turns": [chat[0]]}) + "\n" for n, chat in enumerate(chats)))
 
 
-def corpus_suite(max_tokens: int, concurrency: int) -> dict[str, Any]:
-    """What the target answers for its drafts."""
-    return {
-        "version": 1,
-        "name": "corpus",
-        "target": {"model": "target", "dtype": "bfloat16"},
-        "arms": [{"name": "vanilla", "architecture": "vanilla"}],
-        "workloads": [{"name": "prompts", "source": "chat_jsonl", "path": "prompts.jsonl"}],
-        "sampling": {"temperature": 0, "max_tokens": max_tokens, "seed": 0},
-        "load": [{"concurrency": concurrency}],
-        "blocks": 1,
-        "max_total_tokens": 2048 * concurrency if concurrency > 4 else 8192,
-    }
-
-
 def drafts_suite(out: Path, name: str, smoke: bool, load: list[dict[str, int]], blocks: int) -> dict[str, Any]:
     """The quickstart's suite on the trained target with the drafts that there are; on the embedded one if none is."""
     trained = (out / "target" / "training.json").exists()
     kept = ("prism",) if smoke else tuple(DRAFTS)
-    drafts = [draft for draft in kept if not trained or (out / "drafts" / draft / "config.json").exists()]
+    drafts = [draft for draft in kept if not trained or (out / "drafts" / f"{draft}-s0" / "config.json").exists()]
     arms: list[dict[str, Any]] = [] if smoke else [{"name": "vanilla", "architecture": "vanilla"}]
-    arms += [{"name": d, "checkpoint": f"drafts/{d}" if trained else f"tiny/{d}", **DRAFTS[d]} for d in drafts]
+    arms += [{"name": d, "checkpoint": f"drafts/{d}-s0" if trained else f"tiny/{d}", **DRAFTS[d]} for d in drafts]
     most = max(point["num_prompts"] for point in load)
     return {
         "version": 1,
@@ -139,11 +134,7 @@ def main() -> int:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.part == "train":
-        try:
-            train(args.data, args.out, args.size, args.seconds)
-        except subprocess.CalledProcessError as error:
-            return error.returncode
-        return 0
+        return train(args.data, args.out, args.size, args.seconds)
     if args.part == "report":
         batches = (1, 2) if args.smoke else (1,)
         name, load = "quickstart", [{"concurrency": b, "num_prompts": 2 if args.smoke else 8} for b in batches]

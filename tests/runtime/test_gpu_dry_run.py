@@ -30,7 +30,7 @@ def test_every_step_runs_on_the_cpu_and_leaves_its_results(tmp_path: Path):
     assert "eagle (simulated acceptance)" in what_if
     assert "not checked (simulated)" in what_if
     assert "random weights" in what_if
-    assert (out / "trained" / "drafts" / "prism" / "training.json").exists()
+    assert (out / "trained" / "drafts" / "prism-s0" / "training.json").exists()
     assert (out / "trained" / "quickstart" / "report.md").exists()
     # Equal draws for all arms: the same blocks accept the same.
     accepted: dict[tuple[int, int], set[int]] = {}
