@@ -188,7 +188,7 @@ def _row(
         *gates.late_sends(requests),
         *(gates.unsteady_load(blocks.values()) if is_open else ()),
         *gates.not_lossless(same),
-        *gates.other_distribution(sampled, expected=drafts and not greedy),
+        *gates.other_distribution(sampled, expected=drafts and not greedy and not simulated),
         *gates.split_blocks([sealed[key] for key in blocks], [sealed[key] for key in vanilla]),
         *gates.own_settings(arm.engine),
         *gates.made_up(arm.simulated_acceptance, design.random_weights),
