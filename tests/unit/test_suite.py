@@ -311,5 +311,5 @@ def test_a_load_point_can_send_fewer_prompts(tmp_path):
     """The first so many of each workload: 2 blocks and 2 arms send 2 at one point and all 4 at the other."""
     text = GOOD.replace("  - concurrency: 1", "  - {concurrency: 1, num_prompts: 2}\n  - {concurrency: 2}")
     suite = load_suite(write(tmp_path, text))
-    assert (suite.prompts_at(1), suite.prompts_at(2)) == (2, None)
+    assert (suite.prompts_at("c=1"), suite.prompts_at("c=2")) == (2, None)
     assert estimate(suite).num_requests == 2 * 2 * (2 + 4)

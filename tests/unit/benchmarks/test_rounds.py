@@ -82,7 +82,7 @@ def test_the_suite_of_the_rounds_is_one_that_bench_takes(shape: str | None):
     assert [arm.name for arm in suite.arms] == ["eagle", "prism-1", "prism-3"]
     assert len({arm.simulated_acceptance for arm in suite.arms}) == 1
     assert suite.simulates is suite.target.random_weights is (shape is not None)
-    assert suite.prompts_at(64) == 128
+    assert suite.prompts_at("c=64") == 128
 
 
 def test_what_if_figures_take_their_acceptance_from_a_published_report():
