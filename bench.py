@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from harness.metrics.rows import Row
+    from harness.metrics.row import Row
     from harness.store import RunStore
     from harness.suite import Suite
     from reports.files import Run

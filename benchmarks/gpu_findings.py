@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from harness.metrics.rows import graph_shares
+from harness.metrics.blocks import graph_shares
 from harness.records import CellRecord, GraphUse, WindowRecord
 from harness.units import seconds
 

@@ -28,7 +28,7 @@ from tabulate import tabulate
 
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.suite_run import run_suite
-from harness.metrics.rows import round_split
+from harness.metrics.blocks import round_split
 from harness.models import EMBEDDED
 from harness.records import CellRecord, PhaseTimes
 

@@ -22,7 +22,7 @@ import yaml
 from drafts.api import Tree, discover
 from harness.errors import EngineError, SuiteError
 from harness.fairness import tree_text
-from harness.metrics.rows import Row
+from harness.metrics.row import Row
 from harness.models import embedded_names
 from harness.plan import estimate
 from harness.provenance import has_gpu

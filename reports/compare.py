@@ -9,7 +9,7 @@ from typing import Any, Literal
 from harness.errors import RecordError
 from harness.metrics.compare import MIN_LAUNCHES
 from harness.metrics.moves import Estimate, move
-from harness.metrics.rows import Row
+from harness.metrics.row import Row
 from harness.records import ReferenceRecord
 from harness.store import REFERENCES, read_records
 from harness.units import MISSING, fixed

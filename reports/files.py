@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from harness.errors import RecordError
 from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.rows import Row, build_rows, rows_as_json
+from harness.metrics.row import Row, rows_as_json
+from harness.metrics.rows import build_rows
 from harness.metrics.throughput import Limits
 from harness.records import (
     SCHEMA_VERSION,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from harness.metrics.rows import Row
+from harness.metrics.row import Row
 from reports.sections import acceptance_table, round_table
 from reports.table import main_headers, main_row, meanings
 

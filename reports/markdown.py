@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.metrics.rows import Row
+from harness.metrics.row import Row
 from harness.records import ENDPOINT
 from harness.workloads.sources import SYNTHETIC
 from reports.foreign import markdown_text, rows_with_strings, with_strings

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.metrics.rows import Row
+from harness.metrics.row import Row
 from reports.markdown import answer, conditions, notes
 from reports.plots import INK, Plot
 from reports.sections import sections

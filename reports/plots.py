@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.metrics.rows import Row
+from harness.metrics.row import Row
 from harness.metrics.throughput import crossovers
 from harness.records import load_slug
 from reports.table import place

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.fairness import Training
-from harness.metrics.rows import Row
+from harness.metrics.row import Row
 from harness.units import MISSING, fixed
 from reports.table import arm_text, load_heading, load_text, milliseconds, whole_percent, workload_text
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.fairness import Training, tuning_text
-from harness.metrics.rows import Row, is_simulated
+from harness.metrics.row import Row, is_simulated
 from harness.records import ENDPOINT
 from harness.units import MISSING, fixed
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.records import ReferenceRecord, RequestRecord, RescoreRecord
 
@@ -104,6 +105,21 @@ def losslessness(
         largest_gap=max(gaps, default=None),
         delta=delta if scored else None,
     )
+
+
+def lossless_detail(same: Losslessness) -> dict[str, Any]:
+    """What a report shows of it."""
+    return {
+        "share": same.share,
+        "control_share": same.control_share,
+        "num_different": same.num_different,
+        "num_unscored": same.num_unscored,
+        "num_wrong": same.num_wrong,
+        "first_difference": min(same.first_differences, default=None),
+        "largest_gap": same.largest_gap,
+        "largest_deficit": same.largest_deficit,
+        "delta": same.delta,
+    }
 
 
 def is_tie(score: RescoreRecord, delta: float) -> bool:

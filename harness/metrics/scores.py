@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from harness.records import CellKey, ScoreRecord
 
@@ -55,3 +56,17 @@ def mcnemar(arm: Mapping[PromptKey, bool], baseline: Mapping[PromptKey, bool]) -
     differ = only_arm + only_baseline
     p_value = float(binomtest(only_arm, differ, 0.5).pvalue) if differ else 1.0
     return McNemar(only_arm, only_baseline, p_value)
+
+
+def answers_detail(cell: CellKey, baseline: str | None, answers: Iterable[ScoreRecord]) -> dict[str, Any] | None:
+    """The share of right answers, and McNemar's test against the baseline; None where nothing was scored."""
+    ours = outcomes(answers, cell.arm, cell.workload, cell.load)
+    if not ours:
+        return None
+    theirs = {} if baseline is None else outcomes(answers, baseline, cell.workload, cell.load)
+    test = mcnemar(ours, theirs) if baseline != cell.arm else None
+    return {
+        "num_answers": len(ours),
+        "accuracy": accuracy(ours),
+        "against_baseline": None if test is None else asdict(test),
+    }

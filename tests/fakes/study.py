@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.rows import Row, build_rows
+from harness.metrics.row import Row
+from harness.metrics.rows import build_rows
 from harness.records import CellKey, CellRecord, Chunk, PhaseTimes, ReferenceRecord, RequestRecord, Round
 
 MS = 1_000_000

@@ -31,7 +31,7 @@ from harness.errors import EngineError
 from harness.load.generator import RoundBook, flush_cache, run_closed_loop
 from harness.load.prompts import Prompt
 from harness.metrics import acceptance
-from harness.metrics.rows import round_split
+from harness.metrics.blocks import round_split
 from harness.models import EMBEDDED
 from harness.provenance import has_gpu
 from harness.records import CellKey, RequestRecord

@@ -13,7 +13,7 @@ import bench
 from drafts.api import Tree, discover, stepwise_tree
 from harness.errors import EngineError, SuiteError, WorkloadError
 from harness.fairness import unfair
-from harness.metrics.rows import Row
+from harness.metrics.row import Row
 from harness.runtime.arms import find_arms
 from harness.suite import Suite, Tuning, load_suite
 from harness.trees import spread_trees

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.metrics import acceptance, breakdown, gates
+from harness.metrics.blocks import round_split
 from harness.metrics.compare import compare
 from harness.metrics.evidence import ArmInfo, Design, Judged
 from harness.metrics.latency import mean, tpot_s, ttft_s
 from harness.metrics.lossless import first_difference, losslessness
-from harness.metrics.rows import build_rows, round_split
+from harness.metrics.rows import build_rows
 from harness.metrics.throughput import decode_step_s, output_tokens_per_s
 from harness.records import PhaseTimes, ReferenceRecord, RescoreRecord, Round
 

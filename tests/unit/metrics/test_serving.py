@@ -10,7 +10,8 @@ import pytest
 from harness.metrics.evidence import ArmInfo, Design, Judged
 from harness.metrics.gates import late_sends, unsteady_load
 from harness.metrics.latency import chunk_gaps, itl_chunk_s, itl_token_s, latency_s, percentiles, tpot_s, ttft_s
-from harness.metrics.rows import Row, build_rows
+from harness.metrics.row import Row
+from harness.metrics.rows import build_rows
 from harness.metrics.throughput import (
     Limits,
     goodput_per_s,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.rows import Row, build_rows, rows_as_json
+from harness.metrics.row import Row, rows_as_json
+from harness.metrics.rows import build_rows
 from harness.records import CellRecord, GraphUse, ReferenceRecord
 from reports.markdown import render_markdown
 from reports.sections import graph_table

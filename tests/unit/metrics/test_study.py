@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.metrics.rows import Row, wanted_launches
+from harness.metrics.row import Row
+from harness.metrics.rows import wanted_launches
 from harness.records import CellKey
 from tests.fakes.study import FakeArm, FakeRun
 

@@ -1,0 +1,100 @@
+"""What is made of a row's cells as a whole: a figure of each block, shares over all rounds, the part of the prompts."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+
+from harness.metrics.compare import BlockKey, Part, Work, prompt_part
+from harness.metrics.evidence import Design
+from harness.metrics.gates import PromptKey
+from harness.metrics.latency import latency_s, mean
+from harness.metrics.throughput import output_tokens_per_s, whole_window_s
+from harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord
+from harness.units import seconds
+
+Blocks = Mapping[CellKey, list[RequestRecord]]
+"""A row's cells with their requests."""
+
+
+def per_block(blocks: Blocks, metric: Callable[[Sequence[RequestRecord]], float | None]) -> dict[BlockKey, float]:
+    values = {(cell.launch, cell.block): metric(requests) for cell, requests in blocks.items()}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def speeds(blocks: Blocks) -> dict[BlockKey, float]:
+    """Per block, what is larger the faster an arm is.
+
+    In an open loop that is not the throughput: an arm that keeps up delivers what is asked for, however fast it is.
+    There it is the reciprocal of a request's mean latency.
+    """
+    cell = next(iter(blocks), None)
+    if cell is None or cell.concurrency is not None:
+        return per_block(blocks, output_tokens_per_s)
+    return {key: 1 / value for key, value in per_block(blocks, lambda block: mean(map(latency_s, block))).items()}
+
+
+def served_per_s(requests: Sequence[RequestRecord]) -> float | None:
+    window_s = whole_window_s(requests)
+    return sum(request.error is None for request in requests) / window_s if window_s else None
+
+
+def chosen_prompts(blocks: Blocks, other: Blocks, design: Design) -> Part | None:
+    """What the choice of prompts adds to the variance; at concurrency above 1 prompts share time, so they are fixed."""
+    cell = next(iter(blocks), None)
+    if cell is None or cell.concurrency != 1 or cell.workload not in design.samples:
+        return None
+    return prompt_part(_work(blocks), _work(other))
+
+
+def _work(blocks: Blocks) -> dict[str, Work]:
+    """What each conversation cost over all blocks; its turns are no independent prompts."""
+    spent: dict[str, list[RequestRecord]] = defaultdict(list)
+    for requests in blocks.values():
+        for request in requests:
+            if request.error is None and request.chunks:
+                spent[request.prompt_id].append(request)
+    return {
+        prompt: Work(
+            sum(request.num_output_tokens for request in requests),
+            sum(seconds(request.chunks[-1].at_ns - request.sent_ns) for request in requests),
+        )
+        for prompt, requests in spent.items()
+    }
+
+
+def sent(blocks: Blocks) -> dict[PromptKey, tuple[str, int | None]]:
+    return {
+        (request.prompt_id, request.turn): (request.prompt_sha256, request.num_cached_tokens)
+        for requests in blocks.values()
+        for request in requests
+        if request.error is None
+    }
+
+
+def round_split(phases: Sequence[PhaseTimes]) -> dict[str, float] | None:
+    """Shares of a round's time: draft, verify, extend, other; None where the engine measured none."""
+    whole = sum(times.round_ns for times in phases)
+    if not whole:
+        return None
+    spent = {
+        "draft": sum(times.draft_ns for times in phases),
+        "verify": sum(times.verify_ns for times in phases),
+        "extend": sum(times.extend_ns for times in phases),
+    }
+    shares = {name: value / whole for name, value in spent.items()}
+    return {**shares, "other": 1 - sum(shares.values())}
+
+
+def graph_shares(uses: Sequence[GraphUse]) -> dict[str, float | None]:
+    """Of a row's decode passes or rounds, the share that ran in a CUDA graph, by phase; None for one without graphs."""
+    num_passes = sum(use.num_passes for use in uses)
+    counts = {phase: [getattr(use, phase) for use in uses] for phase in ("target", "draft", "extend")}
+    return {phase: None if None in found else sum(found) / num_passes for phase, found in counts.items()}
+
+
+def geometric_mean(values: Iterable[float]) -> float | None:
+    logs = [math.log(value) for value in values]
+    return math.exp(fmean(logs)) if logs else None
