@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from drafts.api import DraftSpec, Tree, discover
-from harness.load.arrivals import read_trace
+from drafts.api import Tree
 from harness.records import ENDPOINT
-from harness.strict_yaml import Section, line_of, load_strict, nearest, refuse, spelled
-from harness.workloads.sources import SOURCES, HubSet
+from harness.strict_yaml import Section, line_of, load_strict, refuse
+from harness.suite_problems import suite_problems
 from harness.workloads.synthetic import FAMILIES
-from harness.yaml_lines import Path_
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Positive = Annotated[int, Field(ge=1)]
@@ -339,13 +337,7 @@ def load_suite(path: Path) -> Suite:
         SuiteError: anything wrong with it, with file, line, what was found and what is allowed.
     """
     suite, lines = load_strict(path, Suite, "suite")
-    problems = [
-        *_arm_problems(suite),
-        *workload_problems(suite.workloads, path.parent),
-        *_rendering_problems(suite, path.parent),
-        *_load_problems(suite, path.parent),
-    ]
-    refuse(path, lines, problems)
+    refuse(path, lines, suite_problems(suite, path.parent))
     if suite.fairness.require:
         suite.fairness._place = f"{path}:{line_of(('fairness', 'require'), lines)}"
     return _resolved(suite, path.parent)
@@ -354,189 +346,6 @@ def load_suite(path: Path) -> Suite:
 def suite_schema() -> dict[str, Any]:
     """JSON Schema of suites, for editors."""
     return Suite.model_json_schema()
-
-
-def _arm_problems(suite: Suite) -> list[tuple[Path_, str]]:
-    known = discover()
-    problems: list[tuple[Path_, str]] = []
-    for index, arm in enumerate(suite.arms):
-        if arm.endpoint is not None or (arm.is_endpoint and "architecture" in arm.model_fields_set):
-            problems.extend(_endpoint_problems(index, arm, suite.rendering))
-            continue
-        for field in ("api", "model", "api_key_env"):
-            if getattr(arm, field) is not None:
-                text = f"arms[{index}].{field} means nothing without endpoint; leave it out, or give endpoint."
-                problems.append((("arms", index, field), text))
-        if arm.is_endpoint:
-            text = f"arms[{index}].architecture is missing; {nearest('', list(known))} Or give an endpoint."
-            problems.append((("arms", index), text))
-            continue
-        spec = known.get(arm.architecture)
-        if spec is None:
-            text = f"arms[{index}].architecture is {arm.architecture}; {nearest(arm.architecture, list(known))}"
-            problems.append((("arms", index, "architecture"), text))
-            continue
-        for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens"):
-            given = getattr(arm, field) is not None
-            wanted = spec.drafts and (field != "checkpoint" or spec.needs_checkpoint)
-            if given and not wanted:
-                text = f"arms[{index}].{field} means nothing for {spec.name} ({spec.title}); leave it out."
-                problems.append((("arms", index, field), text))
-            elif wanted and not given:
-                problems.append((("arms", index), f"arms[{index}].{field} is missing; {spec.name} needs it."))
-        problems.extend(_option_problems(index, arm, spec))
-        problems.extend(_simulation_problems(index, arm, spec, suite.target.random_weights))
-        if arm.tree is not None:
-            problems.extend(_tree_problems(index, arm.tree, spec))
-    return problems
-
-
-def _endpoint_problems(index: int, arm: Arm, rendering: Rendering) -> list[tuple[Path_, str]]:
-    at: Path_ = ("arms", index)
-    problems: list[tuple[Path_, str]] = []
-    if arm.endpoint is None:
-        problems.append((at, f"arms[{index}].endpoint is missing; give the server's address, http://HOST:PORT."))
-    if not arm.is_endpoint:
-        text = f"arms[{index}].architecture is {arm.architecture}, but an endpoint drafts with its own; leave it out."
-        problems.append(((*at, "architecture"), text))
-    if arm.api is None:
-        problems.append((at, f"arms[{index}].api is missing; {nearest('', ['sglang', 'openai', 'openai-chat'])}"))
-    elif (arm.model is None) != (arm.api == "sglang"):
-        text = "is missing; an OpenAI-compatible server is asked for a model by its name."
-        text = text if arm.model is None else "means nothing for sglang, which serves one; leave it out."
-        problems.append(((*at, "model"), f"arms[{index}].model {text}"))
-    if arm.api == "openai-chat" and rendering.raw:
-        text = f"arms[{index}].api is openai-chat, which renders messages itself; with rendering.raw take openai."
-        problems.append(((*at, "api"), text))
-    for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens", "options", "engine", "tuning"):
-        if getattr(arm, field):
-            text = f"arms[{index}].{field} means nothing for an endpoint, which is measured as it is; leave it out."
-            problems.append(((*at, field), text))
-    return problems
-
-
-def _option_problems(index: int, arm: Arm, spec: DraftSpec) -> list[tuple[Path_, str]]:
-    at: Path_ = ("arms", index, "options")
-    try:
-        options = spec.options.model_validate(arm.options)
-    except ValidationError as error:
-        problems = []
-        for found in error.errors():
-            here = (*at, *found["loc"])
-            if found["type"] == "extra_forbidden":
-                known = nearest(str(found["loc"][-1]), list(spec.options.model_fields) or ["none"])
-                problems.append((here, f"{spelled(here)} is not known to {spec.name}; {known}"))
-            else:
-                text = found["msg"][0].lower() + found["msg"][1:]
-                problems.append((here, f"{spelled(here)} is {found['input']!r}; {text}."))
-        return problems
-    problem = None if arm.tree is None else options.problem(arm.tree)
-    return [] if problem is None else [((*at, problem[0]), f"{spelled((*at, problem[0]))} {problem[1]}")]
-
-
-def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, random_weights: bool) -> list[tuple[Path_, str]]:
-    at: Path_ = ("arms", index, "simulated_acceptance")
-    alphas, name = arm.simulated_acceptance, f"arms[{index}].simulated_acceptance"
-    simulable = spec.drafts and spec.sglang_algorithm != "NGRAM" and spec.proposer_factory is None
-    if alphas is not None and not simulable:
-        why = "it decodes without a draft" if not spec.drafts else "its draft learns from the tokens themselves"
-        return [(at, f"{name} means nothing for {spec.name}: {why}; leave it out.")]
-    if alphas is not None and len(alphas) != arm.num_steps:
-        return [(at, f"{name} has {len(alphas)} shares, but num_steps is {arm.num_steps}; give one for every step.")]
-    if alphas is None and random_weights and spec.drafts:
-        text = "with target.random_weights acceptance means nothing"
-        hint = "give the α_k of a report, one for every step" if simulable else f"{spec.name} cannot simulate it"
-        return [(("arms", index), f"{name} is missing: {text}; {hint}.")]
-    return []
-
-
-def _tree_problems(index: int, tree: Tree, spec: DraftSpec) -> list[tuple[Path_, str]]:
-    at: Path_ = ("arms", index, "num_draft_tokens")
-    steps, topk, tokens = tree.num_steps, tree.topk, tree.num_draft_tokens
-    if topk == 1 and tokens != steps + 1:
-        text = f"with topk 1 and num_steps {steps} the tree is a chain of {steps + 1} nodes; set it to {steps + 1}."
-        return [(at, f"arms[{index}].num_draft_tokens is {tokens}; {text}")]
-    largest = spec.largest_tree(steps, topk)
-    if tokens > largest:
-        text = f"num_steps {steps} and topk {topk} give at most {largest} nodes, the root included."
-        return [(at, f"arms[{index}].num_draft_tokens is {tokens}; {text}")]
-    return []
-
-
-MEANT_FOR = {
-    "family": {"synthetic"},
-    "split": {"synthetic"},
-    "subset": {"speed_bench"},
-    "prompt_tokens": {"random"},
-    "tokenizer": {"random"},
-    "run_programs": {"humaneval", "mbpp"},
-    "revision": {name for name, source in SOURCES.items() if isinstance(source.home, HubSet)},
-    "path": {name for name, source in SOURCES.items() if not source.synthetic},
-}
-"""Fields of a workload that mean nothing for the other sources."""
-NEEDED_BY = {
-    "family": {"synthetic"},
-    "num_prompts": {"synthetic", "random"},
-    "prompt_tokens": {"random"},
-    "path": {name for name, source in SOURCES.items() if source.home is None and not source.synthetic},
-}
-
-
-def workload_problems(
-    workloads: Sequence[Workload], folder: Path, at: Path_ = ("workloads",)
-) -> list[tuple[Path_, str]]:
-    """What is wrong with workloads beyond their types: fields that do not go with the source, files that are missing.
-
-    Args:
-        at: where the list stands in its file.
-    """
-    problems: list[tuple[Path_, str]] = []
-    for index, workload in enumerate(workloads):
-        here: Path_ = (*at, index)
-        name = spelled(here)
-        for field, sources in MEANT_FOR.items():
-            if field in workload.model_fields_set and workload.source not in sources:
-                text = f"{name}.{field} means nothing for {workload.source}; leave it out."
-                problems.append(((*here, field), text))
-        for field, sources in NEEDED_BY.items():
-            if workload.source in sources and getattr(workload, field) is None:
-                hint = nearest("", list(FAMILIES)) if field == "family" else f"{workload.source} needs it."
-                problems.append((here, f"{name}.{field} is missing; {hint}"))
-        if workload.family is not None and workload.source == "synthetic" and workload.family not in FAMILIES:
-            text = f"{name}.family is {workload.family}; {nearest(workload.family, list(FAMILIES))}"
-            problems.append(((*here, "family"), text))
-        if workload.path is not None and not (folder / workload.path).exists():
-            text = f"there is no file {folder / workload.path}; paths are relative to the suite."
-            problems.append(((*here, "path"), f"{name}.path: {text}"))
-    return problems
-
-
-def _rendering_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
-    problems: list[tuple[Path_, str]] = []
-    template = suite.rendering.template
-    if template is not None and not (folder / template).is_file():
-        text = f"rendering.template: there is no file {folder / template}; paths are relative to the suite."
-        problems.append((("rendering", "template"), text))
-    corpus = suite.fairness.corpus
-    if corpus is not None and not (folder / corpus).is_file():
-        text = f"fairness.corpus: there is no file {folder / corpus}; paths are relative to the suite."
-        problems.append((("fairness", "corpus"), text))
-    if template is not None and suite.rendering.raw:
-        problems.append((("rendering",), "rendering.raw sends no template; leave rendering.template out."))
-    return problems
-
-
-def _load_problems(suite: Suite, folder: Path) -> list[tuple[Path_, str]]:
-    problems: list[tuple[Path_, str]] = []
-    for index, point in enumerate(suite.load):
-        if point.trace is None:
-            continue
-        if (folder / point.trace).is_file():
-            read_trace(folder / point.trace)
-        else:
-            text = f"there is no file {folder / point.trace}; paths are relative to the suite."
-            problems.append((("load", index, "trace"), f"load[{index}].trace: {text}"))
-    return problems
 
 
 def _resolved(suite: Suite, folder: Path) -> Suite:

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from drafts.api import Tree
 from harness.strict_yaml import Section, load_strict, refuse, spelled
-from harness.suite import Name, Positive, Sampling, Target, Workload, resolved_workloads, workload_problems
+from harness.suite import Name, Positive, Sampling, Target, Workload, resolved_workloads
+from harness.suite_problems import workload_problems
 from harness.yaml_lines import Path_
 
 Share = Annotated[float, Field(gt=0, lt=1)]
