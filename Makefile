@@ -1,5 +1,6 @@
 # make quickstart   set up once, then compare the embedded drafts on this machine
 # make test         set up once, then run the tests
+# make test-all     also those that take many minutes of engines
 # make browser-test look at the report's page in a real browser, which it installs
 # make gpu          half an hour on a GPU, unattended (docs/gpu.md): WHEELS=folder DATA=folder OUT=folder
 # make gpu-dry-run  the same steps with tiny shapes, on the CPU
@@ -17,7 +18,7 @@ WHEELS ?=
 DATA ?=
 OUT ?=
 
-.PHONY: quickstart setup test lint browser-test gpu gpu-dry-run
+.PHONY: quickstart setup test test-all lint browser-test gpu gpu-dry-run
 
 quickstart: setup
 	$(BIN)/python bench.py suites/quickstart.yaml
@@ -44,6 +45,9 @@ gpu-dry-run: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-all: setup
+	DRAFTBENCH_TEST_ALL=1 $(BIN)/python -m pytest -m ""
 
 browser-test: setup
 	$(BIN)/python -m pip install --quiet PyQt6-WebEngine==6.11.0

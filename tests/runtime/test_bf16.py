@@ -23,6 +23,7 @@ from harness.suite import Suite
 from tests.runtime.oracle import Oracle
 from tests.runtime.test_engines import prompts, run
 
+pytestmark = pytest.mark.slow
 TINY = EMBEDDED / "tiny"
 NUM_PROMPTS = 15
 LIKELY = 8

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness.suite import load_suite
 
+pytestmark = pytest.mark.slow
 SUITE = """\
 version: 1
 name: small
