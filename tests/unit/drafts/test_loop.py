@@ -27,7 +27,9 @@ def fit(trainer: Trainer) -> list[dict[str, Any]]:
     return trainer.run(lambda share, loss: None)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [name if name in ("eagle", "prism") else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
 def test_overfitting_drives_acceptance_of_the_trained_steps(
     new_trainer: New, answers: tuple[Any, list[Sample]], name: str
 ) -> None:
