@@ -4,10 +4,13 @@ nothing, and its engine runs in processes of its own and has ended before the fi
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 
 from drafts.training.settings import Training, load_training
@@ -48,7 +51,7 @@ def train(recipe: Path, out: Path | None, resume: bool, console: Console) -> int
             if corpus is not None
         ]
         _write(folder / READY, {name: [str(path), facts] for name, path, facts in corpora})
-    found = {name: Answers(Path(path), facts) for name, (path, facts) in _ready(folder, first).items()}
+    found = {name: Answers(Path(path), facts) for name, (path, facts) in read_ready(folder, first).items()}
     processes = Processes()
     layers = sorted({layer for each in recipes.values() for layer in each.layers(num_layers)})
     material = prepare(training, target, layers, found["corpus"], found.get("heldout"), folder, reporter, processes)
@@ -65,13 +68,24 @@ def _open(folder: Path, training: Training, resume: bool) -> None:
     _write(folder / RECIPE, training.model_dump(mode="json"))
 
 
-def _ready(folder: Path, first: bool) -> dict[str, Any]:
-    """The corpora; other processes than the first wait for them, since the engine may take hours."""
-    path = folder / READY
-    while not first and not path.exists():
+def read_ready(folder: Path, first: bool) -> dict[str, Any]:
+    """The corpora; other processes than the first wait for them, since the engine may take hours.
+
+    What an earlier run has left is older than the launcher that started these processes.
+    """
+    path, launched = folder / READY, psutil.Process(os.getppid()).create_time()
+    while not first and _modified(path) < launched:
         time.sleep(POLL_S)
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def _modified(path: Path) -> float:
+    """Seconds of the epoch; before everything for a file that is not there."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return -math.inf
 
 
 def _write(path: Path, content: Any) -> None:

@@ -16,8 +16,9 @@ from drafts.api import Tree
 from drafts.medusa.model import MedusaDraft
 from drafts.training.acceptance import accepted_over, all_rounds
 from drafts.training.features import Features, Sample
-from drafts.training.loop import Trainer
+from drafts.training.loop import Task, Trainer
 from drafts.training.recipe import Recipe
+from drafts.training.settings import TreeSize
 from drafts.training.shards import write_atomically
 
 ACCEPTANCE = "acceptance.jsonl"
@@ -69,36 +70,12 @@ def held_out_acceptance(draft: Any, groups: Groups, tree: Tree, out: Path) -> di
     return found
 
 
-def ledger_of(
-    trainer: Trainer,
-    name: str,
-    recipe: Recipe,
-    data: dict[str, Any],
-    search: list[dict[str, Any]],
-    lines: list[dict[str, Any]],
-    num_steps: int,
-) -> dict[str, Any]:
-    """Everything that a report or a reader has to know of a training, but for what the draft accepts."""
-    task, course, draft = trainer.task, trainer.course, trainer.draft
-    active = active_parameters(draft, trainer.features, num_steps)
-    shown = lines[:: max(1, len(lines) // 40)]
-    validated = [[line["step"], round(line["validation_loss"], 5)] for line in lines if "validation_loss" in line]
+def settings_of(task: Task, recipe: Recipe, data: dict[str, Any], tree: TreeSize) -> dict[str, Any]:
+    """The part of a ledger that is known before the training, but for the learning rate."""
     return {
-        "version": 2,
-        "script": "python bench.py train",
-        "draft": name,
         "architecture": recipe.architecture,
         "summary": recipe.summary,
-        "budget": task.budget.model_dump(mode="json")
-        | {
-            "seed": task.seed,
-            "dtype": task.dtype,
-            "num_steps": course.num_steps,
-            "learning_rate": task.rate,
-            "learning_rates_tried": [tried["rate"] for tried in search],
-        },
-        "used": {"tokens": course.num_tokens, "steps": course.num_steps, "flops": course.flops},
-        "learning_rates": search,
+        "budget": task.budget.model_dump(mode="json") | {"amount": task.amount, "seed": task.seed, "dtype": task.dtype},
         "phases": [
             {
                 "share": phase.share,
@@ -107,6 +84,51 @@ def ledger_of(
             for phase in recipe.phases
         ],
         "data": data,
+        "tree": tree.model_dump(),
+    }
+
+
+def differences(wanted: Any, found: Any, at: str = "") -> list[str]:
+    """Where `found`, from a JSON file, does not hold what `wanted` holds: keys, joined by dots."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return [
+            where
+            for key, value in wanted.items()
+            for where in differences(value, found.get(key), f"{at}.{key}" if at else str(key))
+        ]
+    return [] if json.loads(json.dumps(wanted)) == found else [at]
+
+
+def ledger_of(
+    trainer: Trainer,
+    name: str,
+    settings: dict[str, Any],
+    search: list[dict[str, Any]],
+    lines: list[dict[str, Any]],
+    num_steps: int,
+) -> dict[str, Any]:
+    """Everything that a report or a reader has to know of a training, but for what the draft accepts.
+
+    Args:
+        settings: as `settings_of` gives them.
+    """
+    task, course, draft = trainer.task, trainer.course, trainer.draft
+    active = active_parameters(draft, trainer.features, num_steps)
+    shown = lines[:: max(1, len(lines) // 40)]
+    validated = [[line["step"], round(line["validation_loss"], 5)] for line in lines if "validation_loss" in line]
+    return {
+        "version": 2,
+        "script": "python bench.py train",
+        "draft": name,
+        **settings,
+        "budget": settings["budget"]
+        | {
+            "num_steps": course.num_steps,
+            "learning_rate": task.rate,
+            "learning_rates_tried": [tried["rate"] for tried in search],
+        },
+        "used": {"tokens": course.num_tokens, "steps": course.num_steps, "flops": course.flops},
+        "learning_rates": search,
         "num_trained_parameters": trained_parameters(draft),
         "num_parameters": sum(parameter.numel() for parameter in draft.parameters()),
         "num_active_parameters": max(active),

@@ -19,6 +19,7 @@ from drafts.training.processes import Processes
 from drafts.training.progress import Reporter
 from drafts.training.settings import Training
 from drafts.training.shards import (
+    INDEX,
     Origin,
     Shards,
     check_room,
@@ -28,7 +29,7 @@ from drafts.training.shards import (
     write_index,
     write_shards,
 )
-from drafts.training.tokens import SAMPLES, TokenFiles, read_samples, write_tokens
+from drafts.training.tokens import TokenFiles, read_samples, write_tokens
 from harness.errors import TrainingError
 from harness.provenance import file_sha256, folder_sha256
 
@@ -88,11 +89,11 @@ def prepare(
     dtype = getattr(torch, training.target.dtype)
     loaded: Any = AutoModelForCausalLM.from_pretrained(target_folder, dtype=dtype)
     target: Target = loaded.eval().requires_grad_(False).to(processes.device)
-    folder = out / "features"
-    tokens = _tokens(training, corpus, config, folder, reporter, processes)
+    folder, corpus_sha256 = out / "features", file_sha256(corpus.path)
+    tokens = _tokens(training, corpus.path, corpus_sha256, config, folder, reporter, processes)
     origin = Origin(
         target_sha256=_weights_sha256(target_folder),
-        corpus_sha256=file_sha256(corpus.path),
+        corpus_sha256=corpus_sha256,
         target_dtype=training.target.dtype,
         dtype="bfloat16" if training.target.dtype == "bfloat16" else "float16",
         hidden_size=config["hidden_size"],
@@ -123,14 +124,27 @@ def prepare(
 
 
 def _tokens(
-    training: Training, corpus: Answers, config: dict[str, Any], folder: Path, reporter: Reporter, processes: Processes
+    training: Training,
+    corpus: Path,
+    sha256: str,
+    config: dict[str, Any],
+    folder: Path,
+    reporter: Reporter,
+    processes: Processes,
 ) -> TokenFiles:
-    """The corpus's samples as flat files, written once."""
-    note = folder / SKIPPED
-    if processes.first and not (note.exists() and (folder / SAMPLES).exists()):
-        longest = training.corpus.longest or config.get("max_position_embeddings", 2048)
-        skipped = write_tokens(corpus.path, folder, config["vocab_size"], longest)
-        write_atomically(note, json.dumps({"counts": skipped.counts, "lines": skipped.lines()}).encode())
+    """The corpus's samples as flat files, written once, or anew where features were not yet made of them."""
+    note, longest = folder / SKIPPED, training.corpus.longest or config.get("max_position_embeddings", 2048)
+    made_from = {"corpus_sha256": sha256, "longest": longest}
+    known = json.loads(note.read_text()) if note.exists() else {}
+    if processes.first and known.get("made_from") != made_from:
+        if (folder / INDEX).exists():
+            raise TrainingError(
+                f"{folder} holds features of another corpus, or of one that was cut at another length; give another "
+                "--out or remove it."
+            )
+        skipped = write_tokens(corpus, folder, config["vocab_size"], longest)
+        found = {"made_from": made_from, "counts": skipped.counts, "lines": skipped.lines()}
+        write_atomically(note, json.dumps(found).encode())
     processes.wait()
     for line in json.loads(note.read_text())["lines"]:
         reporter.note(line)

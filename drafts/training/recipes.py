@@ -40,6 +40,12 @@ class LayerOptions(Options):
     num_layers: Annotated[int, Field(ge=1, description="Stacked layers, all of which run at every step.")] = 1
 
 
+class StackedOptions(LayerOptions):
+    """For PRISM's control."""
+
+    num_layers: Annotated[int, Field(ge=1, description="Stacked layers, all of which run at every step.")] = 2
+
+
 class StandaloneOptions(Options):
     """For standalone drafts."""
 
@@ -81,11 +87,11 @@ def _eagle(summary: str, objective: EagleObjective, options: LayerOptions) -> Re
 
     return Recipe(
         "eagle",
-        summary,
+        summary + (f" {options.num_layers} layers." if options.num_layers > 1 else ""),
         new,
         partial(eagle_config, num_layers=options.num_layers),
         (Phase(1.0, objective, eagle_loss),),
-        options=LayerOptions,
+        options=type(options),
         adapt=partial(_eagle, summary, objective),
     )
 
@@ -179,9 +185,9 @@ RECIPES = {
         LayerOptions(),
     ),
     "stacked-2": _eagle(
-        "PRISM's control: two stacked layers that both run at every step, trained exactly as `hass`.",
+        "PRISM's control: stacked layers that all run at every step, trained exactly as `hass`.",
         ALIGNED,
-        LayerOptions(num_layers=2),
+        StackedOptions(),
     ),
     "prism": _prism(PrismOptions()),
     "eagle3": _eagle3(Eagle3Options()),

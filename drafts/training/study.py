@@ -15,7 +15,7 @@ import numpy as np
 
 from drafts.training.cards import LEDGER, draw_curve, save_draft
 from drafts.training.features import Features
-from drafts.training.ledger import held_out_acceptance, ledger_of
+from drafts.training.ledger import differences, held_out_acceptance, ledger_of, settings_of
 from drafts.training.loop import STATE, Task, Trainer
 from drafts.training.material import Material
 from drafts.training.processes import Processes
@@ -27,7 +27,7 @@ from harness.errors import TrainingError
 
 SEARCH_SHARE = 0.1
 """Of the data and of the budget, for the search of a learning rate."""
-SEARCHES = "searches"
+SEARCHES, RESULT = "searches", "result.json"
 
 
 class Study:
@@ -54,11 +54,12 @@ class Study:
         failures = []
         for entry, seed in self._jobs():
             out = self._out / f"{entry.name}-s{seed}"
-            if (out / LEDGER).exists():
-                self._reporter.note(f"{out.name}: trained already")
-                continue
             try:
-                self._train(entry, seed, out)
+                if (out / LEDGER).exists():
+                    self._check(entry, seed, out)
+                    self._reporter.note(f"{out.name}: trained already")
+                else:
+                    self._train(entry, seed, out)
             except TrainingError as error:
                 failures.append(str(error))
                 self._reporter.note(f"FAILED: {error}")
@@ -74,6 +75,33 @@ class Study:
             for entry in self._training.drafts
             if turn < len(seeds[entry.name])
         ]
+
+    def _check(self, entry: DraftEntry, seed: int, out: Path) -> None:
+        """Refuse to take a finished draft for one that this recipe would train.
+
+        Raises:
+            TrainingError: it was trained otherwise.
+        """
+        recipe, task = self._recipes[entry.name], self._task(out.name, 0.0, seed)
+        differ = differences(self._settings(recipe, self._samples(entry), task), json.loads((out / LEDGER).read_text()))
+        config = recipe.config(self._material.config)
+        differ += differences(config, json.loads((out / "config.json").read_text()), "config")
+        if differ:
+            raise TrainingError(
+                f"{out.name} was trained with other settings than this recipe's ({', '.join(differ)}); "
+                "give another --out or remove its folder."
+            )
+
+    def _settings(self, recipe: Recipe, chosen: np.ndarray, task: Task) -> dict[str, Any]:
+        """What a ledger says of a training that is to come."""
+        store = self._material.features.store
+        data = {
+            **self._material.facts,
+            "num_samples": len(chosen),
+            "num_tokens": int(store.lengths_N[chosen].sum()),
+            "num_learned_tokens": int(store.learned_N[chosen].sum()),
+        }
+        return settings_of(task, recipe, data, self._training.tree)
 
     def _train(self, entry: DraftEntry, seed: int, out: Path) -> None:
         recipe, chosen = self._recipes[entry.name], self._samples(entry)
@@ -108,17 +136,19 @@ class Study:
         found: list[dict[str, Any]] = []
         for rate in rates:
             folder = self._out / SEARCHES / f"{entry.name}-{rate:g}"
-            if not (folder / "result.json").exists():
-                task = self._task(f"{entry.name}, trying learning rate {rate:g}", rate, seed, SEARCH_SHARE)
-                self._try(self._trainer(recipe, tenth, task, folder), folder)
-            found.append(json.loads((folder / "result.json").read_text()))
+            task = self._task(f"{entry.name}, trying learning rate {rate:g}", rate, seed, SEARCH_SHARE)
+            settings = self._settings(recipe, tenth, task) | {"config": recipe.config(self._material.config)}
+            kept = _read(folder / RESULT)
+            if differences(settings, kept.get("settings")):
+                kept = self._try(self._trainer(recipe, tenth, task, folder), settings, folder)
+            found.append({key: kept[key] for key in ("rate", "validation_loss")})
         if not any(math.isfinite(tried["validation_loss"]) for tried in found):
             raise TrainingError(
                 f"{entry.name}: none of the learning rates {list(rates)} keeps its loss finite; try lower ones."
             )
         return found
 
-    def _try(self, trainer: Trainer, folder: Path) -> None:
+    def _try(self, trainer: Trainer, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         """Train with one candidate; one whose loss does not stay finite counts as infinitely bad."""
         try:
             self._fit(trainer)
@@ -128,11 +158,13 @@ class Study:
                 raise
             self._reporter.note(str(error))
             loss = math.inf
+        result = {"rate": trainer.task.rate, "validation_loss": loss, "settings": settings}
+        self._processes.wait()
         if self._processes.first:
-            result = {"rate": trainer.task.rate, "validation_loss": loss}
-            write_atomically(folder / "result.json", json.dumps(result).encode())
+            write_atomically(folder / RESULT, json.dumps(result).encode())
             (folder / STATE).unlink(missing_ok=True)
         self._processes.wait()
+        return result
 
     def _write(
         self,
@@ -146,14 +178,8 @@ class Study:
     ) -> None:
         """Measure the draft and write its folder."""
         material, tree = self._material, self._training.tree.tree
-        store, layers = material.features.store, self._layers(recipe)
-        data = {
-            **material.facts,
-            "num_samples": len(chosen),
-            "num_tokens": int(store.lengths_N[chosen].sum()),
-            "num_learned_tokens": int(store.learned_N[chosen].sum()),
-        }
-        ledger = ledger_of(trainer, entry.name, recipe, data, search, curve, tree.num_steps)
+        layers, settings = self._layers(recipe), self._settings(recipe, chosen, trainer.task)
+        ledger = ledger_of(trainer, entry.name, settings, search, curve, tree.num_steps)
         groups = {group: (part.reading(layers), samples) for group, (part, samples) in material.groups.items()}
         ledger["heldout_acceptance"] = held_out_acceptance(trainer.draft.eval(), groups, tree, out)
         draw_curve(curve, out.name, out / "loss.svg")
@@ -180,3 +206,8 @@ class Study:
     def _fit(self, trainer: Trainer) -> list[dict[str, Any]]:
         with self._reporter.task(trainer.task.title) as advance:
             return trainer.run(lambda share, loss: advance(share, f"loss {loss:.4f}"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import pytest
 from rich.console import Console
 
 from drafts.training.entries import resolve_drafts
+from drafts.training.recipes import RECIPES
 from drafts.training.settings import load_training
 from harness.errors import HarnessError, SuiteError, TrainingError
 from harness.models import EMBEDDED
 from harness.suite import Workload
-from harness.training import train
+from harness.training import read_ready, train
 from harness.workloads.dialogues import dialogues, learnable
 from harness.workloads.render import ChatRenderer
 from tests.fakes.target import new_target, own_answers
@@ -116,6 +118,66 @@ def test_what_is_trained_is_not_trained_again(trained: tuple[Path, str], folder:
     assert (out / "eagle-s1" / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("amount: 1500", "amount: 3000", "budget.amount"),
+        ("dtype: float32\nseeds", "dtype: bfloat16\nseeds", "budget.dtype"),
+        ("recipe: eagle}", "recipe: hass}", "summary, phases"),
+        ("recipe: eagle}", "recipe: eagle, num_samples: 20}", "data.num_samples"),
+        ("num_heads: 2", "num_heads: 3", "config.medusa_num_heads"),
+        ("dtype: float32\nseeds", "dtype: float32\ntree: {num_steps: 2}\nseeds", "tree.num_steps"),
+    ],
+)  # fmt: skip
+def test_a_draft_that_was_trained_otherwise_is_not_taken_for_done(
+    trained: tuple[Path, str], folder: Path, old: str, new: str, said: str
+) -> None:
+    """--resume with a changed recipe: what differs is told, and the finished draft stays as it is."""
+    out, _ = trained
+    assert old in GOOD
+    recipe = folder / "changed.yaml"
+    recipe.write_text(GOOD.replace(old, new))
+    before = {path: path.read_bytes() for path in out.glob("*-s*/*")}
+    code, printed = run(recipe, out, resume=True)
+    assert code == 1
+    assert said in printed
+    assert "give another --out" in printed
+    assert {path: path.read_bytes() for path in out.glob("*-s*/*")} == before
+
+
+def test_a_search_with_another_budget_is_made_anew(folder: Path, tmp_path: Path) -> None:
+    """Losses of a search count for its own settings alone."""
+    recipe = tmp_path / "recipe.yaml"
+    text = GOOD.replace("./target", str(folder / "target")).replace("answers.jsonl", str(folder / "answers.jsonl"))
+    recipe.write_text(text)
+    run(recipe, tmp_path / "out")
+    for path in (tmp_path / "out").glob("*-s*/*"):
+        path.unlink()
+    recipe.write_text(text.replace("amount: 1500", "amount: 4500"))
+    code, printed = run(recipe, tmp_path / "out", resume=True)
+    assert code == 0, printed
+    run(recipe, tmp_path / "new")
+    again, new = (ledger(tmp_path / name / "eagle-s0")["learning_rates"] for name in ("out", "new"))
+    assert again == new
+
+
+def test_a_corpus_that_changed_before_its_features_were_complete_is_read_anew(folder: Path, tmp_path: Path) -> None:
+    """The token files of an interrupted run are not taken for those of another corpus."""
+    recipe, answers = tmp_path / "recipe.yaml", tmp_path / "answers.jsonl"
+    lines = (folder / "answers.jsonl").read_text().splitlines()
+    recipe.write_text(GOOD.replace("./target", str(folder / "target")))
+    answers.write_text("\n".join(lines) + "\n")
+    run(recipe, tmp_path / "out")
+    (tmp_path / "out" / "features" / "index.json").unlink()
+    for path in (tmp_path / "out").glob("*-s*/*"):
+        path.unlink()
+    answers.write_text("\n".join(lines[:20]) + "\n")
+    code, printed = run(recipe, tmp_path / "out", resume=True)
+    assert code == 0, printed
+    run(recipe, tmp_path / "new")
+    assert ledger(tmp_path / "out" / "eagle-s0")["data"] == ledger(tmp_path / "new" / "eagle-s0")["data"]
+
+
 def test_two_processes_train_what_one_does(trained: tuple[Path, str], folder: Path) -> None:
     """The same recipe under a launcher: the losses are those of one process, up to rounding."""
     out = folder / "two"
@@ -136,9 +198,33 @@ def test_two_processes_train_what_one_does(trained: tuple[Path, str], folder: Pa
             assert ours["flops"] == pytest.approx(theirs["flops"], rel=0.1)
 
 
+def test_a_process_waits_for_the_corpora_of_its_own_run(tmp_path: Path) -> None:
+    """What an earlier run has left is not taken, even before the first process has removed it."""
+    ready = tmp_path / "ready.json"
+    ready.write_text('{"corpus": "an earlier run\'s"}')
+    os.utime(ready, (1e9, 1e9))
+    later = threading.Timer(1.5, ready.write_text, ['{"corpus": "this run\'s"}'])
+    later.start()
+    assert read_ready(tmp_path, first=False) == {"corpus": "this run's"}
+    later.join()
+
+
 def _loaded(path: Path) -> tuple[Any, Path, Any]:
     training, lines = load_training(path)
     return training, path, lines
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_a_recipe_without_options_is_trained_as_it_is(folder: Path, tmp_path: Path, name: str) -> None:
+    """Its own options hold where a recipe file gives none: stacked-2 has two layers."""
+    path = tmp_path / "recipe.yaml"
+    (tmp_path / "answers.jsonl").write_text("")
+    path.write_text(GOOD.replace("recipe: eagle}", f"recipe: {name}}}"))
+    found, own = resolve_drafts(*_loaded(path), 12)["eagle"], RECIPES[name]
+    config = json.loads((folder / "target" / "config.json").read_text()) | {"num_hidden_layers": 12}
+    assert found.config(config) == own.config(config)
+    assert found.summary == own.summary
+    assert [phase.objective for phase in found.phases] == [phase.objective for phase in own.phases]
 
 
 @pytest.mark.parametrize(
