@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
 
 from harness.records import Chunk
 
@@ -70,7 +71,7 @@ async def stream(
                 answer.error = f"HTTP {response.status}: {(await response.text())[:500]}"
             else:
                 await _read_events(response, answer, take)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError) as error:
         answer.error = f"{type(error).__name__}: {error}"
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         answer.error = f"the engine's stream could not be read ({type(error).__name__}: {error})"

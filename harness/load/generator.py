@@ -20,6 +20,8 @@ from harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord, Round
 from harness.units import NS_PER_S, seconds
 
 FLUSH_TIMEOUT_S = 30
+LINE_BYTES = 4 << 20
+"""Longest line of a stream: servers may repeat a whole answer, ids and text, in every message."""
 Send = Callable[[int, Prompt, int | None], Awaitable[None]]
 """Sends one prompt and hands over its record; called with its number and, in an open loop, when it is due."""
 
@@ -149,7 +151,7 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
     """A client session without a limit on connections and with a long time limit for a request."""
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, trust_env=False
+        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, trust_env=False, read_bufsize=LINE_BYTES
     ) as session:
         yield session
 

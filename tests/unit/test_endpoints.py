@@ -16,7 +16,7 @@ import bench
 from harness import doctor
 from harness.errors import EngineError, SuiteError
 from harness.load.endpoint import Endpoint, open_endpoint
-from harness.load.generator import RoundBook, run_closed_loop
+from harness.load.generator import LINE_BYTES, RoundBook, run_closed_loop
 from harness.load.prompts import Prompt
 from harness.metrics.latency import chunk_gaps, itl_chunk_s, itl_token_s, tpot_s, ttft_s
 from harness.metrics.throughput import output_tokens_per_s, steady_tokens_per_s
@@ -64,6 +64,8 @@ class Server:
                 "cached_tokens": 2, "completion_tokens": after, "spec_verify_ct": 2,
             }  # fmt: skip
             messages.append({"text": "…", "output_ids": ids, "meta_info": meta})
+        if self.fault.startswith("text of "):
+            messages[1]["text"] = "x" * int(self.fault.removeprefix("text of "))
         return await self._stream(request, messages)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
@@ -215,6 +217,14 @@ def test_failures_are_records(server: Server, api: str, fault: str, said: str) -
     record = ask(Endpoint(arm(server, api)))
     assert record.finish_reason == "failed"
     assert said in (record.error or "")
+
+
+def test_messages_that_repeat_a_long_answer_are_read(server: Server) -> None:
+    """Tens of thousands of tokens and their text in one message; what no answer can be fails its request alone."""
+    server.fault = "text of 2000000"
+    assert ask(open_endpoint(arm(server))).output_ids == (11, 12, 13, 14)
+    server.fault = f"text of {2 * LINE_BYTES}"
+    assert "LineTooLong" in (ask(open_endpoint(arm(server))).error or "")
 
 
 def test_a_stream_that_is_not_what_the_server_counts_is_told(server: Server) -> None:
