@@ -396,8 +396,8 @@ def command_selftest(args: argparse.Namespace, console: Console) -> int:
 
 
 def command_outputs(args: argparse.Namespace, console: Console) -> int:
-    """Answer every first turn of a suite's workloads by the target alone and write token ids, one object a line."""
-    from harness.corpus import answer
+    """Let the target alone answer every turn of a suite's workloads and write token ids, one object a line."""
+    from harness.corpus import write_outputs
     from harness.errors import SuiteError
     from harness.suite import load_suite
 
@@ -409,14 +409,7 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
     except OSError as error:
         raise SuiteError(f"--out is {args.out}, which cannot be written ({error.strerror}); give a file.") from error
     with args.out.open("w") as file:
-        answer(
-            suite,
-            args.suite.parent,
-            console.print,
-            lambda prompt, record: print(
-                json.dumps({"prompt_ids": prompt.prompt_ids, "output_ids": record.output_ids}), file=file, flush=True
-            ),
-        )
+        write_outputs(suite, args.suite.parent, file, console.print)
     console.print(f"outputs: {args.out}", highlight=False, markup=False)
     return 0
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TextIO
 
 from drafts.api import discover
 from drafts.layout import context_tokens
 from drafts.training.settings import Corpus, Training
+from harness.engine import Engine
 from harness.errors import SuiteError, WorkloadError
 from harness.load.prompts import Prompt
 from harness.models import read_config
 from harness.provenance import file_sha256, has_gpu
 from harness.records import RequestRecord
-from harness.reference import collect_outputs, first_prompts
+from harness.reference import answer_prompts, converse
 from harness.runtime.arms import find_arms
 from harness.suite import Arm, LoadPoint, Sampling, Suite, with_tokenizer
 from harness.workloads.dialogues import dialogues, learnable
@@ -30,29 +32,57 @@ from harness.workloads.load import describe, load_set
 from harness.workloads.render import ChatRenderer
 
 Announce = Callable[[str], None]
+Keep = Callable[[Prompt, RequestRecord], None]
+Ask = Callable[[Sequence[Prompt], Keep], None]
+"""Lets the target answer prompts of one turn; each answer is handed over as it comes."""
 
 
-def answer(
-    suite: Suite,
-    suite_folder: Path,
-    announce: Announce,
-    keep: Callable[[Prompt, RequestRecord], None],
-    wanted: Callable[[Prompt], bool] = lambda prompt: True,
-) -> None:
-    """Let a suite's target answer the first turn of every wanted conversation, on an engine of its own.
+@contextmanager
+def asking(suite: Suite, suite_folder: Path, announce: Announce) -> Iterator[tuple[Ask, ChatRenderer, Suite]]:
+    """What asks a suite's target, on an engine that is started with the first question; what renders for it; the suite
+    with the target's tokenizer.
 
     Raises:
         SuiteError: the suite has no arm that an engine could be started for.
-        WorkloadError, EngineError: as `collect_outputs`.
+        WorkloadError, EngineError: as `answer_prompts`.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, ExitStack() as stack:
         arms = find_arms(suite, discover(), suite_folder, Path(folder), has_gpu())
         if arms.reference is None:
             raise SuiteError(f"{suite.name} has endpoints alone; outputs are made by an engine. Add a vanilla arm.")
-        suite = with_tokenizer(suite, arms.target)
-        with arms.pool(lambda name: announce(f"starting {name}")) as pool:
-            renderer = ChatRenderer(arms.target, suite.rendering)
-            collect_outputs(suite, pool.get(arms.reference), renderer, arms.context_tokens, keep, wanted)
+        reference, resolved = arms.reference, with_tokenizer(suite, arms.target)
+        engines: list[Engine] = []
+
+        def ask(prompts: Sequence[Prompt], keep: Keep) -> None:
+            if not engines:
+                pool = stack.enter_context(arms.pool(lambda name: announce(f"starting {name}")))
+                engines.append(pool.get(reference))
+            answer_prompts(resolved, engines[0], arms.context_tokens, prompts, keep)
+
+        yield ask, ChatRenderer(arms.target, resolved.rendering), resolved
+
+
+def write_outputs(suite: Suite, suite_folder: Path, out: TextIO, announce: Announce) -> None:
+    """The target's answers to every turn of a suite's workloads, as they come.
+
+    Raises:
+        SuiteError, WorkloadError, EngineError: as `asking`.
+    """
+    with asking(suite, suite_folder, announce) as (ask, renderer, resolved):
+
+        def answers(batch: list[Prompt]) -> dict[str, tuple[int, ...]]:
+            found: dict[str, tuple[int, ...]] = {}
+
+            def keep(prompt: Prompt, record: RequestRecord) -> None:
+                found[prompt.prompt_id] = record.output_ids
+                _write_line(out, {"prompt_ids": prompt.prompt_ids, "output_ids": record.output_ids})
+
+            ask(batch, keep)
+            return found
+
+        for workload in resolved.workloads:
+            for _ in converse(resolved, workload, renderer, answers):
+                pass
 
 
 def prepare_corpus(
@@ -124,44 +154,46 @@ def _suite(training: Training, corpus: Corpus, target: Path) -> Suite:
 def _answered(
     suite: Suite, corpus: Corpus, target: Path, kept: Path, counts: dict[str, int], announce: Announce
 ) -> Iterator[dict[str, Any]]:
-    """Every prompt that fits with the target's answer."""
-    renderer = ChatRenderer(target, suite.rendering)
+    """Every turn of every conversation with the target's answer, as long as the conversation fits."""
     room = min(context_tokens(read_config(target)), suite.max_total_tokens, corpus.longest or suite.max_total_tokens)
-    prompts = []
-    for workload in suite.workloads:
-        skipped = load_set(workload, suite.sampling.seed).num_skipped
-        if skipped:
-            counts[f"malformed records of {workload.name}"] += skipped
-        for prompt in first_prompts(suite, workload, renderer):
-            if len(prompt.prompt_ids) + prompt.max_tokens > room:
-                counts[f"prompts of {workload.name} that leave no room for {prompt.max_tokens} tokens in {room}"] += 1
-            else:
-                prompts.append(prompt)
     known: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
     for line in kept.read_text().splitlines() if kept.exists() else []:
         if line.endswith("}"):  # the last one may be half written
             record = json.loads(line)
             known[tuple(record["prompt_ids"])].append(record["output_ids"])
-    answers: dict[tuple[str, str], list[int]] = {}
-    for prompt in prompts:
-        if known[prompt.prompt_ids]:
-            answers[prompt.workload, prompt.prompt_id] = known[prompt.prompt_ids].pop(0)
-    missing = {(p.workload, p.prompt_id) for p in prompts} - answers.keys()
-    if missing:
-        announce(f"{len(missing)} of {len(prompts)} prompts are to be answered by the target")
-        with kept.open("a") as file:
+    with kept.open("a") as file, asking(suite, target, announce) as (ask, renderer, _):
 
+        def answers(batch: list[Prompt]) -> dict[str, Sequence[int]]:
+            fitting = [prompt for prompt in batch if len(prompt.prompt_ids) + prompt.max_tokens <= room]
+            if len(fitting) < len(batch):
+                limit = batch[0].max_tokens
+                reason = f"prompts of {batch[0].workload} that leave no room for {limit} tokens in {room}"
+                counts[reason] += len(batch) - len(fitting)
+            found: dict[str, Sequence[int]] = {
+                prompt.prompt_id: known[prompt.prompt_ids].pop(0) for prompt in fitting if known[prompt.prompt_ids]
+            }
+            missing = [prompt for prompt in fitting if prompt.prompt_id not in found]
+            if missing:
+                title = f"{batch[0].workload}, turn {batch[0].turn + 1}"
+                announce(f"{title}: {len(missing)} of {len(fitting)} prompts are to be answered by the target")
+                ask(missing, kept_in(found, title, len(fitting)))
+            return found
+
+        def kept_in(found: dict[str, Sequence[int]], title: str, count: int) -> Keep:
             def keep(prompt: Prompt, record: RequestRecord) -> None:
-                answers[prompt.workload, prompt.prompt_id] = list(record.output_ids)
-                file.write(json.dumps({"prompt_ids": prompt.prompt_ids, "output_ids": record.output_ids}) + "\n")
-                file.flush()
-                if len(answers) % max(1, len(prompts) // 10) == 0:
-                    announce(f"{len(answers)} of {len(prompts)} prompts answered")
+                found[prompt.prompt_id] = record.output_ids
+                _write_line(file, {"prompt_ids": prompt.prompt_ids, "output_ids": record.output_ids})
+                if len(found) % max(1, count // 10) == 0:
+                    announce(f"{title}: {len(found)} of {count} prompts answered")
 
-            answer(suite, target, announce, keep, lambda prompt: (prompt.workload, prompt.prompt_id) in missing)
-    for prompt in prompts:
-        output = answers[prompt.workload, prompt.prompt_id]
-        yield {"group": prompt.workload, "prompt_ids": prompt.prompt_ids, "output_ids": output}
+            return keep
+
+        for workload in suite.workloads:
+            skipped = load_set(workload, suite.sampling.seed).num_skipped
+            if skipped:
+                counts[f"malformed records of {workload.name}"] += skipped
+            for prompt, output in converse(suite, workload, renderer, answers):
+                yield {"group": prompt.workload, "prompt_ids": prompt.prompt_ids, "output_ids": output}
 
 
 def _as_it_is(
@@ -182,6 +214,11 @@ def _as_it_is(
                 counts[reason] += 1
                 continue
             yield {"group": workload.name, "ids": found.ids, "spans": found.spans}
+
+
+def _write_line(file: TextIO, line: Mapping[str, Any]) -> None:
+    file.write(json.dumps(line) + "\n")
+    file.flush()
 
 
 def _write(path: Path, text: str) -> None:

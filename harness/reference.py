@@ -4,7 +4,7 @@ shape, the target's scores of outputs that differ, and its answers for training.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 
 from harness.engine import Engine
@@ -34,6 +34,33 @@ NOISE_PROMPTS = 12
 """Reference outputs, spread over the workloads, from which the rounding noise is measured."""
 
 
+Answers = Callable[[list[Prompt]], Mapping[str, Sequence[int]]]
+"""Answers one turn of several conversations: from prompt ids to output ids. A conversation left out ends there."""
+
+
+def converse(
+    suite: Suite, workload: Workload, renderer: ChatRenderer, answers: Answers
+) -> Iterator[tuple[Prompt, Sequence[int]]]:
+    """Every turn of a workload's conversations, rendered after the answers to the turns before, with its answer."""
+    conversations = load_workload(workload, suite.sampling.seed)
+    histories = {conversation.prompt_id: _opening(conversation) for conversation in conversations}
+    for turn in range(max(len(conversation.turns) for conversation in conversations)):
+        asked = []
+        for conversation in conversations:
+            history = histories.get(conversation.prompt_id)
+            if turn < len(conversation.turns) and history is not None:
+                history.append({"role": "user", "content": conversation.turns[turn]})
+                asked.append(_prompt(suite, workload, conversation, turn, renderer.render(history), history))
+        found = answers(asked) if asked else {}
+        for prompt in asked:
+            if prompt.prompt_id not in found:
+                del histories[prompt.prompt_id]
+                continue
+            answer = {"role": "assistant", "content": renderer.decode(found[prompt.prompt_id])}
+            histories[prompt.prompt_id].append(answer)
+            yield prompt, found[prompt.prompt_id]
+
+
 def reference_pass(
     suite: Suite, engine: Engine, renderer: ChatRenderer, context_tokens: int, store: RunStore, progress: Progress
 ) -> dict[str, tuple[Prompt, ...]]:
@@ -47,36 +74,26 @@ def reference_pass(
     Raises:
         WorkloadError: a prompt with its longest output does not fit the target's context or the KV pool.
     """
-    known = {(r.workload, r.prompt_id, r.turn): r for r in store.read(ReferenceRecord)}
+    known = {key_of(record): record for record in store.read(ReferenceRecord)}
+
+    def answers(batch: list[Prompt]) -> dict[str, tuple[int, ...]]:
+        _check_fit(batch, context_tokens, suite)
+        missing = [prompt for prompt in batch if _key(prompt) not in known]
+        known.update({key_of(record): record for record in _generate(suite, engine, missing, store)})
+        for prompt in batch:
+            if known[_key(prompt)].prompt_sha256 != prompt.sha256:
+                raise WorkloadError(
+                    f"workload {prompt.workload}: {prompt.prompt_id} is not the prompt that this run began with; "
+                    "its data or the tokenizer changed. Start a new run."
+                )
+            progress.request_passed()
+        return {prompt.prompt_id: known[_key(prompt)].output_ids for prompt in batch}
+
     prompts: dict[str, tuple[Prompt, ...]] = {}
     for workload in suite.workloads:
-        conversations = load_workload(workload, suite.sampling.seed)
-        found: list[Prompt] = []
-        progress.begin_pass(f"reference pass: {workload.name}", sum(len(c.turns) for c in conversations))
-        histories: dict[str, list[dict[str, str]]] = {c.prompt_id: _opening(c) for c in conversations}
-        for turn in range(max(len(c.turns) for c in conversations)):
-            asked = [c for c in conversations if turn < len(c.turns)]
-            batch = []
-            for conversation in asked:
-                history = histories[conversation.prompt_id]
-                history.append({"role": "user", "content": conversation.turns[turn]})
-                batch.append(_prompt(suite, workload, conversation, turn, renderer.render(history), history))
-            _check_fit(batch, context_tokens, suite)
-            missing = [prompt for prompt in batch if (workload.name, prompt.prompt_id, turn) not in known]
-            for record in _generate(suite, engine, missing, store):
-                known[(record.workload, record.prompt_id, record.turn)] = record
-            for prompt in batch:
-                record = known[(workload.name, prompt.prompt_id, turn)]
-                if record.prompt_sha256 != prompt.sha256:
-                    raise WorkloadError(
-                        f"workload {workload.name}: {prompt.prompt_id} is not the prompt that this run began with; "
-                        "its data or the tokenizer changed. Start a new run."
-                    )
-                answer = {"role": "assistant", "content": renderer.decode(record.output_ids)}
-                histories[prompt.prompt_id].append(answer)
-                progress.request_passed()
-            found.extend(batch)
-        prompts[workload.name] = tuple(found)
+        num_turns = sum(len(conversation.turns) for conversation in load_workload(workload, suite.sampling.seed))
+        progress.begin_pass(f"reference pass: {workload.name}", num_turns)
+        prompts[workload.name] = tuple(prompt for prompt, _ in converse(suite, workload, renderer, answers))
     return prompts
 
 
@@ -103,45 +120,40 @@ def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> 
     return prompts
 
 
-def collect_outputs(
+def answer_prompts(
     suite: Suite,
     engine: Engine,
-    renderer: ChatRenderer,
     context_tokens: int,
+    prompts: Sequence[Prompt],
     keep: Callable[[Prompt, RequestRecord], None],
-    wanted: Callable[[Prompt], bool] = lambda prompt: True,
 ) -> None:
-    """The target's own answers to every conversation's first turn, as many at once as an engine runs, for training.
-
-    Args:
-        wanted: whether a prompt is to be answered.
+    """The target's own answers to one turn of a workload's conversations, as many at once as an engine runs.
 
     Raises:
         WorkloadError: a prompt does not fit.
         EngineError: a request failed.
     """
-    for workload in suite.workloads:
-        prompts = {prompt.prompt_id: prompt for prompt in first_prompts(suite, workload, renderer) if wanted(prompt)}
-        _check_fit(list(prompts.values()), context_tokens, suite)
+    _check_fit(prompts, context_tokens, suite)
+    by_id = {prompt.prompt_id: prompt for prompt in prompts}
 
-        def pair(record: RequestRecord, prompts: dict[str, Prompt] = prompts) -> None:
-            if record.error is not None:
-                raise EngineError(f"{record.prompt_id} failed: {record.error}")
-            keep(prompts[record.prompt_id], record)
+    def pair(record: RequestRecord) -> None:
+        if record.error is not None:
+            raise EngineError(f"{record.prompt_id} failed: {record.error}")
+        keep(by_id[record.prompt_id], record)
 
-        concurrency = suite.running_requests
-        cell = CellKey(launch=0, block=0, arm="outputs", workload=workload.name, concurrency=concurrency)
-        run_loop(engine, cell, list(prompts.values()), sampling_parameters(suite), pair)
-
-
-def first_prompts(suite: Suite, workload: Workload, renderer: ChatRenderer) -> list[Prompt]:
-    """The first turn of every conversation of a workload, rendered."""
-    conversations = load_workload(workload, suite.sampling.seed)
-    return [_first_prompt(suite, workload, conversation, renderer) for conversation in conversations]
+    if prompts:
+        cell = CellKey(
+            launch=0, block=0, arm="outputs", workload=prompts[0].workload, concurrency=suite.running_requests
+        )
+        run_loop(engine, cell, prompts, sampling_parameters(suite), pair)
 
 
 def _opening(conversation: Conversation) -> list[dict[str, str]]:
     return [] if conversation.system is None else [{"role": "system", "content": conversation.system}]
+
+
+def _key(prompt: Prompt) -> ReferenceKey:
+    return prompt.workload, prompt.prompt_id, prompt.turn
 
 
 def _first_prompt(suite: Suite, workload: Workload, conversation: Conversation, renderer: ChatRenderer) -> Prompt:
