@@ -1,6 +1,6 @@
 """The page of a training study from what `bench.py train` left: ledgers, accepted drafts, curves.
 
-    python -m reports.zoo TRAINED [TRAINED …] --out reports/published/tiny-zoo
+    python -m reports.zoo TRAINED [TRAINED …] --out reports/published/tiny-zoo [--run RUN]
 
 Acceptance lengths are tokens over rounds of all held-out answers. Intervals are 95% and come from resampling answers
 within their kinds, and seeds where there are several; comparisons resample both drafts' answers together.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,9 @@ from tabulate import tabulate
 
 from harness.errors import RecordError
 from harness.fairness import Training
+from harness.metrics.row import Row
 from harness.units import MISSING
+from reports.files import read_run
 
 RESAMPLES = 2000
 LEVELS = (2.5, 97.5)
@@ -210,8 +213,38 @@ def sizes_table(sizes: Mapping[str, Sequence[tuple[int, Sequence[Trained]]]]) ->
     return str(tabulate(rows, ("draft", *(f"{count:,} samples" for count in counts)), "github"))
 
 
-def page(drafts: Mapping[str, Sequence[Trained]], remarks: str) -> str:
-    """The study in markdown."""
+def speed_table(rows: Sequence[Row]) -> str:
+    """Speedup over vanilla by arm and workload, and what a round costs in vanilla's steps."""
+    workloads = list(dict.fromkeys(row.workload for row in rows))
+    found: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        if not row.detail["is_baseline"]:
+            found[row.arm][row.workload] = row
+    lines = []
+    for arm, own in found.items():
+        costs = [row.step_cost_ratio for row in own.values() if row.valid and row.step_cost_ratio is not None]
+        cost = f"{min(costs):.2f} to {max(costs):.2f}" if costs else MISSING
+        lines.append((arm, *(_speed(own.get(workload)) for workload in workloads), cost))
+    return str(tabulate(lines, ("draft", *workloads, "round, in vanilla's steps"), "github"))
+
+
+def _speed(row: Row | None) -> str:
+    if row is None or row.speedup is None:
+        return MISSING
+    text = f"{row.speedup:.2f}x"
+    if row.speedup_low is not None and row.speedup_high is not None:
+        text += f" [{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
+    return text if row.valid else f"~~{text}~~"
+
+
+def page(
+    drafts: Mapping[str, Sequence[Trained]], remarks: str, speeds: Sequence[Row] = (), report: str | None = None
+) -> str:
+    """The study in markdown.
+
+    Args:
+        speeds: of a run with the drafts, whose report is at the path `report`.
+    """
     sizes = by_size(drafts)
     smaller = {f"{family}-{count}" for family, own in sizes.items() for count, _ in own}
     main = {name: seeds for name, seeds in drafts.items() if name not in smaller}
@@ -226,8 +259,15 @@ def page(drafts: Mapping[str, Sequence[Trained]], remarks: str) -> str:
         "## Acceptance", acceptance_table(main), "![acceptance by step](steps.svg)",
         "By kind of prompt:", kinds_table(main),
         "## Beside the paper's direction", directions(main),
-        "## Training", fairness_table(drafts), "![validation losses](losses.svg)",
     ]  # fmt: skip
+    if speeds:
+        parts += [
+            "## Speed",
+            "Speedup over vanilla through SGLang, one request at a time, drafts of the first seed. Machine, verdicts "
+            f"and records: [the run's report]({report}).",
+            speed_table(speeds),
+        ]
+    parts += ["## Training", fairness_table(drafts), "![validation losses](losses.svg)"]
     if sizes:
         parts += [
             "## Size of the corpus",
@@ -273,11 +313,14 @@ def draw(drafts: Mapping[str, Sequence[Trained]], curves: Mapping[str, Sequence[
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
 
 
-def write_study(folders: Sequence[Path], out: Path) -> Path:
+def write_study(folders: Sequence[Path], out: Path, run: Path | None = None) -> Path:
     """Copy every draft's ledger, accepted drafts and curve, and write the page; `remarks.md` there is its last part.
 
+    Args:
+        run: with the drafts, for the table of speedups.
+
     Raises:
-        RecordError: a folder holds no trained drafts.
+        RecordError: a folder holds no trained drafts, or `run` no run.
     """
     found = sorted(path.parent for folder in folders for path in folder.glob(f"*/{LEDGER}"))
     if not found:
@@ -298,7 +341,12 @@ def write_study(folders: Sequence[Path], out: Path) -> Path:
                 shutil.copyfile(folder / name, kept / name)
     draw(drafts, curves, out)
     remarks = out / "remarks.md"
-    (out / "README.md").write_text(page(drafts, remarks.read_text() if remarks.exists() else ""))
+    said = remarks.read_text() if remarks.exists() else ""
+    if run is None:
+        text = page(drafts, said)
+    else:
+        text = page(drafts, said, read_run(run).rows, os.path.relpath(run / "report.md", out))
+    (out / "README.md").write_text(text)
     return out / "README.md"
 
 
@@ -307,8 +355,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="folders that `bench.py train` wrote, or the page's own")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--run", type=Path, help="a run with the drafts, for the table of speedups")
     args = parser.parse_args()
-    print(write_study(args.folders, args.out))
+    print(write_study(args.folders, args.out, args.run))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError
+from reports.files import read_run
 from reports.zoo import read_trained, step_rates, write_study
 
 
@@ -75,3 +76,14 @@ def test_a_folder_without_drafts_is_told(tmp_path: Path) -> None:
     """With its name."""
     with pytest.raises(RecordError, match="no trained drafts"):
         write_study([tmp_path], tmp_path / "page")
+
+
+def test_the_page_tells_the_speed_of_a_run(folder: Path, tmp_path: Path) -> None:
+    """The rows of the run, arm by arm, and a link to its report."""
+    run = Path("reports/published/quickstart-cpu")
+    text = write_study([folder], tmp_path / "page", run).read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("| prism") and "x" in line]
+    (row,) = [row for row in read_run(run).rows if (row.arm, row.workload) == ("prism", "arithmetic")]
+    assert f"{row.speedup:.2f}x [{row.speedup_low:.2f}, {row.speedup_high:.2f}]" in line
+    assert "quickstart-cpu/report.md)" in text
+    assert "| vanilla" not in text
