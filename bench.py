@@ -87,7 +87,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     commands.add_parser("verify", help="check a report against its records").add_argument("report", type=Path)
     rerun = commands.add_parser("rerun", help="run a report's suite here and compare")
     rerun.add_argument("report", type=Path)
-    rerun.add_argument("--folder", type=Path, default=Path(), help="what the suite's paths are relative to")
+    rerun.add_argument("--folder", type=Path, default=Path(), help="where its models and files are; default here")
     rerun.add_argument("--out", type=Path, help="the new run's folder")
     compare = commands.add_parser("compare", help="compare two runs")
     compare.add_argument("run_a", type=Path)
@@ -256,14 +256,14 @@ def command_rerun(args: argparse.Namespace, console: Console) -> int:
     from pydantic import ValidationError
 
     from harness.errors import RecordError
-    from harness.suite import Suite
+    from harness.suite import Suite, relocated
     from reports.compare import HEADERS, NOTE, compare
     from reports.files import read_run
 
     folder = args.report if args.report.is_dir() else args.report.parent
     before = read_run(folder)
     try:
-        suite = Suite.model_validate_json(json.dumps(before.manifest["suite"]))
+        suite = relocated(Suite.model_validate_json(json.dumps(before.manifest["suite"])), args.folder)
     except ValidationError as error:
         raise RecordError(f"{folder}: this draftbench cannot run its suite: {error.errors()[0]['msg']}.") from error
     out = args.out or Path("runs") / f"rerun-{suite.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
@@ -14,6 +14,7 @@ from harness.strict_yaml import Section, line_of, load_strict, refuse
 from harness.suite_problems import suite_problems
 from harness.workloads.synthetic import FAMILIES
 
+AnySection = TypeVar("AnySection", bound=Section)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -348,35 +349,50 @@ def suite_schema() -> dict[str, Any]:
     return Suite.model_json_schema()
 
 
+def relocated(suite: Suite, folder: Path) -> Suite:
+    """A recorded suite on another machine: files that are not at their recorded paths are taken from a folder.
+
+    They are found there by their names; what is not there either keeps its path, so that its absence is told.
+    """
+
+    def here(path: str) -> str:
+        found = folder / Path(path).name
+        return str(found) if not Path(path).exists() and found.exists() else path
+
+    return _with_files(suite, here)
+
+
 def _resolved(suite: Suite, folder: Path) -> Suite:
     """The suite with paths that do not depend on where it lies, and without instructions where raw text is sent."""
-    workloads = resolved_workloads(suite.workloads, folder, suite.rendering.raw)
-    rendering = suite.rendering
-    if rendering.template is not None:
-        rendering = rendering.model_copy(update={"template": str(folder / rendering.template)})
-    load = tuple(
-        point if point.trace is None else point.model_copy(update={"trace": str(folder / point.trace)})
-        for point in suite.load
+    suite = _with_files(suite, lambda path: str(folder / path))
+    if not suite.rendering.raw:
+        return suite
+    bare = tuple(
+        workload if workload.instruction is not None else workload.model_copy(update={"instruction": ""})
+        for workload in suite.workloads
     )
-    fairness = suite.fairness
-    if fairness.corpus is not None:
-        fairness = fairness.model_copy(update={"corpus": str(folder / fairness.corpus)})
-    return suite.model_copy(update={"workloads": workloads, "rendering": rendering, "load": load, "fairness": fairness})
+    return suite.model_copy(update={"workloads": bare})
 
 
-def resolved_workloads(workloads: Sequence[Workload], folder: Path, raw: bool = False) -> tuple[Workload, ...]:
+def _with_files(suite: Suite, place: Callable[[str], str]) -> Suite:
+    return suite.model_copy(
+        update={
+            "workloads": tuple(_placed(workload, ("path", "tokenizer"), place) for workload in suite.workloads),
+            "rendering": _placed(suite.rendering, ("template",), place),
+            "load": tuple(_placed(point, ("trace",), place) for point in suite.load),
+            "fairness": _placed(suite.fairness, ("corpus",), place),
+        }
+    )
+
+
+def _placed(section: AnySection, fields: Sequence[str], place: Callable[[str], str]) -> AnySection:
+    given = {field: getattr(section, field) for field in fields}
+    return section.model_copy(update={field: place(path) for field, path in given.items() if path is not None})
+
+
+def resolved_workloads(workloads: Sequence[Workload], folder: Path) -> tuple[Workload, ...]:
     """Workloads whose paths do not depend on where their file lies."""
-    found = []
-    for workload in workloads:
-        update: dict[str, str] = {}
-        for field in ("path", "tokenizer"):
-            given = getattr(workload, field)
-            if given is not None:
-                update[field] = str(folder / given)
-        if raw and workload.instruction is None:
-            update["instruction"] = ""
-        found.append(workload.model_copy(update=update))
-    return tuple(found)
+    return tuple(_placed(workload, ("path", "tokenizer"), lambda path: str(folder / path)) for workload in workloads)
 
 
 def with_tokenizer(suite: Suite, folder: Path) -> Suite:

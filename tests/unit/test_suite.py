@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from harness.errors import SuiteError
 from harness.plan import estimate, plan_cells
-from harness.suite import load_suite, suite_schema
+from harness.suite import Suite, load_suite, relocated, suite_schema
 from harness.workloads.sources import SYNTHETIC
 
 GOOD = """\
@@ -205,7 +206,8 @@ def test_every_suite_of_the_project_loads():
 def test_every_suite_for_real_models_has_a_tiny_twin():
     """What a GPU would run can be tried on the embedded target, without a download."""
     names = {path.stem for path in Path("suites").glob("*.yaml")}
-    real = {n for n in names if n not in ("quickstart", "selftest") and not n.endswith(("-tiny", "-t1", "_llama3"))}
+    real = {name for name in names if load_suite(Path(f"suites/{name}.yaml")).target.model != "tiny"}
+    real = {name for name in real if not name.endswith(("-t1", "_llama3"))}
     assert {f"{name}-tiny" for name in real} == {name for name in names if name.endswith("-tiny")}
     for name in real:
         tiny = load_suite(Path(f"suites/{name}-tiny.yaml"))
@@ -313,3 +315,24 @@ def test_a_load_point_can_send_fewer_prompts(tmp_path):
     suite = load_suite(write(tmp_path, text))
     assert (suite.prompts_at("c=1"), suite.prompts_at("c=2")) == (2, None)
     assert estimate(suite).num_requests == 2 * 2 * (2 + 4)
+
+
+def test_a_recorded_suites_files_are_found_elsewhere(tmp_path: Path) -> None:
+    """By their names, where the recorded path leads nowhere; the others stay."""
+    (tmp_path / "here").mkdir()
+    for name in ("prompts.jsonl", "chat.jinja", "arrivals.jsonl"):
+        (tmp_path / "here" / name).touch()
+    (tmp_path / "kept.jsonl").touch()
+    recorded = load_suite(Path("suites/selftest.yaml")).model_dump(mode="json")
+    recorded["workloads"] = [
+        {"name": "moved", "source": "prompts", "path": "/gone/prompts.jsonl"},
+        {"name": "kept", "source": "prompts", "path": str(tmp_path / "kept.jsonl")},
+        {"name": "lost", "source": "prompts", "path": "/gone/lost.jsonl"},
+    ]
+    recorded["rendering"]["template"] = "/gone/chat.jinja"
+    recorded["load"] = [{"trace": "/gone/arrivals.jsonl"}]
+    suite = relocated(Suite.model_validate_json(json.dumps(recorded)), tmp_path / "here")
+    found = [workload.path for workload in suite.workloads]
+    assert found == [str(tmp_path / "here/prompts.jsonl"), str(tmp_path / "kept.jsonl"), "/gone/lost.jsonl"]
+    assert suite.rendering.template == str(tmp_path / "here/chat.jinja")
+    assert suite.load[0].trace == str(tmp_path / "here/arrivals.jsonl")
