@@ -146,7 +146,7 @@ def kinds_table(drafts: Mapping[str, Sequence[Trained]]) -> str:
             (sum(e.tokens[own == k].sum() for e in seeds), sum(e.rounds[own == k].sum() for e in seeds)) for k in kinds
         ]
         rows.append((name, *(f"{tokens / rounds:.2f}" if rounds else MISSING for tokens, rounds in sums)))
-    return str(tabulate(rows, ("draft", *kinds), "github"))
+    return str(tabulate(rows, ("draft", *kinds), "github", disable_numparse=True))
 
 
 def fairness_table(drafts: Mapping[str, Sequence[Trained]]) -> str:
@@ -177,12 +177,13 @@ def directions(drafts: Mapping[str, Sequence[Trained]]) -> str:
     rows = []
     for below, above in DIRECTIONS:
         if below not in drafts or above not in drafts:
-            rows.append((f"{below} < {above}", MISSING, "not trained"))
+            rows.append((f"{below} < {above}", MISSING, MISSING, "not trained"))
             continue
         found, low, high = ratio(drafts[above], drafts[below])
         said = "seen" if low > 1 else "the opposite is seen" if high < 1 else "not shown"
-        rows.append((f"{below} < {above}", f"{found:.3f} [{low:.3f}, {high:.3f}]", said))
-    return str(tabulate(rows, ("paper's direction", "ratio of acceptance lengths [95%]", "here"), "github"))
+        seeds = f"{len(drafts[below])}, {len(drafts[above])}"
+        rows.append((f"{below} < {above}", f"{found:.3f} [{low:.3f}, {high:.3f}]", seeds, said))
+    return str(tabulate(rows, ("paper's direction", "ratio of acceptance lengths [95%]", "seeds", "here"), "github"))
 
 
 def by_size(drafts: Mapping[str, Sequence[Trained]]) -> dict[str, list[tuple[int, Sequence[Trained]]]]:

@@ -50,9 +50,9 @@ def test_the_page_counts_tokens_over_rounds(folder: Path, tmp_path: Path) -> Non
     text = write_study([folder], tmp_path / "page").read_text()
     rows = {cells[1].strip(): cells for line in text.splitlines() if len(cells := line.split("|")) > 3}
     assert rows["eagle < hass"][2].strip() == "1.667 [1.667, 1.667]"
-    assert rows["eagle < hass"][3].strip() == "seen"
-    assert rows["hass < prism"][3].strip() == "not shown"
-    assert rows["stacked-2 < prism"][3].strip() == "not trained"
+    assert [cell.strip() for cell in rows["eagle < hass"][3:5]] == ["1, 2", "seen"]
+    assert rows["hass < prism"][4].strip() == "not shown"
+    assert rows["stacked-2 < prism"][4].strip() == "not trained"
     assert "| hass    |       2 | 2.50 [2.50, 2.50]" in text
     assert "25 samples" in text
     assert "abcdef01" in text
