@@ -101,17 +101,21 @@ def plan_shards(tokens: TokenFiles, origin: Origin) -> list[Shard]:
 
 
 def is_complete(folder: Path, origin: Origin) -> bool:
-    """Whether all features of this origin are there.
+    """Whether all features of this origin are there; those of more layers hold them too.
 
     Raises:
         TrainingError: there are features of something else.
     """
     path = folder / INDEX
-    found = json.loads(path.read_text())["origin"] if path.exists() else None
-    if found is not None and found != json.loads(json.dumps(asdict(origin))):
-        differ = [key for key, value in asdict(origin).items() if found.get(key) != json.loads(json.dumps(value))]
+    if not path.exists():
+        return False
+    found, wanted = json.loads(path.read_text())["origin"], json.loads(json.dumps(asdict(origin)))
+    differ = [key for key, value in wanted.items() if key != "layers" and found.get(key) != value]
+    if not set(wanted["layers"]) <= set(found["layers"]):
+        differ.append("layers")
+    if differ:
         raise TrainingError(f"{folder} holds features of another {', '.join(differ)}; give another --out or remove it.")
-    return found is not None
+    return True
 
 
 def write_shards(

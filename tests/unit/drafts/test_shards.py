@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,13 @@ def test_processes_share_the_shards(answers: tuple[Any, list[Sample]], target_fo
 def test_features_of_something_else_are_refused(
     answers: tuple[Any, list[Sample]], target_folder: Path, tmp_path: Path
 ) -> None:
-    """A folder's features are used only for the corpus, target and layers that they were made from."""
+    """A folder's features are used only for the corpus and target that they were made from, and for layers of theirs."""
     stored(answers[0], target_folder, tmp_path)
     assert is_complete(tmp_path, origin())
+    assert is_complete(tmp_path, replace(origin(), layers=(3,)))
+    assert is_complete(tmp_path, replace(origin(), layers=()))
+    with pytest.raises(TrainingError, match="another layers"):
+        is_complete(tmp_path, replace(origin(), layers=(0, 2)))
     with pytest.raises(TrainingError, match="another target_sha256"):
         is_complete(tmp_path, Origin("other", "c", "float32", "float16", 32, LAYERS))
 
