@@ -109,7 +109,7 @@ def test_processes_share_the_shards(answers: tuple[Any, list[Sample]], target_fo
 def test_features_of_something_else_are_refused(
     answers: tuple[Any, list[Sample]], target_folder: Path, tmp_path: Path
 ) -> None:
-    """A folder's features are used only for the corpus and target that they were made from, and for layers of theirs."""
+    """A folder's features are used only for the corpus and target that they were made from, and its layers."""
     stored(answers[0], target_folder, tmp_path)
     assert is_complete(tmp_path, origin())
     assert is_complete(tmp_path, replace(origin(), layers=(3,)))
