@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from drafts.training.batches import Step, part_of, steps
 from drafts.training.extract import by_length
 from drafts.training.features import Features
+from drafts.training.memory import trim_memory
 from drafts.training.optimizers import new_optimizers, rate_at
 from drafts.training.processes import Processes
 from drafts.training.recipe import Phase
@@ -31,6 +32,8 @@ from harness.errors import TrainingError
 STATE, CURVE = "state.pt", "loss.jsonl"
 FLOPS_EVERY = 50
 """Steps after which torch counts FLOPs again (it takes a quarter of the time); between, they go with the entries."""
+TRIM_EVERY = 10
+"""Steps after which freed memory is given back."""
 VALIDATIONS = 10
 """Times that a training looks at the validation split, at equal shares of its budget."""
 
@@ -126,6 +129,8 @@ class Trainer:
                     curve.flush()
                 if self.course.num_steps % self.task.checkpoint_every == 0:
                     self._save()
+                if self.course.num_steps % TRIM_EVERY == 0:
+                    trim_memory()
                 told(self.course.spent(budget.axis) / self.task.amount, record["loss"])
         if self.course.phase + 1 < len(self.phases):
             raise TrainingError(
