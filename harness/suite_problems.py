@@ -189,7 +189,8 @@ def workload_problems(workloads: Sequence[Workload], folder: Path, at: Path_ = (
             text = f"{name}.family is {workload.family}; {nearest(workload.family, list(FAMILIES))}"
             problems.append(((*here, "family"), text))
         if workload.path is not None and not (folder / workload.path).exists():
-            text = f"there is no file {folder / workload.path}; paths are relative to the suite."
+            file = "suite" if at == ("workloads",) else "recipe"
+            text = f"there is no file {folder / workload.path}; paths are relative to the {file}."
             problems.append(((*here, "path"), f"{name}.path: {text}"))
     return problems
 

@@ -235,6 +235,10 @@ def test_a_recipe_without_options_is_trained_as_it_is(folder: Path, tmp_path: Pa
         ("  amount: 1500", "  amount: 1500\n  stop: 3", 8, "budget.stop is not known here; allowed: amount, axis,"),
         ("dtype: float32\nseeds", "seeds", 1, "dtype is missing; it has no default, so the recipe must say it."),
         ("tokens: answers.jsonl", "tokens: none.jsonl", 4, "there is no file"),
+        (
+            "tokens: answers.jsonl", "sources: [{name: own, source: prompts, path: none.txt}], sampling: "
+            "{temperature: 0, max_tokens: 8, seed: 0}", 4, "paths are relative to the recipe.",
+        ),
         ("tokens: answers.jsonl", "sampling: null", 4, "give either sources or tokens"),
         ("recipe: eagle}", "recipe: eagel}", 13, "drafts[0].recipe is eagel; allowed: eagle"),
         ("num_heads: 2", "num_head: 2", 14, "drafts[1].options.num_head is not known to medusa; allowed: num_heads."),
