@@ -268,7 +268,10 @@ def page(
             f"and records: [the run's report]({report}).",
             speed_table(speeds),
         ]
-    parts += ["## Training", fairness_table(drafts), "![validation losses](losses.svg)"]
+    parts += [
+        "## Training", fairness_table(drafts), "![validation losses](losses.svg)",
+        "Losses of different objectives are no measure of each other.",
+    ]  # fmt: skip
     if sizes:
         parts += [
             "## Size of the corpus",
@@ -287,6 +290,7 @@ def draw(drafts: Mapping[str, Sequence[Trained]], curves: Mapping[str, Sequence[
     """The page's figures: α by step, validation losses, acceptance against samples."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     matplotlib.rcParams["svg.hashsalt"] = "draftbench"
     sizes = by_size(drafts)
@@ -294,23 +298,27 @@ def draw(drafts: Mapping[str, Sequence[Trained]], curves: Mapping[str, Sequence[
     series: dict[str, tuple[str, str, dict[str, Sequence[tuple[float, float]]]]] = {
         "steps": ("draft step", "accepted, of those reached",
             {name: list(enumerate(step_rates(seeds), 1)) for name, seeds in drafts.items() if name not in smaller}),
-        "losses": ("tokens", "validation loss", {n: list(curve) for n, curve in curves.items() if n not in smaller}),
+        "losses": ("thousands of tokens", "validation loss",
+            {name: [(tokens / 1000, loss) for tokens, loss in curve]
+             for name, curve in curves.items() if name not in smaller}),
         "sizes": ("samples", "acceptance length",
             {family: [(count, mean_length(seeds)) for count, seeds in own] for family, own in sizes.items()}),
     }  # fmt: skip
     for name, (across, up, lines) in series.items():
         if not lines:
             continue
-        figure = Figure(figsize=(5, 3.2), layout="constrained")
+        figure = Figure(figsize=(6, 3.2), layout="constrained")
         axes = figure.add_subplot()
         for label, points in lines.items():
             axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=label)
         axes.set(xlabel=across, ylabel=up)
+        if name == "steps":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name == "sizes":
             axes.set_xscale("log")
         if name == "losses":
             axes.set_yscale("log")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
 
 
