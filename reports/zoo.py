@@ -27,6 +27,7 @@ from harness.fairness import Training
 from harness.metrics.row import Row
 from harness.units import MISSING
 from reports.files import read_run
+from reports.table import speedup_text
 
 RESAMPLES = 2000
 LEVELS = (2.5, 97.5)
@@ -230,12 +231,9 @@ def speed_table(rows: Sequence[Row]) -> str:
 
 
 def _speed(row: Row | None) -> str:
-    if row is None or row.speedup is None:
+    if row is None:
         return MISSING
-    text = f"{row.speedup:.2f}x"
-    if row.speedup_low is not None and row.speedup_high is not None:
-        text += f" [{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
-    return text if row.valid else f"~~{text}~~"
+    return speedup_text(row) if row.valid else f"~~{speedup_text(row)}~~"
 
 
 def page(

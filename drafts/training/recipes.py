@@ -34,16 +34,19 @@ def eagle3_layers(num_layers: int) -> tuple[int, ...]:
     return (1, num_layers // 2 - 1, num_layers - 4)
 
 
+StackedLayers = Annotated[int, Field(ge=1, description="Stacked layers, all of which run at every step.")]
+
+
 class LayerOptions(Options):
     """For EAGLE heads."""
 
-    num_layers: Annotated[int, Field(ge=1, description="Stacked layers, all of which run at every step.")] = 1
+    num_layers: StackedLayers = 1
 
 
 class StackedOptions(LayerOptions):
     """For PRISM's control."""
 
-    num_layers: Annotated[int, Field(ge=1, description="Stacked layers, all of which run at every step.")] = 2
+    num_layers: StackedLayers = 2
 
 
 class StandaloneOptions(Options):
