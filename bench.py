@@ -26,7 +26,7 @@ COMMANDS = (
     "outputs", "contamination", "tune", "train", "schema",
 )  # fmt: skip
 USAGE = """\
-python bench.py SUITE.yaml [--out DIR] [--only ARM,…] [--resume]   run a suite
+python bench.py SUITE.yaml [--out DIR] [--only ARM,…] [--resume] [--cold-start]   run a suite
 python bench.py plan SUITE.yaml     cells, models and sets to download, estimated time, memory; starts nothing
 python bench.py list                architectures, workloads, embedded models and their origin
 python bench.py doctor [SUITE.yaml] what this host can run, what is missing, and what mends it
@@ -75,6 +75,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     run.add_argument("--out", type=Path, help="the run's folder; default runs/NAME-TIME, with --resume the newest one")
     run.add_argument("--only", help="names of arms, separated by commas; the baseline is always kept")
     run.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    run.add_argument(
+        "--cold-start", action="store_true", help="start every engine as a shell would, each with imports of its own"
+    )
     commands.add_parser("plan", help="show the cells").add_argument("suite", type=Path)
     commands.add_parser("list", help="what can be named in a suite")
     doctor = commands.add_parser("doctor", help="check this host")
@@ -127,13 +130,19 @@ def command_run(args: argparse.Namespace, console: Console) -> int:
     suite = only(load_suite(args.suite), args.only)
     folder = run_folder(args.out, args.resume, suite.name)
     command = "python bench.py " + args.suite.name + (f" --only {args.only}" if args.only else "")
-    return show(
-        run_suite(suite, args.suite.parent, folder, command, args.suite.read_text(), args.resume, console), console
-    )
+    text, cold = args.suite.read_text(), args.cold_start
+    return show(run_suite(suite, args.suite.parent, folder, command, text, args.resume, console, cold), console)
 
 
 def run_suite(
-    suite: Suite, suite_folder: Path, folder: Path, command: str, suite_text: str, resume: bool, console: Console
+    suite: Suite,
+    suite_folder: Path,
+    folder: Path,
+    command: str,
+    suite_text: str,
+    resume: bool,
+    console: Console,
+    cold: bool = False,
 ) -> Run:
     """Find the models, make the reference pass, run the cells, score what differs, read the results."""
     from drafts.api import discover
@@ -160,7 +169,7 @@ def run_suite(
         store.write_manifest({**store.manifest(), "endpoints": told})
     suite = with_tokenizer(suite, arms.target)
     with Progress(console) as progress:
-        run = LiveRun(suite, arms, store, progress)
+        run = LiveRun(suite, arms, store, progress, cold)
         run.measure(plan_cells(suite, run.resident))
         if suite.auto is not None:
             first = num_launches(suite)

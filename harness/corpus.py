@@ -55,7 +55,8 @@ def asking(suite: Suite, suite_folder: Path, announce: Announce) -> Iterator[tup
 
         def ask(prompts: Sequence[Prompt], keep: Keep) -> None:
             if not engines:
-                pool = stack.enter_context(arms.pool(lambda name: announce(f"starting {name}")))
+                started = arms.forking(announce).pool(lambda name: announce(f"starting {name}"))
+                pool = stack.enter_context(started)
                 engines.append(pool.get(reference))
             answer_prompts(resolved, engines[0], arms.context_tokens, prompts, keep)
 

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
+from typing import Protocol, TypeVar
 
 from harness.engine import Engine, Receipt
 from harness.errors import EngineError, HarnessError
 
-Start = Callable[[str], Engine]
-"""Starts the named arm's engine and returns it ready, or raises a HarnessError."""
+Found = TypeVar("Found")
+
+
+class Starting(Protocol):
+    """An engine that was started and is not ready yet."""
+
+    def ready(self) -> Engine:
+        """Wait for it; it has ended where this raises a HarnessError."""
+        ...
+
+    def stop(self) -> None:
+        """End it and everything it started."""
+        ...
 
 
 class EnginePool:
     """Running engines, as many as there is room for; the one unused for longest gives way.
 
-    Leaving the context ends them all. `has_room` is asked before each start with the number that runs already, because
-    other programs take memory too. Endpoints run already and take no room here.
+    Leaving the context ends them all. Endpoints run already and take no room here.
     """
 
     def __init__(
         self,
-        start: Start,
-        has_room: Callable[[int], bool],
+        begin: Callable[[str], Starting],
+        room: Callable[[int], int],
         check: Callable[[Mapping[str, Receipt]], None],
         endpoints: Mapping[str, Engine] | None = None,
     ) -> None:
+        """
+        Args:
+            begin: starts the named arm's engine and does not wait for it, or raises a HarnessError.
+            room: how many more engines may start now, given the number that runs; asked before each start, because
+                other programs take memory too.
+            check: raises a HarnessError where what started engines say of themselves does not go together.
+        """
         self._endpoints = endpoints or {}
-        self._start, self._has_room, self._check = start, has_room, check
+        self._begin, self._room, self._check = begin, room, check
         self._running: dict[str, Engine] = {}
         self._starts_failed: dict[str, str] = {}
         self.receipts: dict[str, Receipt] = {}
@@ -55,36 +73,57 @@ class EnginePool:
             engine.stop()
             engine = None
         if engine is None:
-            engine = self._started(arm)
+            if arm in self._starts_failed:
+                raise EngineError(self._starts_failed[arm])
+            while self._running and self._room(len(self._running)) < 1:
+                self._running.pop(next(iter(self._running))).stop()
+            engine = self._started([arm])[arm]
+            if engine is None:
+                raise EngineError(self._starts_failed[arm])
         self._running[arm] = engine
         return engine
 
     def start_all(self, arms: Iterable[str]) -> None:
-        """Start arms in this order while there is room; one that cannot be started says why when it is asked for."""
-        for arm in arms:
-            if self._running and not self._has_room(len(self._running)):
+        """Start arms side by side, in this order, while there is room; one that fails says why when it is asked for."""
+        waiting = [arm for arm in arms if arm not in self._running and arm not in self._endpoints]
+        while waiting:
+            room = max(self._room(len(self._running)), 0 if self._running else 1)
+            if not room:
                 return
-            with suppress(HarnessError):
-                self.get(arm)
+            started = self._started(waiting[:room])
+            self._running |= {arm: engine for arm, engine in started.items() if engine is not None}
+            waiting = waiting[room:]
 
-    def _started(self, arm: str) -> Engine:
-        if arm in self._starts_failed:
-            raise EngineError(self._starts_failed[arm])
-        while self._running and not self._has_room(len(self._running)):
-            self._running.pop(next(iter(self._running))).stop()
+    def _started(self, arms: Sequence[str]) -> dict[str, Engine | None]:
+        """Engines that were started together, each ready and checked; None for one that failed."""
+        begun: dict[str, Starting | None] = {}
+        found: dict[str, Engine | None] = {}
         try:
-            engine = self._start(arm)
-        except HarnessError as error:
-            self._starts_failed[arm] = str(error)
+            for arm in arms:
+                begun[arm] = self._noting(arm, partial(self._begin, arm))
+            for arm, starting in begun.items():
+                engine = None if starting is None else self._noting(arm, starting.ready)
+                found[arm] = engine
+                if engine is not None and self._noting(arm, partial(self._checked, arm, engine)) is None:
+                    engine.stop()
+                    found[arm] = None
+        except BaseException:
+            for each in begun.values():
+                if each is not None:
+                    each.stop()
             raise
+        return found
+
+    def _checked(self, arm: str, engine: Engine) -> Engine:
         receipt = engine.receipt
         assert receipt is not None, "what we start gives one"
+        self._check({**self.receipts, arm: receipt})
         self.receipts[arm] = receipt
-        try:
-            self._check(self.receipts)
-        except HarnessError as error:
-            engine.stop()
-            del self.receipts[arm]
-            self._starts_failed[arm] = str(error)
-            raise
         return engine
+
+    def _noting(self, arm: str, step: Callable[[], Found]) -> Found | None:
+        try:
+            return step()
+        except HarnessError as error:
+            self._starts_failed[arm] = str(error)
+            return None

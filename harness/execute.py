@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.engine import Engine
@@ -167,43 +166,41 @@ def sample_continuations(
         store.append(SampleRecord(arm=arm, prompt_id=prompt_id, continuations=tuple(continuations)))
 
 
-def run_cells(
+def run_launch(
     cells: Sequence[CellKey],
-    prompts: dict[str, tuple[Prompt, ...]],
+    prompts: Mapping[str, Sequence[Prompt]],
     suite: Suite,
-    new_pool: Callable[[], EnginePool],
+    pool: EnginePool,
     store: RunStore,
     progress: Progress,
     open_prompts: Sequence[Prompt] = (),
 ) -> None:
-    """Run cells launch by launch; each launch starts its engines anew, in the order of its first block.
+    """Run one launch's cells on its engines, which are started in the order of its first block.
 
     An arm whose engine cannot start or dies fails its cells, with the reason, and the run goes on.
 
     Args:
         open_prompts: what every arm samples continuations of, once.
     """
-    progress.add_cells(len(cells))
-    for _, group in groupby(cells, key=lambda cell: cell.launch):
-        launch_cells = list(group)
-        warm: dict[tuple[str, str], Engine] = {}
-        with new_pool() as pool, open_sampler(suite.telemetry_period_s) as sampler:
-            pool.start_all(dict.fromkeys(cell.arm for cell in launch_cells))
-            for cell in launch_cells:
-                sent = prompts[cell.workload][: suite.prompts_at(cell.load)]
-                try:
-                    engine = pool.get(cell.arm)
-                    if warm.get((cell.arm, cell.load)) is not engine:
-                        make_ready(engine, cell, sent, suite, store, sampler)
-                        warm[(cell.arm, cell.load)] = engine
-                    if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
-                        sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
-                    run_cell(engine, cell, sent, suite, store, progress, sampler)
-                except HarnessError as error:
-                    failed = _failed_cell(cell, str(error), len(sent), store.session)
-                    store.append(failed)
-                    progress.end_cell(failed)
-            store.note_engines({name: receipt.model_dump() for name, receipt in pool.receipts.items()})
+    warm: dict[tuple[str, str], Engine] = {}
+    arms = tuple(dict.fromkeys(cell.arm for cell in cells))
+    with open_sampler(suite.telemetry_period_s) as sampler:
+        pool.start_all(arms)
+        for cell in cells:
+            sent = prompts[cell.workload][: suite.prompts_at(cell.load)]
+            try:
+                engine = pool.get(cell.arm)
+                if warm.get((cell.arm, cell.load)) is not engine:
+                    make_ready(engine, cell, sent, suite, store, sampler)
+                    warm[(cell.arm, cell.load)] = engine
+                if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
+                    sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
+                run_cell(engine, cell, sent, suite, store, progress, sampler)
+            except HarnessError as error:
+                failed = _failed_cell(cell, str(error), len(sent), store.session)
+                store.append(failed)
+                progress.end_cell(failed)
+    store.note_engines({name: receipt.model_dump() for name, receipt in pool.receipts.items() if name in arms})
 
 
 def _failed_cell(cell: CellKey, reason: str, num_requests: int, session: int) -> CellRecord:

@@ -62,11 +62,19 @@ def converse(
 
 
 def reference_pass(
-    suite: Suite, engine: Engine, renderer: ChatRenderer, context_tokens: int, store: RunStore, progress: Progress
+    suite: Suite,
+    engine: Callable[[], Engine],
+    renderer: ChatRenderer,
+    context_tokens: int,
+    store: RunStore,
+    progress: Progress,
 ) -> dict[str, tuple[Prompt, ...]]:
     """Run every conversation once on vanilla, unmeasured, turn by turn, and freeze what the arms will be sent.
 
     What an interrupted run has already recorded is taken from there.
+
+    Args:
+        engine: gives vanilla's engine, which is asked for where something is missing.
 
     Returns:
         Per workload, every turn of every conversation as its own prompt.
@@ -95,6 +103,17 @@ def reference_pass(
         progress.begin_pass(f"reference pass: {workload.name}", num_turns)
         prompts[workload.name] = tuple(prompt for prompt, _ in converse(suite, workload, renderer, answers))
     return prompts
+
+
+def check_first_prompts(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> None:
+    """Find out before anything is started whether the first turns fit; later ones are known once they are answered.
+
+    Raises:
+        WorkloadError: a prompt with its longest output does not fit the target's context or the KV pool.
+    """
+    for workload in suite.workloads:
+        for conversation in load_workload(workload, suite.sampling.seed):
+            _check_fit([_first_prompt(suite, workload, conversation, renderer)], context_tokens, suite)
 
 
 def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> dict[str, tuple[Prompt, ...]]:
@@ -195,7 +214,9 @@ def _check_fit(prompts: Sequence[Prompt], context_tokens: int, suite: Suite) -> 
             )
 
 
-def _generate(suite: Suite, engine: Engine, prompts: Sequence[Prompt], store: RunStore) -> list[ReferenceRecord]:
+def _generate(
+    suite: Suite, engine: Callable[[], Engine], prompts: Sequence[Prompt], store: RunStore
+) -> list[ReferenceRecord]:
     """Greedy answers to prompts, one request at a time so that every output comes from batch 1."""
     records: list[ReferenceRecord] = []
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
@@ -210,7 +231,7 @@ def _generate(suite: Suite, engine: Engine, prompts: Sequence[Prompt], store: Ru
     if prompts:
         turn = prompts[0].turn
         cell = CellKey(launch=0, block=-1 - turn, arm="reference", workload=prompts[0].workload, concurrency=1)
-        run_loop(engine, cell, prompts, sampling_parameters(suite, greedy=True), keep)
+        run_loop(engine(), cell, prompts, sampling_parameters(suite, greedy=True), keep)
     return records
 
 
@@ -239,9 +260,17 @@ def open_prompts(suite: Suite, renderer: ChatRenderer) -> tuple[Prompt, ...]:
 
 
 def control_pass(
-    suite: Suite, engine: Engine, prompts: dict[str, tuple[Prompt, ...]], store: RunStore, progress: Progress
+    suite: Suite,
+    engine: Callable[[], Engine],
+    prompts: dict[str, tuple[Prompt, ...]],
+    store: RunStore,
+    progress: Progress,
 ) -> None:
-    """Vanilla again at another batch shape: how often it differs from itself."""
+    """Vanilla again at another batch shape: how often it differs from itself.
+
+    Args:
+        engine: as `reference_pass`.
+    """
     if suite.sampling.temperature > 0:
         return
     known = {key_of(record) for record in store.read(ControlRecord)}
@@ -258,7 +287,7 @@ def control_pass(
         if missing:
             progress.begin_pass(f"control pass: {workload}", len(missing))
             cell = CellKey(launch=0, block=-50, arm="control", workload=workload, concurrency=CONTROL_CONCURRENCY)
-            run_loop(engine, cell, missing, sampling_parameters(suite, greedy=True), keep)
+            run_loop(engine(), cell, missing, sampling_parameters(suite, greedy=True), keep)
 
 
 def not_rescored(suite: Suite, store: RunStore) -> list[tuple[ReferenceKey, Output]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from itertools import groupby
 
+from harness.engines import EnginePool
 from harness.errors import HarnessError
-from harness.execute import run_cells
+from harness.execute import run_launch
 from harness.load.arrivals import arrival_times
 from harness.load.prompts import Prompt
 from harness.plan import num_launches, plan_launch
 from harness.progress import Progress
 from harness.records import CellKey
 from harness.reference import (
+    check_first_prompts,
     control_pass,
     not_rescored,
     open_prompts,
@@ -44,33 +47,60 @@ def check_arrivals(suite: Suite) -> None:
 class LiveRun:
     """A suite's run into its folder. What the folder holds already is not done again."""
 
-    def __init__(self, suite: Suite, arms: Arms, store: RunStore, progress: Progress) -> None:
-        self._suite, self._arms, self._store, self._progress = suite, arms, store, progress
+    def __init__(self, suite: Suite, arms: Arms, store: RunStore, progress: Progress, cold: bool = False) -> None:
+        """Check what can be checked before an engine starts.
+
+        Args:
+            cold: start every engine as a user's shell would, not forked from a preloaded process.
+
+        Raises:
+            WorkloadError: a trace has too few prompts, or a prompt does not fit.
+        """
+        self._suite, self._arms, self._store, self._progress, self._cold = suite, arms, store, progress, cold
         self._began_s = time.monotonic()
+        if arms.by_name and not cold:
+            arms.preload()  # imports while we look at the prompts
         self.renderer = ChatRenderer(arms.target, suite.rendering)
         self.resident = arms.fit_together()
         """Whether all engines of a launch run side by side."""
+        check_arrivals(suite)
+        check_first_prompts(suite, self.renderer, arms.context_tokens)
+        self._prompts: dict[str, tuple[Prompt, ...]] | None = None
 
     @cached_property
-    def prompts(self) -> dict[str, tuple[Prompt, ...]]:
-        """What every arm is sent, from the reference pass; the control pass is made with the same engine."""
-        suite, arms, store, progress = self._suite, self._arms, self._store, self._progress
-        check_arrivals(suite)
-        if arms.reference is None or suite.target.random_weights:
-            return prompts_alone(suite, self.renderer, arms.context_tokens)
-        with arms.pool(progress.starting) as pool:
-            engine = pool.get(arms.reference)
-            found = reference_pass(suite, engine, self.renderer, arms.context_tokens, store, progress)
-            control_pass(suite, engine, found, store, progress)
-        return found
+    def _startable(self) -> Arms:
+        """The arms as their engines are started, which the manifest says."""
+        arms = self._arms if self._cold or not self._arms.by_name else self._arms.forking(self._progress.note)
+        starts = "cold" if arms.preloaded is None else "forked from a preloaded process"
+        self._store.write_manifest({**self._store.manifest(), "engine_starts": starts})
+        return arms
 
     def measure(self, cells: Sequence[CellKey]) -> None:
-        """Run those cells that are not sealed yet."""
+        """Run those cells that are not sealed yet, launch by launch; each launch starts its engines anew.
+
+        The passes of vanilla are made with the engines of the launch that is under way.
+        """
         pending = self._store.pending(cells)
-        if pending:
-            new_pool = partial(self._arms.pool, self._progress.starting)
-            asked = open_prompts(self._suite, self.renderer)
-            run_cells(pending, self.prompts, self._suite, new_pool, self._store, self._progress, asked)
+        self._progress.add_cells(len(pending))
+        asked = open_prompts(self._suite, self.renderer)
+        for _, launch in groupby(pending, key=lambda cell: cell.launch):
+            with self._startable.pool(self._progress.starting) as pool:
+                prompts = self._sent(pool)
+                run_launch(list(launch), prompts, self._suite, pool, self._store, self._progress, asked)
+                self._score_differences(pool)
+
+    def _sent(self, pool: EnginePool) -> dict[str, tuple[Prompt, ...]]:
+        """What every arm is sent, from the reference pass; what is recorded already needs no engine."""
+        if self._prompts is None:
+            suite, arms, store, progress = self._suite, self._arms, self._store, self._progress
+            if arms.reference is None or suite.target.random_weights:
+                self._prompts = prompts_alone(suite, self.renderer, arms.context_tokens)
+            else:
+                vanilla = partial(pool.get, arms.reference)
+                found = reference_pass(suite, vanilla, self.renderer, arms.context_tokens, store, progress)
+                control_pass(suite, vanilla, found, store, progress)
+                self._prompts = found
+        return self._prompts
 
     def add_launches(self, wanted: Callable[[float], int]) -> None:
         """Add launches until the intervals are as narrow as the suite asks, or its time is up.
@@ -89,11 +119,16 @@ class LiveRun:
             self.measure(plan_launch(self._suite, launch, self.resident))
 
     def rescore(self) -> None:
-        """Let the target score greedy outputs that differ from vanilla's; if it cannot, the report says so."""
+        """Let the target score greedy outputs that differ from vanilla's and that no launch's engine has scored."""
+        if not_rescored(self._suite, self._store) and self._arms.reference is not None:
+            with self._startable.pool(self._progress.starting) as pool:
+                self._score_differences(pool)
+
+    def _score_differences(self, pool: EnginePool) -> None:
+        """Where it cannot be done, the report says so."""
         waiting = not_rescored(self._suite, self._store)
         if waiting and self._arms.reference is not None:
             try:
-                with self._arms.pool(self._progress.starting) as pool:
-                    rescore_outputs(pool.get(self._arms.reference), waiting, self._store, self._progress)
+                rescore_outputs(pool.get(self._arms.reference), waiting, self._store, self._progress)
             except HarnessError as error:
                 self._progress.note(f"outputs that differ could not be scored: {error}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from harness.models import model_folder, num_parameters, read_config
 from harness.needs import DTYPE_BYTES, kv_bytes
 from harness.provenance import folder_sha256
 from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
-from harness.runtime.launch import SglangEngine, start_engine
+from harness.runtime.launch import SglangEngine, engine_environment, start_engine
+from harness.runtime.preload import Preloaded, preloaded
 from harness.runtime.tensors import TensorFacts, read_tensors
 from harness.suite import Arm, Suite
 
@@ -32,8 +34,40 @@ GPU_ENGINE_BYTES = 3e9
 """CUDA context, kernels, attention buffers and CUDA graphs of one engine; an estimate, not yet measured."""
 GPU_RESERVE = 0.1
 """Of a GPU's free memory that stays free."""
+NODES = Path("/sys/devices/system/node")
+"""Where Linux lists the host's NUMA nodes."""
 REFERENCE = Arm.model_validate({"name": "reference", "architecture": "vanilla"})
 """Stands in for the reference pass where a suite has no vanilla arm."""
+
+
+@dataclass(frozen=True)
+class StartingArm:
+    """An arm's engine that was started and is not ready yet."""
+
+    arm: Arm
+    spec: DraftSpec
+    loadable: Loadable | None
+    engine: SglangEngine
+
+    def ready(self) -> SglangEngine:
+        """Wait until it is ready and what it should be.
+
+        Raises:
+            EngineError: it did not start, or runs something else than the suite says; it has ended.
+        """
+        try:
+            self.engine.wait_ready()
+            _check_receipt(self.arm, self.spec, self.loadable, self.engine.receipt)
+        except BaseException as error:
+            self.engine.stop()
+            if isinstance(error, EngineError):
+                raise EngineError(f"arm {self.arm.name}: {error}") from error
+            raise
+        return self.engine
+
+    def stop(self) -> None:
+        """End it and everything it started."""
+        self.engine.stop()
 
 
 @dataclass(frozen=True)
@@ -54,6 +88,8 @@ class Arms:
     """The target's folder."""
     endpoints: Mapping[str, Endpoint]
     """Arms that are servers which run already."""
+    preloaded: Preloaded | None = None
+    """What engines are forked from; None starts each as a user's shell would."""
 
     @property
     def context_tokens(self) -> int:
@@ -97,11 +133,37 @@ class Arms:
                 return False
         return True
 
+    def preload(self) -> Preloaded:
+        """The process that these arms' engines can be forked from; it is not waited for here."""
+        return preloaded(engine_environment(self.has_gpu, self.suite.target.dtype == "float32"))
+
+    def forking(self, note: Callable[[str], None]) -> Arms:
+        """These arms, their engines forked from a preloaded process where it can be had; else it is said why not."""
+        try:
+            if self.has_gpu and len(list(NODES.glob("node[0-9]*"))) > 1:
+                raise EngineError(
+                    "this host has several NUMA nodes, and SGLang binds an engine to its GPU's as it starts it."
+                )
+            process = self.preload()
+            process.wait_ready()
+        except EngineError as error:
+            note(f"engines are started cold, one import of SGLang after the other: {error}")
+            return self
+        return replace(self, preloaded=process)
+
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.
 
         Raises:
             EngineError: it did not start, or runs something else than the suite says.
+        """
+        return self.begin(name).ready()
+
+    def begin(self, name: str) -> StartingArm:
+        """Start an arm's engine without waiting for it.
+
+        Raises:
+            EngineError: the preloaded process is gone.
         """
         arm, spec, paths = self.by_name[name], self.specs[name], self.paths[name]
         loadable, folder = self.loadables.get(name), self.engines_folder / name
@@ -117,25 +179,17 @@ class Arms:
             "dtype": self.suite.target.dtype,
             "simulation": None if alphas is None else {"alphas": alphas, "seed": self.suite.sampling.seed},
         }
-        engine = start_engine(arguments, folder, draft, self.has_gpu)
-        try:
-            engine.wait_ready()
-            _check_receipt(arm, spec, loadable, engine.receipt)
-        except BaseException as error:
-            engine.stop()
-            if isinstance(error, EngineError):
-                raise EngineError(f"arm {name}: {error}") from error
-            raise
-        return engine
+        environment = engine_environment(self.has_gpu, self.suite.target.dtype == "float32")
+        return StartingArm(arm, spec, loadable, start_engine(arguments, folder, draft, environment, self.preloaded))
 
     def pool(self, announce: Callable[[str], None]) -> EnginePool:
         """A pool for one launch: all arms stay resident if memory allows, else they take turns."""
 
-        def start(name: str) -> SglangEngine:
+        def begin(name: str) -> StartingArm:
             announce(name)
-            return self.start(name)
+            return self.begin(name)
 
-        return EnginePool(start, self.has_room, self._check_equal, self.endpoints)
+        return EnginePool(begin, self.room, self._check_equal, self.endpoints)
 
     def fit_together(self) -> bool:
         """Whether all engines of a launch should fit side by side."""
@@ -144,11 +198,14 @@ class Arms:
             return num_engines < 2 or self._gpu_free_bytes() >= self._gpu_engine_bytes() * num_engines
         return psutil.virtual_memory().available * 0.9 >= self._engine_bytes() * num_engines
 
-    def has_room(self, num_running: int) -> bool:
-        """Whether one more engine may start now. KV pools are as large as the suite says, on a GPU too."""
+    def room(self, num_running: int) -> int:
+        """How many more engines may start now, side by side. KV pools are as large as the suite says, on a GPU too."""
         if self.has_gpu:
-            return num_running == 0 or self._gpu_free_bytes() >= self._gpu_engine_bytes()
-        return psutil.virtual_memory().available * 0.9 >= self._engine_bytes()
+            fitting = int(self._gpu_free_bytes() // self._gpu_engine_bytes())
+            fitting = fitting if num_running else max(fitting, 1)
+        else:
+            fitting = int(psutil.virtual_memory().available * 0.9 // self._engine_bytes())
+        return min(fitting, len(os.sched_getaffinity(0)))
 
     def _engine_bytes(self) -> float:
         return CPU_ENGINE_BYTES + 4 * _weight_bytes(self.target)

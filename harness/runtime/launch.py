@@ -24,6 +24,7 @@ from harness.runtime import cuda
 from harness.runtime.arguments import Scalar, command_line
 from harness.runtime.cpu import environment as cpu
 from harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
+from harness.runtime.preload import Preloaded, ServerProcess
 
 TESTED_SGLANG = "0.5.17"
 READY_TIMEOUT_S = 900.0
@@ -35,7 +36,7 @@ LOG_LINES_SHOWN = 25
 class SglangEngine:
     """A running SGLang server. `folder` holds its log, receipt and rounds."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    def __init__(self, process: ServerProcess, port: int, folder: Path) -> None:
         self._process = process
         self._folder = folder
         self._read_bytes = 0
@@ -67,12 +68,13 @@ class SglangEngine:
             EngineError: it died, did not answer in time, or our plugin left no receipt.
         """
         deadline = time.monotonic() + timeout_s
-        while not _answers(f"{self.url}/health"):
+        # Not /health: each look at it makes SGLang generate a token, and queues behind the look before.
+        while not _answers(f"{self.url}/model_info"):
             if (reason := self.failure()) is not None:
                 raise EngineError(f"the engine ended while it started.\n{reason}")
             if time.monotonic() > deadline:
                 raise EngineError(f"the engine did not answer within {timeout_s:.0f} s.\n{self._log_end()}")
-            time.sleep(0.1)
+            time.sleep(0.05)
         path = self._folder / RECEIPT
         if not path.exists():
             raise EngineError(
@@ -127,10 +129,9 @@ class SglangEngine:
         """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while _group_lives(self._process) and time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(0.01)
 
     def _log_end(self) -> str:
         log = self._folder / "engine.log"
@@ -152,34 +153,52 @@ def _graph_use(passes: Sequence[Sequence[str]]) -> GraphUse | None:
     return GraphUse(num_passes=len(passes), target=target, draft=draft, extend=extend)
 
 
+def engine_environment(has_gpu: bool, exact: bool) -> dict[str, str]:
+    """What the environments of all engines have in common.
+
+    Args:
+        exact: the target computes in float32.
+    """
+    # SGLang's own simulated acceptance would change every arm without a word in the report.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SGLANG_SIMULATE_")}
+    environment.update(cuda.engine_environment(exact) if has_gpu else cpu.engine_environment())
+    return {**environment, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
 def start_engine(
-    arguments: Mapping[str, Scalar], folder: Path, draft: Mapping[str, object], has_gpu: bool
+    arguments: Mapping[str, Scalar],
+    folder: Path,
+    draft: Mapping[str, object],
+    environment: Mapping[str, str],
+    preloaded: Preloaded | None = None,
 ) -> SglangEngine:
     """Start a server in its own process group and return at once; `wait_ready` comes next.
 
     Args:
         draft: the arm's architecture, options, tree and simulated acceptance, for our plugin.
+        environment: of `engine_environment`.
+        preloaded: what the server is forked from; None starts it as a user's shell would.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (RECEIPT, ROUNDS):
         (folder / name).unlink(missing_ok=True)
     port = free_port()
-    command = [sys.executable, "-m", "sglang.launch_server", "--host", "127.0.0.1", "--port", str(port)]
+    words = ["--host", "127.0.0.1", "--port", str(port)]
     # SGLang would look for this one in the system's own range and lose it now and then.
-    command += ["--nccl-port", str(free_port())]
-    command += command_line(arguments)
+    words += ["--nccl-port", str(free_port())]
+    words += command_line(arguments)
+    command = [sys.executable, "-m", "sglang.launch_server", *words]
     (folder / "command.json").write_text(json.dumps(command, indent=1) + "\n")
-    # SGLang's own simulated acceptance would change every arm without a word in the report.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SGLANG_SIMULATE_")}
-    exact = arguments["dtype"] == "float32"
-    environment.update(cuda.engine_environment(exact) if has_gpu else cpu.engine_environment())
-    environment.update({ENGINE_FOLDER: str(folder.resolve()), DRAFT: json.dumps(dict(draft))})
-    environment.update({"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"})
-    with (folder / "engine.log").open("wb") as log:
+    environment = {**environment, ENGINE_FOLDER: str(folder.resolve()), DRAFT: json.dumps(dict(draft))}
+    log = folder / "engine.log"
+    log.write_bytes(b"")
+    if preloaded is not None:
+        return SglangEngine(preloaded.start(words, environment, log), port, folder)
+    with log.open("ab") as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
@@ -193,8 +212,8 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def _group_lives(process: subprocess.Popen[bytes]) -> bool:
-    process.poll()
+def _group_lives(process: ServerProcess) -> bool:
+    process.poll()  # or its first process would be left as a zombie
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import pytest
+
 from harness.engine import Receipt
 from harness.engines import EnginePool
+from harness.errors import EngineError
 
 
 class FakeEngine:
-    """An engine that only lives and ends."""
+    """An engine that only starts, lives and ends."""
 
-    def __init__(self, arm: str) -> None:
-        self.arm, self.stopped = arm, False
+    def __init__(self, arm: str, events: list[str]) -> None:
+        self.arm, self.events, self.stopped = arm, events, False
         self.receipt = Receipt.model_construct(sglang="0", server_args={})
+        events.append(f"begin {arm}")
+
+    def ready(self) -> FakeEngine:
+        self.events.append(f"ready {self.arm}")
+        if self.arm == "broken":
+            self.stop()
+            raise EngineError("it does not start")
+        if self.arm == "interrupted":
+            raise KeyboardInterrupt
+        return self
 
     def failure(self) -> str | None:
         return "ended" if self.stopped else None
@@ -20,20 +35,88 @@ class FakeEngine:
         self.stopped = True
 
 
+class Started:
+    """All engines of a pool, in the order in which they were begun."""
+
+    def __init__(self) -> None:
+        self.engines: list[FakeEngine] = []
+        self.events: list[str] = []
+
+    def begin(self, arm: str) -> FakeEngine:
+        self.engines.append(FakeEngine(arm, self.events))
+        return self.engines[-1]
+
+
+def agree(receipts: Mapping[str, Receipt]) -> None:
+    """Everything goes together."""
+
+
 def test_the_engine_unused_for_longest_gives_way_when_room_runs_out():
     """Room is judged at every start: what was free at the beginning may be taken by then."""
-    started: list[FakeEngine] = []
-    room = 2
-
-    def start(arm: str) -> FakeEngine:
-        started.append(FakeEngine(arm))
-        return started[-1]
-
-    with EnginePool(start, lambda running: running < room, lambda receipts: None) as pool:  # type: ignore[arg-type]
+    started, room = Started(), 2
+    with EnginePool(started.begin, lambda running: room - running, agree) as pool:
         first, second = pool.get("a"), pool.get("b")
         assert pool.get("a") is first
         room = 1
         pool.get("c")
         assert (first.stopped, second.stopped) == (True, True)
         assert pool.get("a") is not first
-    assert all(engine.stopped for engine in started)
+    assert all(engine.stopped for engine in started.engines)
+
+
+def test_engines_of_a_launch_start_side_by_side_as_many_as_there_is_room_for():
+    """None is waited for before its neighbours are begun; the rest waits for the next call."""
+    started = Started()
+    with EnginePool(started.begin, lambda running: min(2, 3 - running), agree) as pool:
+        pool.start_all(["a", "b", "c", "d"])
+        assert started.events == ["begin a", "begin b", "ready a", "ready b", "begin c", "ready c"]
+        assert not any(engine.stopped for engine in started.engines)
+    assert all(engine.stopped for engine in started.engines)
+
+
+def test_a_first_engine_starts_however_little_room_there_seems_to_be():
+    """An estimate must not keep a run from trying."""
+    started = Started()
+    with EnginePool(started.begin, lambda running: 0, agree) as pool:
+        pool.start_all(["a", "b"])
+        assert started.events == ["begin a", "ready a"]
+
+
+def test_one_that_fails_leaves_its_neighbours_running_and_is_not_tried_again():
+    """It says why when it is asked for."""
+    started = Started()
+    with EnginePool(started.begin, lambda running: 4, agree) as pool:
+        pool.start_all(["a", "broken", "b"])
+        assert pool.get("a") is started.engines[0]
+        assert pool.get("b") is started.engines[2]
+        for _ in range(2):
+            with pytest.raises(EngineError, match="it does not start"):
+                pool.get("broken")
+        assert len(started.engines) == 3
+        assert sorted(pool.receipts) == ["a", "b"]
+
+
+def test_one_that_does_not_go_with_the_others_ends_alone():
+    """The check sees those before it, and it."""
+
+    def check(receipts: Mapping[str, Receipt]) -> None:
+        if {"a", "odd"} <= set(receipts):
+            raise EngineError("odd differs")
+
+    started = Started()
+    with EnginePool(started.begin, lambda running: 4, check) as pool:
+        pool.start_all(["a", "odd", "b"])
+        assert [engine.stopped for engine in started.engines] == [False, True, False]
+        with pytest.raises(EngineError, match="odd differs"):
+            pool.get("odd")
+
+
+def test_an_interruption_while_they_start_ends_them_all():
+    """Also those that were begun and never waited for."""
+    started = Started()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        EnginePool(started.begin, lambda running: 4, agree) as pool,
+    ):
+        pool.start_all(["a", "interrupted", "b"])
+    assert all(engine.stopped for engine in started.engines)
