@@ -21,10 +21,13 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, spawn
 from multiprocessing.connection import Connection
 from typing import Any
+
+from harness.runtime.cuda_imports import answering, devices_seen_by_a_fork, is_untouched
 
 MODULES = (
     "sglang.launch_server",
@@ -67,11 +70,9 @@ def serve_requests(descriptor: int) -> None:
     """
     die_with_parent()
     asked = Connection(descriptor)
-    for name in MODULES:
-        importlib.import_module(name)
+    asked.send(_import_everything())
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page that it looks at
-    asked.send(len(sys.modules))
     while True:
         try:
             request = asked.recv()
@@ -86,6 +87,16 @@ def serve_requests(descriptor: int) -> None:
         else:
             ended, status = os.waitpid(request, os.WNOHANG)
             asked.send(os.waitstatus_to_exitcode(status) if ended else None)
+
+
+def _import_everything() -> str | None:
+    """Why nothing may be forked from here; None where all is well."""
+    with nullcontext() if "SGLANG_USE_CPU_ENGINE" in os.environ else answering(devices_seen_by_a_fork()):
+        for name in MODULES:
+            importlib.import_module(name)
+    if not is_untouched():
+        return "an import of SGLang has initialised CUDA, so that no forked process could use it."
+    return None
 
 
 def _run(request: ForkRequest) -> None:

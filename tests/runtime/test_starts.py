@@ -1,0 +1,214 @@
+"""Engines that are forked from a preloaded process are those that a shell would start, and go when they should."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from drafts.api import discover
+from harness.errors import EngineError
+from harness.execute import run_loop
+from harness.load.prompts import Prompt
+from harness.models import EMBEDDED
+from harness.provenance import has_gpu
+from harness.records import CellKey, RequestRecord
+from harness.runtime import preload
+from harness.runtime.arguments import PER_PROCESS_ARGUMENTS
+from harness.runtime.arms import Arms, find_arms
+from harness.runtime.launch import SglangEngine
+from harness.suite import Suite, load_suite
+from harness.workloads.render import ChatRenderer
+
+ARM = "hass"
+IDLE_BYTES = 1e9
+"""What the preloaded process may take while it waits."""
+
+
+@pytest.fixture(scope="module")
+def quickstart() -> Suite:
+    return load_suite(Path("suites/quickstart.yaml"))
+
+
+@pytest.fixture(scope="module")
+def engines(quickstart: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, SglangEngine]]:
+    """The same arm, started both ways."""
+    found: dict[str, SglangEngine] = {}
+    try:
+        for way in ("cold", "forked"):
+            arms = find_arms(quickstart, discover(), Path("suites"), tmp_path_factory.mktemp(way), has_gpu())
+            found[way] = (arms if way == "cold" else arms.forking(pytest.fail)).start(ARM)
+        yield found
+    finally:
+        for engine in found.values():
+            engine.stop()
+
+
+def outputs(engine: SglangEngine) -> list[tuple[tuple[int, ...], list[int]]]:
+    """Output ids of two requests, and the accepted drafts of each of their rounds."""
+    renderer = ChatRenderer(EMBEDDED / "tiny" / "target")
+    asked = [
+        Prompt("w", text, 0, None, renderer.render([{"role": "user", "content": text}]), "h", 64)
+        for text in ("Work out 345 + 567.", "Book a table for two.")
+    ]
+    records: list[RequestRecord] = []
+    cell = CellKey(launch=0, block=0, arm=ARM, workload="w", concurrency=1)
+    run_loop(engine, cell, asked, {"temperature": 0.0}, records.append)
+    return [(r.output_ids, [each.num_accepted_drafts for each in r.rounds or ()]) for r in records]
+
+
+def test_both_ways_give_the_same_receipt(engines):
+    """All that an engine says of itself but its ports."""
+
+    def said(engine: SglangEngine) -> dict[str, Any]:
+        receipt = engine.receipt.model_dump()
+        arguments = receipt.pop("server_args")
+        assert len(arguments) > 300
+        paths = ("speculative_draft_model_path", "speculative_draft_model_revision")
+        return receipt | {k: v for k, v in arguments.items() if k not in PER_PROCESS_ARGUMENTS and k not in paths}
+
+    assert said(engines["forked"]) == said(engines["cold"])
+
+
+def test_both_ways_give_the_same_outputs_round_for_round(engines):
+    """Token ids and accepted drafts."""
+    forked = outputs(engines["forked"])
+    assert any(sum(accepted) for _, accepted in forked)
+    assert forked == outputs(engines["cold"])
+
+
+def test_a_child_has_its_servers_environment_and_group_but_not_its_memory():
+    """SGLang's server sets variables before it starts its scheduler, and on a GPU has initialised CUDA by then."""
+    code = (
+        "import multiprocessing, os\n"
+        "from harness.runtime.forks import fork_children_nearby\n"
+        "os.setsid()\n"
+        "fork_children_nearby()\n"
+        "os.environ['LATER'] = 'set by the server'\n"
+        "multiprocessing.set_start_method('spawn', force=True)\n"
+        "child = multiprocessing.Process(target=os.system, args=('echo $LATER $(ps -o pgid= -p $$)',))\n"
+        "child.start()\n"
+        "child.join()\n"
+        "print(os.getpgid(0), child.exitcode)\n"
+        "os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, timeout=60)
+    told, own = done.stdout.splitlines()
+    assert told.split()[:4] == ["set", "by", "the", "server"], done.stderr
+    assert told.split()[4] == own.split()[0]
+    assert own.split()[1] == "0"
+
+
+def test_the_preloaded_process_is_small_while_it_waits(engines):
+    """Its own pages, at most 1 GB."""
+    (process,) = preload._preloaded.values()
+    assert psutil.Process(process._process.pid).memory_info().rss < IDLE_BYTES
+
+
+def test_a_stopped_engine_leaves_nothing_behind(quickstart, tmp_path):
+    """Server, fork server, scheduler, detokenizer and resource tracker."""
+    arms = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).forking(pytest.fail)
+    engine = arms.start("vanilla")
+    family = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
+    assert len(family) >= 3
+    engine.stop()
+    assert engine.failure() is not None
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+
+
+def test_a_scheduler_that_cannot_start_ends_the_engine_and_its_log_is_shown(quickstart, tmp_path):
+    """The failing child tells its server, as it does where the server is its parent."""
+    arms = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).forking(pytest.fail)
+    vanilla = arms.by_name["vanilla"].model_copy(update={"engine": {"load_format": "gguf"}})
+    broken = replace(arms, by_name={**arms.by_name, "vanilla": vanilla})
+    with pytest.raises(EngineError, match="the last lines of"):
+        broken.start("vanilla")
+    assert arms.start("vanilla").stop() is None
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from drafts.api import discover
+from harness.runtime.arms import find_arms
+from harness.suite import load_suite
+arms = find_arms(load_suite(Path("suites/quickstart.yaml")), discover(), Path("suites"), Path(sys.argv[1]), False)
+engine = arms.forking(print).start("vanilla")
+print("running", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(has_gpu(), reason="starts on the CPU")
+def test_nothing_is_left_where_the_harness_is_killed(tmp_path):
+    """SIGKILL leaves no time to clean up."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 4
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def cannot_preload(monkeypatch: pytest.MonkeyPatch, code: str) -> Callable[[Arms], tuple[Arms, list[str]]]:
+    """Arms that try to have a preloaded process which runs other code, and what was said of it."""
+    monkeypatch.setattr(preload, "COMMAND", code)
+    monkeypatch.setattr(preload, "_preloaded", {})
+
+    def forking(arms: Arms) -> tuple[Arms, list[str]]:
+        notes: list[str] = []
+        return arms.forking(notes.append), notes
+
+    return forking
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise SystemExit('no module named so')", "no module named so"),
+        (
+            "import sys; from multiprocessing.connection import Connection; "
+            "Connection(int(sys.argv[1])).send('CUDA is initialised.')",
+            "CUDA is initialised.",
+        ),
+    ],
+)
+def test_where_there_can_be_no_preloaded_process_starts_are_cold_and_it_is_said(
+    quickstart, tmp_path, monkeypatch, code, said
+):
+    """With the reason."""
+    arms = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu())
+    arms, notes = cannot_preload(monkeypatch, code)(arms)
+    assert arms.preloaded is None
+    assert "started cold" in notes[0]
+    assert said in notes[0]
+
+
+def test_engines_end_with_the_preloaded_process(quickstart, tmp_path, monkeypatch):
+    """One that was killed cannot tell how its servers ended; that they did is told all the same."""
+    monkeypatch.setattr(preload, "_preloaded", {})
+    arms = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).forking(pytest.fail)
+    engine = arms.start("vanilla")
+    assert engine.failure() is None
+    assert arms.preloaded is not None
+    os.kill(arms.preloaded._process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while engine.failure() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "exit code -9" in (engine.failure() or "")
+    with pytest.raises(EngineError, match="preloaded process ended"):
+        arms.start("vanilla")
+    engine.stop()
