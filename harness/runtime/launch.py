@@ -21,7 +21,7 @@ from harness.engine import EngineEvents, Receipt
 from harness.errors import EngineError
 from harness.records import GraphUse, PhaseTimes
 from harness.runtime import cuda
-from harness.runtime.arguments import Scalar, command_line
+from harness.runtime.arguments import Argument, command_line
 from harness.runtime.cpu import environment as cpu
 from harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
 
@@ -153,7 +153,7 @@ def _graph_use(passes: Sequence[Sequence[str]]) -> GraphUse | None:
 
 
 def start_engine(
-    arguments: Mapping[str, Scalar], folder: Path, draft: Mapping[str, object], has_gpu: bool
+    arguments: Mapping[str, Argument], folder: Path, draft: Mapping[str, object], has_gpu: bool
 ) -> SglangEngine:
     """Start a server in its own process group and return at once; `wait_ready` comes next.
 
