@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drafts.api import DraftSpec
     from harness.suite import Arm, Suite
 
-Scalar = str | int | float | bool
+Argument = str | int | float | bool | tuple[int, ...]
 
 DRAFT_ARGUMENTS = frozenset(
     {
@@ -43,9 +43,9 @@ class ModelPaths:
     draft: Path | None
 
 
-def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths, has_gpu: bool) -> dict[str, Scalar]:
+def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths, has_gpu: bool) -> dict[str, Argument]:
     """Server arguments by their field names, without host and port."""
-    arguments: dict[str, Scalar] = {
+    arguments: dict[str, Argument] = {
         "model_path": str(paths.target),
         "dtype": suite.target.dtype,
         "skip_tokenizer_init": True,
@@ -67,7 +67,7 @@ def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths,
     }
     if suite.chunked_prefill_size is not None:
         arguments["chunked_prefill_size"] = suite.chunked_prefill_size
-    arguments.update(cuda.server_arguments() if has_gpu else cpu.server_arguments())
+    arguments.update(cuda.server_arguments(suite) if has_gpu else cpu.server_arguments())
     if suite.target.random_weights:
         arguments["load_format"] = "dummy"
     if spec.sglang_algorithm is not None:
@@ -80,13 +80,15 @@ def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths,
     return arguments
 
 
-def command_line(arguments: Mapping[str, Scalar]) -> list[str]:
-    """The same arguments as SGLang's command line spells them; False flags are left out."""
+def command_line(arguments: Mapping[str, Argument]) -> list[str]:
+    """The same arguments as SGLang's command line spells them: lists word by word, False flags not at all."""
     words: list[str] = []
     for name, value in arguments.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
             words.append(flag)
+        elif isinstance(value, tuple):
+            words.extend((flag, *map(str, value)))
         elif value is not False:
             words.extend((flag, str(value)))
     return words

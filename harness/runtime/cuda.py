@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.suite import Suite
 
 
 def engine_environment(exact: bool) -> dict[str, str]:
@@ -17,11 +21,31 @@ def engine_environment(exact: bool) -> dict[str, str]:
     return {"PATH": path, "TOKENIZERS_PARALLELISM": "false", **precision}
 
 
-def server_arguments() -> dict[str, str | int | float | bool]:
+def server_arguments(suite: Suite) -> dict[str, bool | tuple[int, ...]]:
     """Server arguments of a GPU host; alike for every arm."""
-    # SGLang 0.5.17 captures prefills for vanilla and some drafts only (model_runner_components/cuda_graph_setup.py),
-    # which would make times to first token unequal, and each start longer.
-    return {"disable_prefill_cuda_graph": True}
+    concurrencies = (point.concurrency for point in suite.load if point.concurrency is not None)
+    return {
+        # SGLang 0.5.17 captures prefills for vanilla and some drafts only, which would make times to first token
+        # unequal, and each start longer (model_runner_components/cuda_graph_setup.py).
+        "disable_prefill_cuda_graph": True,
+        # Left out, it lists other batch sizes with a draft than without (server_args.py).
+        "cuda_graph_bs_decode": sizes_to_capture(suite.running_requests, concurrencies),
+    }
+
+
+def sizes_to_capture(largest: int, exact: Iterable[int]) -> tuple[int, ...]:
+    """Batch sizes to capture as CUDA graphs: 1, 2, 3, 4, 6, 8, 12, … up to the largest, and those that occur most.
+
+    A batch runs in the next larger graph, and rows that pad it cost next to nothing in vanilla's step but as much as
+    real ones in a wide verify step. In steps of a half at most, no batch that shrinks as a cell ends, or grows in an
+    open loop, is padded by half its size or more; powers of two would nearly double some.
+
+    Args:
+        largest: requests that the engine may run at once.
+        exact: batch sizes that must not be padded at all; larger ones than the largest do not occur.
+    """
+    ladder = (size for power in count() for size in sorted({2**power, 3 * 2**power // 2}))
+    return tuple(sorted({*takewhile(lambda size: size < largest, ladder), largest, *(n for n in exact if n < largest)}))
 
 
 def install_float32() -> None:

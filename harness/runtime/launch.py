@@ -21,7 +21,7 @@ from harness.engine import EngineEvents, Receipt
 from harness.errors import EngineError
 from harness.records import GraphUse, PhaseTimes
 from harness.runtime import cuda
-from harness.runtime.arguments import Scalar, command_line
+from harness.runtime.arguments import Argument, command_line
 from harness.runtime.cpu import environment as cpu
 from harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
 from harness.runtime.preload import Preloaded, ServerProcess
@@ -166,7 +166,7 @@ def engine_environment(has_gpu: bool, exact: bool) -> dict[str, str]:
 
 
 def start_engine(
-    arguments: Mapping[str, Scalar],
+    arguments: Mapping[str, Argument],
     folder: Path,
     draft: Mapping[str, object],
     environment: Mapping[str, str],

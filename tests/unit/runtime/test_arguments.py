@@ -29,6 +29,7 @@ def test_sets_are_written_in_one_order():
 
 
 def test_arguments_as_sglang_spells_them():
-    """Flags stand alone when true and are left out when false."""
+    """Flags stand alone when true and are left out when false; a list's numbers are words of their own."""
     words = command_line({"model_path": "m", "skip_server_warmup": True, "disable_radix_cache": False, "page_size": 1})
     assert words == ["--model-path", "m", "--skip-server-warmup", "--page-size", "1"]
+    assert command_line({"cuda_graph_bs_decode": (1, 2, 4)}) == ["--cuda-graph-bs-decode", "1", "2", "4"]
