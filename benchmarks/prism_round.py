@@ -134,16 +134,18 @@ def read_phases(cells: Path) -> dict[tuple[str, int], dict[tuple[int, int], Phas
     return found
 
 
-def read_gaps(requests: Path) -> dict[tuple[str, int], dict[tuple[int, int], float]]:
+def read_gaps(run: Path) -> dict[tuple[str, int], dict[tuple[int, int], float]]:
     """Median nanoseconds between two chunks of a request: a decode step, or a round; keys as for phases.
 
-    The median, since at more than one request others' prefills come between some steps.
+    The median, since at more than one request others' prefills come between some steps. Cells cut short are left out.
     """
+    cells = (CellRecord.model_validate_json(line) for line in (run / "cells.jsonl").read_text().splitlines())
+    whole = {sealed.cell.slug for sealed in cells if sealed.error is None}
     gaps: dict[tuple[str, int], dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for line in requests.read_text().splitlines():
+    for line in (run / "requests.jsonl").read_text().splitlines():
         request = RequestRecord.model_validate_json(line)
         cell = request.cell
-        if request.error is None and cell.concurrency is not None:
+        if request.error is None and cell.concurrency is not None and cell.slug in whole:
             found = gaps[(cell.arm, cell.concurrency)][(cell.launch, cell.block)]
             found.extend(later.at_ns - chunk.at_ns for chunk, later in pairwise(request.chunks))
     return {arm: {block: float(np.median(g)) for block, g in blocks.items() if g} for arm, blocks in gaps.items()}
@@ -173,7 +175,7 @@ def reading_ms(shape: str | None, gpu: str) -> float | None:
 
 def tables(run: Path, margin: float, shape: str | None = None) -> str:
     """PRISM's rounds over EAGLE's, where each round goes, and what it costs in vanilla's steps if there are any."""
-    phases, gaps = read_phases(run / "cells.jsonl"), read_gaps(run / "requests.jsonl")
+    phases, gaps = read_phases(run / "cells.jsonl"), read_gaps(run)
     manifest = run / "manifest.json"
     gpu = json.loads(manifest.read_text())["host"]["gpu"] if manifest.exists() else "none"
     read_ms = reading_ms(shape, gpu)

@@ -70,14 +70,15 @@ def test_a_vanilla_arm_tells_what_a_round_costs_and_how_near_it_is_to_reading_th
     tmp_path: Path, request_record, gpu: str, reads: str
 ):
     """Steps of 6 ms and rounds of 9 ms make c 1.5, whatever one late chunk does; the weights are read in 3.74 ms."""
-    requests = []
+    requests, cells = [], [sealed(arm, block, 9_000_000) for block in range(2) for arm in ("eagle", "vanilla")]
+    cells = [cell if cell.cell.arm == "eagle" else cell.model_copy(update={"phases": None}) for cell in cells]
     for arm, step in (("vanilla", 6), ("eagle", 9)):
         for block in range(2):
             at = [step * n for n in range(1, 8)]
             record = request_record(tuple((ms, 1) for ms in [*at, at[-1] + 80]), None, arm=arm, block=block)
             cell = record.cell.model_copy(update={"concurrency": 4})
             requests.append(record.model_copy(update={"cell": cell}))
-    write_run(tmp_path, [sealed("eagle", block, 9_000_000) for block in range(2)], requests, gpu)
+    write_run(tmp_path, cells, requests, gpu)
     costs = tables(tmp_path, 0.01, "llama3-8b").strip().split("\n\n")[2]
     arm, batch, step, c, over_reading, _ = (word.strip() for word in costs.splitlines()[2].strip("| ").split("|"))
     assert (arm, batch, step, c, over_reading) == ("eagle", "4", "6.000", "1.500 [1.500, 1.500]", reads)
