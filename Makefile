@@ -2,6 +2,7 @@
 # make test         set up once, then run the tests
 # make test-all     also those that take many minutes of engines
 # make browser-test look at the report's page in a real browser, which it installs
+# make wheels       the folder of wheels for a GPU host without a network: OUT=folder FOR=3.11|3.12 BARE=1 FULL=1
 # make gpu          half an hour on a GPU, unattended (docs/gpu.md): WHEELS=folder DATA=folder OUT=folder
 # make gpu-dry-run  the same steps with tiny shapes, on the CPU
 # PROFILE=cpu|cuda overrides what is found out about the host; with WHEELS=folder nothing is downloaded, and what the
@@ -17,8 +18,11 @@ TORCH_cuda :=
 WHEELS ?=
 DATA ?=
 OUT ?=
+FOR ?= 3.12
+BARE ?=
+FULL ?=
 
-.PHONY: quickstart setup test test-all lint browser-test gpu gpu-dry-run
+.PHONY: quickstart setup test test-all lint browser-test wheels gpu gpu-dry-run
 
 quickstart: setup
 	$(BIN)/python bench.py suites/quickstart.yaml
@@ -36,6 +40,9 @@ else
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 endif
 	touch $@
+
+wheels:
+	$(PYTHON) requirements/wheels.py --python $(FOR) $(if $(BARE),--bare) $(if $(FULL),--full) $(or $(OUT),wheels)
 
 gpu:
 	$(PYTHON) -m benchmarks.gpu --wheels "$(WHEELS)" --data "$(DATA)" $(if $(OUT),--out "$(OUT)")

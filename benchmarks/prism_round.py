@@ -1,12 +1,13 @@
 """What a round of PRISM costs at 1, 2 and 3 modules, against EAGLE's round at the same tree, in one run, in turns.
 
     python -m benchmarks.prism_round                                     the embedded target, batch 1
-    python -m benchmarks.prism_round --shape llama3-8b --batch 1 4 16 64 --blocks 8 --out runs/round
+    python -m benchmarks.prism_round --shape llama3-8b --vanilla --batch 1 4 16 64 --blocks 8 --out runs/round
 
 On the embedded target all modules hold the weights of the EAGLE draft, so that every arm drafts and accepts the same
 and only the machinery differs. At another shape the weights are random and every arm's acceptance is simulated alike.
 Printed are medians of the blocks' ratios with 95% bootstrap intervals (a shared machine has long tails), and where a
-round's time goes. PRISM's claim is that the intervals lie within 1 ± the margin.
+round's time goes. PRISM's claim is that the intervals lie within 1 ± the margin. With a vanilla arm also c, what a
+round costs in vanilla's steps, and both beside the time in which the device reads the target's weights once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ from tabulate import tabulate
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.suite_run import run_suite
 from harness.metrics.blocks import round_split
-from harness.models import EMBEDDED
-from harness.records import CellRecord, PhaseTimes
+from harness.models import EMBEDDED, num_parameters
+from harness.records import CellRecord, PhaseTimes, RequestRecord
 
 MAPS = {1: [0, 0, 0, 0, 0], 2: [0, 1, 1, 1, 1], 3: [0, 1, 2, 2, 2]}
 TREE = {"num_steps": 5, "topk": 4, "num_draft_tokens": 16}
@@ -38,19 +40,30 @@ ALPHAS = [0.8, 0.75, 0.7, 0.65, 0.6]
 """What every arm accepts at a shape with random weights; the same for all, so it favours none."""
 WAVES = 2
 """Requests that follow one another in a cell, for each that runs at once."""
+MARGIN = 0.01
+"""What counts as equal."""
+WEIGHT_BYTES = 2
+BYTES_PER_S = {"NVIDIA H200": 4.3e12, "NVIDIA H100 80GB HBM3": 3.0e12}
+"""What a copy on the device was seen to move, read and written together: one H200, one H100."""
+Blocks = Mapping[tuple[int, int], float]
+"""A value of each launch and block."""
 
 
 @dataclass(frozen=True)
-class Equivalence:
-    """PRISM's round over EAGLE's at one batch size: the blocks' median, its interval, whether the margin holds it."""
+class Ratio:
+    """One arm over another at one batch size: the blocks' median with its 95% bootstrap interval."""
 
-    arm: str
-    batch: int
     num_blocks: int
     value: float
     low: float
     high: float
-    equivalent: bool
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def within(self, margin: float) -> bool:
+        """Whether the interval lies within 1 ± the margin."""
+        return self.low >= 1 - margin and self.high <= 1 + margin
 
 
 def write_models(shape: str | None, modules: Sequence[int], folder: Path) -> None:
@@ -78,7 +91,9 @@ def write_models(shape: str | None, modules: Sequence[int], folder: Path) -> Non
         (place / "config.json").write_text(json.dumps({**config, "step_to_module": MAPS[count]}))
 
 
-def new_suite(shape: str | None, modules: Sequence[int], batches: Sequence[int], blocks: int, tokens: int) -> Any:
+def new_suite(
+    shape: str | None, modules: Sequence[int], batches: Sequence[int], blocks: int, tokens: int, vanilla: bool = False
+) -> Any:
     """The suite as YAML has it; its paths are relative to the models' folder."""
     eagle = "tiny/hass" if shape is None else "eagle"
     simulated = {} if shape is None else {"simulated_acceptance": ALPHAS}
@@ -93,8 +108,11 @@ def new_suite(shape: str | None, modules: Sequence[int], batches: Sequence[int],
         if shape is None
         else {"model": "target", "dtype": "bfloat16", "random_weights": True},
         "arms": [
-            {"name": name, "architecture": kind, "checkpoint": place, **TREE, **simulated}
-            for name, kind, place in drafts
+            *([{"name": "vanilla", "architecture": "vanilla"}] if vanilla else []),
+            *(
+                {"name": name, "architecture": kind, "checkpoint": place, **TREE, **simulated}
+                for name, kind, place in drafts
+            ),
         ],
         "workloads": [{"name": "prompts", "num_prompts": WAVES * max(batches), **prompts}],
         "sampling": {"temperature": 0, "max_tokens": tokens, "seed": 0},
@@ -116,18 +134,31 @@ def read_phases(cells: Path) -> dict[tuple[str, int], dict[tuple[int, int], Phas
     return found
 
 
-def equivalence(
-    arm: str, batch: int, ours: Mapping[tuple[int, int], PhaseTimes], eagle: Mapping[tuple[int, int], PhaseTimes],
-    margin: float,
-) -> Equivalence | None:  # fmt: skip
-    """The arm's round over EAGLE's, block by block; None with fewer than two blocks in common."""
-    ratios = np.array([round_ns(ours[block]) / round_ns(eagle[block]) for block in ours if block in eagle])
+def read_gaps(run: Path) -> dict[tuple[str, int], dict[tuple[int, int], float]]:
+    """Median nanoseconds between two chunks of a request: a decode step, or a round; keys as for phases.
+
+    The median, since at more than one request others' prefills come between some steps. Cells cut short are left out.
+    """
+    cells = (CellRecord.model_validate_json(line) for line in (run / "cells.jsonl").read_text().splitlines())
+    whole = {sealed.cell.slug for sealed in cells if sealed.error is None}
+    gaps: dict[tuple[str, int], dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for line in (run / "requests.jsonl").read_text().splitlines():
+        request = RequestRecord.model_validate_json(line)
+        cell = request.cell
+        if request.error is None and cell.concurrency is not None and cell.slug in whole:
+            found = gaps[(cell.arm, cell.concurrency)][(cell.launch, cell.block)]
+            found.extend(later.at_ns - chunk.at_ns for chunk, later in pairwise(request.chunks))
+    return {arm: {block: float(np.median(g)) for block, g in blocks.items() if g} for arm, blocks in gaps.items()}
+
+
+def ratio(ours: Blocks, theirs: Blocks) -> Ratio | None:
+    """One arm over the other, block by block; None with fewer than two blocks in common."""
+    ratios = np.array([ours[block] / theirs[block] for block in ours if block in theirs])
     if len(ratios) < 2:
         return None
     found = bootstrap((ratios,), np.median, random_state=np.random.default_rng(0), method="percentile")
     low, high = (float(end) for end in found.confidence_interval)
-    inside = low >= 1 - margin and high <= 1 + margin
-    return Equivalence(arm, batch, len(ratios), float(np.median(ratios)), low, high, inside)
+    return Ratio(len(ratios), float(np.median(ratios)), low, high)
 
 
 def round_ns(times: PhaseTimes) -> float:
@@ -135,35 +166,57 @@ def round_ns(times: PhaseTimes) -> float:
     return times.round_ns / times.num_rounds
 
 
-def tables(cells: Path, margin: float) -> str:
-    """The ratios, and where each arm's round goes."""
-    phases = read_phases(cells)
-    ratios, splits = [], []
+def reading_ms(shape: str | None, gpu: str) -> float | None:
+    """Milliseconds in which a device reads the weights of a shape once; None where its bandwidth was not seen."""
+    if shape is None or gpu not in BYTES_PER_S:
+        return None
+    return 1000 * WEIGHT_BYTES * num_parameters(SHAPES[shape]) / BYTES_PER_S[gpu]
+
+
+def tables(run: Path, margin: float, shape: str | None = None) -> str:
+    """PRISM's rounds over EAGLE's, where each round goes, and what it costs in vanilla's steps if there are any."""
+    phases, gaps = read_phases(run / "cells.jsonl"), read_gaps(run)
+    manifest = run / "manifest.json"
+    gpu = json.loads(manifest.read_text())["host"]["gpu"] if manifest.exists() else "none"
+    read_ms = reading_ms(shape, gpu)
+    ratios, splits, costs = [], [], []
     for (arm, batch), blocks in sorted(phases.items(), key=lambda item: (item[0][1], item[0][0])):
         split = round_split(list(blocks.values())) or {}
-        mean_ms = float(np.mean([round_ns(times) for times in blocks.values()])) / 1e6
+        rounds = {block: round_ns(times) for block, times in blocks.items()}
+        mean_ms = float(np.mean(list(rounds.values()))) / 1e6
         splits.append([arm, batch, f"{mean_ms:.3f}", *(f"{share:.1%}" for share in split.values())])
-        if arm != "eagle":
-            found = equivalence(arm, batch, blocks, phases.get(("eagle", batch), {}), margin)
-            if found is not None:
-                verdict = f"within {margin:.0%}" if found.equivalent else f"within {margin:.0%} not shown"
-                interval = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
-                ratios.append([arm, batch, found.num_blocks, interval, verdict])
+        eagle = {block: round_ns(times) for block, times in phases.get(("eagle", batch), {}).items()}
+        found = ratio(rounds, eagle) if arm != "eagle" else None
+        if found is not None:
+            verdict = f"within {margin:.0%}" if found.within(margin) else f"within {margin:.0%} not shown"
+            ratios.append([arm, batch, found.num_blocks, found, verdict])
+        vanilla = gaps.get(("vanilla", batch), {})
+        cost = ratio(gaps.get((arm, batch), {}), vanilla)
+        if cost is not None:
+            step_ms = float(np.median(list(vanilla.values()))) / 1e6
+            reads = [f"{ms / read_ms:.2f}" if read_ms else "–" for ms in (step_ms, split["verify"] * mean_ms)]
+            costs.append([arm, batch, f"{step_ms:.3f}", cost, *reads])
     heads = ("arm", "batch", "blocks", "round over EAGLE's [95%]", "verdict")
     parts = ("arm", "batch", "round ms", "draft", "verify", "extend", "other")
-    return f"{tabulate(ratios, heads, 'github')}\n\n{tabulate(splits, parts, 'github', disable_numparse=True)}\n"
+    found_tables = [tabulate(ratios, heads, "github"), tabulate(splits, parts, "github", disable_numparse=True)]
+    if costs:
+        against = ("arm", "batch", "vanilla's step ms", "c [95%]", "step ÷ reading", "verify ÷ reading")
+        found_tables.append(tabulate(costs, against, "github", disable_numparse=True))
+        found_tables.append("c: median time between a request's chunks over vanilla's.")
+        if read_ms:
+            found_tables[-1] += f" Reading: the weights once, {read_ms:.2f} ms at {BYTES_PER_S[gpu] / 1e12:.1f} TB/s."
+    return "\n\n".join(found_tables) + "\n"
 
 
 def run(args: argparse.Namespace, folder: Path) -> int:
     """Run the suite in a folder and print the tables of what was measured; bench.py's exit code."""
     write_models(args.shape, args.modules, folder)
     suite = folder / "prism-round.yaml"
-    content = new_suite(args.shape, args.modules, args.batch, args.blocks, args.tokens)
+    content = new_suite(args.shape, args.modules, args.batch, args.blocks, args.tokens, args.vanilla)
     suite.write_text(yaml.safe_dump(content, sort_keys=False))
     code = run_suite(suite, folder / "run")
-    cells = folder / "run" / "cells.jsonl"
-    if cells.exists():
-        found = tables(cells, args.margin)
+    if (folder / "run" / "cells.jsonl").exists():
+        found = tables(folder / "run", args.margin, args.shape)
         (folder / "rounds.md").write_text(found)
         print(found)
     return code
@@ -177,7 +230,10 @@ def main() -> int:
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="requests at once")
     parser.add_argument("--blocks", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=96, help="of each output")
-    parser.add_argument("--margin", type=float, default=0.03, help="what counts as equal")
+    parser.add_argument("--margin", type=float, default=MARGIN, help="what counts as equal")
+    parser.add_argument(
+        "--vanilla", action="store_true", help="also run vanilla, and print what a round costs in its steps"
+    )
     parser.add_argument("--out", type=Path, help="folder that keeps models, run and tables, and can be gone on with")
     args = parser.parse_args()
     if args.out is not None:
