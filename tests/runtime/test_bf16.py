@@ -50,6 +50,7 @@ SUITE = {
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, RequestRecord]]:
     """Answers of vanilla, alone and five at a time, and of two drafts."""
     arms = find_arms(Suite.model_validate(SUITE), discover(), Path.cwd(), tmp_path_factory.mktemp("run"), has_gpu())
+    arms = arms.forking(pytest.fail)
     found = {}
     for name in ("vanilla", "prism", "medusa"):
         engine = arms.start(name)

@@ -233,7 +233,7 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arms]:
     alter(folder / "altered")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(PROBE), os.environ.get("PYTHONPATH")))))
-        yield find_arms(suite(folder), discover(), Path.cwd(), folder, has_gpu())
+        yield find_arms(suite(folder), discover(), Path.cwd(), folder, has_gpu()).forking(pytest.fail)
 
 
 def measure(arms: Arms, name: str) -> dict[str, Any]:
@@ -489,7 +489,7 @@ def test_the_target_answers_well(measured):
 def test_an_engine_that_dies_at_start_shows_its_log(tmp_path):
     """The last lines of its log, and no process left."""
     bad = suite(tmp_path, arms=({"name": "vanilla", "architecture": "vanilla", "engine": {"quantization": "gptq"}},))
-    arms = find_arms(bad, discover(), Path.cwd(), tmp_path, has_gpu())
+    arms = find_arms(bad, discover(), Path.cwd(), tmp_path, has_gpu()).forking(pytest.fail)
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     with pytest.raises(EngineError, match=r"(?s)arm vanilla: the engine ended while it started.*the last lines of"):
         arms.start("vanilla")

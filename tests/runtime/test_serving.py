@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("serving")
     (folder / "server.yaml").write_text(SUITE.replace("ARMS", SERVER))
     arms = find_arms(load_suite(folder / "server.yaml"), discover(), folder, folder / "server", has_gpu())
-    server = arms.start("server")
+    server = arms.forking(pytest.fail).start("server")
     try:
         (folder / "serving.yaml").write_text(SUITE.replace("ARMS", ARMS.replace("URL", server.url)))
         words = [sys.executable, "bench.py", str(folder / "serving.yaml"), "--out", str(folder / "run")]

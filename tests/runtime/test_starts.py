@@ -108,9 +108,10 @@ def test_a_child_has_its_servers_environment_and_group_but_not_its_memory():
     assert own.split()[1] == "0"
 
 
-def test_the_preloaded_process_is_small_while_it_waits(engines):
+def test_the_preloaded_process_is_small_while_it_waits(quickstart, tmp_path):
     """Its own pages, at most 1 GB."""
-    (process,) = preload._preloaded.values()
+    process = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).preload()
+    process.wait_ready()
     assert psutil.Process(process._process.pid).memory_info().rss < IDLE_BYTES
 
 
