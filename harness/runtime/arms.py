@@ -21,7 +21,7 @@ from harness.load.endpoint import Endpoint, open_endpoint
 from harness.models import model_folder, num_parameters, read_config
 from harness.needs import DTYPE_BYTES, kv_bytes
 from harness.provenance import folder_sha256
-from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
+from harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
 from harness.runtime.launch import SglangEngine, start_engine
 from harness.runtime.tensors import TensorFacts, read_tensors
 from harness.suite import Arm, Suite
@@ -97,17 +97,21 @@ class Arms:
                 return False
         return True
 
+    def arguments(self, name: str) -> dict[str, Argument]:
+        """An arm's server arguments; its draft is laid out where they say."""
+        paths, loadable = self.paths[name], self.loadables.get(name)
+        if loadable is not None and paths.draft is not None:
+            draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
+            paths = ModelPaths(paths.target, draft)
+        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu)
+
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.
 
         Raises:
             EngineError: it did not start, or runs something else than the suite says.
         """
-        arm, spec, paths = self.by_name[name], self.specs[name], self.paths[name]
-        loadable, folder = self.loadables.get(name), self.engines_folder / name
-        if loadable is not None and paths.draft is not None:
-            paths = ModelPaths(paths.target, lay_out(loadable, paths.draft, folder / "draft").resolve())
-        arguments = server_arguments(self.suite, arm, spec, paths, self.has_gpu)
+        arm, spec, arguments = self.by_name[name], self.specs[name], self.arguments(name)
         tree = None if arm.tree is None else astuple(arm.tree)
         alphas = arm.simulated_acceptance
         draft = {
@@ -117,10 +121,10 @@ class Arms:
             "dtype": self.suite.target.dtype,
             "simulation": None if alphas is None else {"alphas": alphas, "seed": self.suite.sampling.seed},
         }
-        engine = start_engine(arguments, folder, draft, self.has_gpu)
+        engine = start_engine(arguments, self.engines_folder / name, draft, self.has_gpu)
         try:
             engine.wait_ready()
-            _check_receipt(arm, spec, loadable, engine.receipt)
+            _check_receipt(arm, spec, self.loadables.get(name), engine.receipt)
         except BaseException as error:
             engine.stop()
             if isinstance(error, EngineError):
