@@ -2,8 +2,9 @@
 
     echo '{"vanilla": ["--model-path", …], …}' | python tests/fakes/feigned_gpu.py
 
-SGLang's own code resolves; only the answers of torch's CUDA functions are those of an H200, and packages of the CUDA
-build that are not installed can be imported but do nothing. Prints one JSON object: the resolved arguments by name.
+SGLang's own code resolves; only the answers of torch's CUDA functions are those of an H200, and the packages of the
+CUDA build can be imported but do nothing. Prints one JSON object: the resolved arguments by name. With true packages
+(0.5.17's lock for CUDA) the answers were the same, every argument of every architecture.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,8 +21,8 @@ from unittest.mock import MagicMock
 
 MEMORY = 143771 * 2**20
 """Of an H200, in bytes, as its driver tells it."""
-CUDA_BUILD = {"sgl_kernel": "sglang-kernel", "flashinfer": "flashinfer-python", "deep_gemm": "sgl-deep-gemm"}
-"""Modules that SGLang imports where it sees a GPU, with the distribution of each."""
+CUDA_BUILD = frozenset({"sgl_kernel", "flashinfer", "deep_gemm"})
+"""Packages that SGLang imports where it sees a GPU; they load beside its driver alone."""
 
 
 class Pretended(ModuleType):
@@ -35,14 +35,11 @@ class Pretended(ModuleType):
 
 
 class Pretender(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the packages given, and all that they might hold."""
-
-    def __init__(self, packages: frozenset[str]) -> None:
-        self.packages = packages
+    """Finds the CUDA build's packages, and all that they might hold."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Called for every import that is not yet loaded."""
-        return ModuleSpec(fullname, self, is_package=True) if fullname.split(".")[0] in self.packages else None
+        return ModuleSpec(fullname, self, is_package=True) if fullname.split(".")[0] in CUDA_BUILD else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """A new module."""
@@ -71,9 +68,7 @@ def feign_h200() -> None:
     for name, answer in answers.items():
         setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
     torch.version.cuda = torch.version.cuda or "13.0"
-    installed = {found.name for found in metadata.distributions()}
-    missing = (module for module, name in CUDA_BUILD.items() if name not in installed)
-    sys.meta_path.insert(0, Pretender(frozenset(missing)))
+    sys.meta_path.insert(0, Pretender())
 
 
 def resolve(words: Sequence[str]) -> dict[str, Any]:
