@@ -1,7 +1,8 @@
 """An arm's server arguments: a pure function of the suite, the arm and the host.
 
-Everything that is not about the draft is set explicitly and alike for every arm, because SGLang's speculative hook
-otherwise changes limits by itself (it sets max_running_requests to 48 and turns mixed chunking off).
+Everything that is not about the draft is set explicitly and alike for every arm, because SGLang otherwise changes
+limits of arms with a draft by itself: it sets max_running_requests to 48, turns mixed chunking off, and on a GPU lists
+other batch sizes for CUDA graphs (arg_groups/speculative_hook.py and server_args.py, 0.5.17).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.runtime import cuda
 from harness.runtime.cpu import environment as cpu
+from harness.runtime.differences import differences
 
 if TYPE_CHECKING:
     from drafts.api import DraftSpec
@@ -20,16 +22,8 @@ if TYPE_CHECKING:
 
 Argument = str | int | float | bool | tuple[int, ...]
 
-DRAFT_ARGUMENTS = frozenset(
-    {
-        # What SGLang derives from the speculative arguments (arg_groups/speculative_hook.py, 0.5.17).
-        "disable_overlap_schedule",
-        "enable_mixed_chunk",
-        "draft_attention_backend",
-        "max_speculative_num_draft_tokens",
-    }
-)
-"""Resolved arguments, besides speculative_*, that may differ between arms."""
+DRAFT_ARGUMENTS = frozenset({"max_speculative_num_draft_tokens"})
+"""Resolved arguments, besides speculative_*, that may differ between arms: SGLang derives them from those (0.5.17)."""
 
 PER_PROCESS_ARGUMENTS = frozenset({"port", "nccl_port", "served_model_name", "random_seed", "device_uuid"})
 """Resolved arguments that belong to the process and not to the configuration."""
@@ -97,7 +91,7 @@ def command_line(arguments: Mapping[str, Argument]) -> list[str]:
 def unequal_arguments(
     resolved: Mapping[str, Mapping[str, object]], declared: Mapping[str, frozenset[str]]
 ) -> list[str]:
-    """Resolved arguments that differ between arms though they do not concern the draft, one sentence each.
+    """What of the resolved arguments differs between arms though it does not concern the draft, a phrase each.
 
     Args:
         resolved: per arm, what its engine's receipt says.
@@ -105,11 +99,8 @@ def unequal_arguments(
     """
     allowed = DRAFT_ARGUMENTS | PER_PROCESS_ARGUMENTS | frozenset().union(*declared.values())
     names = {name for arguments in resolved.values() for name in arguments}
-    findings = []
+    findings: list[str] = []
     for name in sorted(names):
-        if name.startswith("speculative_") or name in allowed:
-            continue
-        values = {arm: arguments.get(name) for arm, arguments in resolved.items()}
-        if len({repr(value) for value in values.values()}) > 1:
-            findings.append(f"{name} differs: " + ", ".join(f"{arm} {value!r}" for arm, value in values.items()))
+        if not name.startswith("speculative_") and name not in allowed:
+            findings += differences(name, {arm: arguments.get(name) for arm, arguments in resolved.items()})
     return findings

@@ -22,7 +22,7 @@ from harness.load.endpoint import Endpoint, open_endpoint
 from harness.models import model_folder, num_parameters, read_config
 from harness.needs import DTYPE_BYTES, kv_bytes
 from harness.provenance import folder_sha256
-from harness.runtime.arguments import ModelPaths, server_arguments, unequal_arguments
+from harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
 from harness.runtime.launch import SglangEngine, engine_environment, start_engine
 from harness.runtime.preload import Preloaded, preloaded
 from harness.runtime.tensors import TensorFacts, read_tensors
@@ -151,6 +151,14 @@ class Arms:
             return self
         return replace(self, preloaded=process)
 
+    def arguments(self, name: str) -> dict[str, Argument]:
+        """An arm's server arguments; its draft is laid out where they say."""
+        paths, loadable = self.paths[name], self.loadables.get(name)
+        if loadable is not None and paths.draft is not None:
+            draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
+            paths = ModelPaths(paths.target, draft)
+        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu)
+
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.
 
@@ -165,11 +173,7 @@ class Arms:
         Raises:
             EngineError: the preloaded process is gone.
         """
-        arm, spec, paths = self.by_name[name], self.specs[name], self.paths[name]
-        loadable, folder = self.loadables.get(name), self.engines_folder / name
-        if loadable is not None and paths.draft is not None:
-            paths = ModelPaths(paths.target, lay_out(loadable, paths.draft, folder / "draft").resolve())
-        arguments = server_arguments(self.suite, arm, spec, paths, self.has_gpu)
+        arm, spec, arguments = self.by_name[name], self.specs[name], self.arguments(name)
         tree = None if arm.tree is None else astuple(arm.tree)
         alphas = arm.simulated_acceptance
         draft = {
@@ -180,7 +184,8 @@ class Arms:
             "simulation": None if alphas is None else {"alphas": alphas, "seed": self.suite.sampling.seed},
         }
         environment = engine_environment(self.has_gpu, self.suite.target.dtype == "float32")
-        return StartingArm(arm, spec, loadable, start_engine(arguments, folder, draft, environment, self.preloaded))
+        engine = start_engine(arguments, self.engines_folder / name, draft, environment, self.preloaded)
+        return StartingArm(arm, spec, self.loadables.get(name), engine)
 
     def pool(self, announce: Callable[[str], None]) -> EnginePool:
         """A pool for one launch: all arms stay resident if memory allows, else they take turns."""

@@ -105,11 +105,6 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
     draft_worker = getattr(worker, "draft_worker", None)
     draft_runner = getattr(draft_worker, "draft_runner", None)
     facts = getattr(getattr(draft_runner, "model", worker), "draft_facts", dict)
-    arguments = {
-        name: plain(value)
-        for name, value in vars(scheduler.server_args).items()
-        if not name.startswith("_") and " object at 0x" not in repr(value)
-    }
     receipt = {
         "sglang": sglang.__version__,
         "torch": torch.__version__,
@@ -121,11 +116,20 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
         "max_total_num_tokens": scheduler.max_total_num_tokens,
         "cuda_graphs": captured_sizes(scheduler),
         "simulated_acceptance": None if simulation is None else simulation["alphas"],
-        "server_args": arguments,
+        "server_args": resolved(scheduler.server_args),
     }
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(receipt, indent=1, sort_keys=True))
     partial.rename(path)
+
+
+def resolved(server_args: Any) -> dict[str, str | int | float | bool | None]:
+    """The arguments under which a server runs, without what belongs to the process alone."""
+    return {
+        name: plain(value)
+        for name, value in vars(server_args).items()
+        if not name.startswith("_") and " object at 0x" not in repr(value)
+    }
 
 
 def plain(value: Any) -> str | int | float | bool | None:

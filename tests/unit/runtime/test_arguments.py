@@ -16,7 +16,7 @@ def test_only_the_drafts_arguments_may_differ():
     assert unequal_arguments({"vanilla": vanilla, "eagle": eagle}, declared) == []
     eagle["max_running_requests"] = 48
     found = unequal_arguments({"vanilla": vanilla, "eagle": eagle}, declared)
-    assert found == ["max_running_requests differs: vanilla 8, eagle 48"]
+    assert found == ["max_running_requests differs: 8 (vanilla), 48 (eagle)"]
     allowed = {"vanilla": NONE, "eagle": frozenset({"max_running_requests"})}
     assert unequal_arguments({"vanilla": vanilla, "eagle": eagle}, allowed) == []
 

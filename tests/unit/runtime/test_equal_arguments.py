@@ -1,0 +1,103 @@
+"""Every architecture runs under equal conditions on a GPU, as SGLang's own code resolves its arguments there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drafts.api import discover
+from harness.runtime.arguments import command_line, unequal_arguments
+from harness.runtime.arms import find_arms
+from harness.runtime.cpu.environment import SHIM_FOLDER
+from harness.suite import Suite
+
+ROOT = Path(__file__).parents[3]
+RECORDED = json.loads((Path(__file__).parent / "recorded_h200.json").read_text())["resolved"]
+"""What receipts of an H200 said of three arms of this suite, before the sizes of graphs were set."""
+CHECKPOINTS = {"eagle": "hass"} | {name: name for name in ("standalone", "eagle3", "medusa", "prism")}
+SUITE = {
+    "version": 1,
+    "name": "equal",
+    "target": {"model": "tiny", "dtype": "bfloat16"},
+    "arms": [{"name": "vanilla", "architecture": "vanilla"}],
+    "workloads": [{"name": "arithmetic", "source": "synthetic", "family": "arithmetic", "num_prompts": 1}],
+    "sampling": {"temperature": 0, "max_tokens": 128, "seed": 0},
+    "load": [{"concurrency": 1}, {"concurrency": 8}],
+    "blocks": 1,
+    "max_total_tokens": 16384,
+}
+
+
+def arm(architecture: str) -> dict[str, Any]:
+    """The architecture's arm, named after it, with its embedded draft if it has one."""
+    found: dict[str, Any] = {"name": architecture, "architecture": architecture}
+    if architecture in CHECKPOINTS:
+        found["checkpoint"] = f"tiny/{CHECKPOINTS[architecture]}"
+    if architecture in ("standalone", "prompt_lookup"):
+        return found | {"num_steps": 3, "topk": 1, "num_draft_tokens": 4}
+    steps = 4 if architecture == "medusa" else 5
+    return found if architecture == "vanilla" else found | {"num_steps": steps, "topk": 4, "num_draft_tokens": 16}
+
+
+@pytest.fixture(scope="module")
+def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Every architecture's resolved arguments, and those of the recorded ones in the old way: `old vanilla`."""
+    suite = Suite.model_validate(SUITE | {"arms": [arm(name) for name in discover()]})
+    arms = find_arms(suite, discover(), ROOT, tmp_path_factory.mktemp("run"), has_gpu=True)
+    asked = {name: arms.arguments(name) for name in arms.by_name}
+    for name in RECORDED:
+        asked[f"old {name}"] = {key: value for key, value in asked[name].items() if key != "cuda_graph_bs_decode"}
+    commands = {name: command_line(arguments) for name, arguments in asked.items()}
+    path = os.pathsep.join((str(SHIM_FOLDER), str(ROOT)))  # the shim, because torchvision's operators do not load here
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "fakes" / "feigned_gpu.py"],
+        input=json.dumps(commands),
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def unequal(resolved: dict[str, dict[str, Any]], *names: str) -> list[str]:
+    return unequal_arguments({name: resolved[name] for name in names}, {name: frozenset() for name in names})
+
+
+def test_all_architectures_are_equal_and_on_a_gpu(resolved: dict[str, dict[str, Any]]) -> None:
+    """Nothing differs but what concerns the draft."""
+    names = [name for name in resolved if not name.startswith("old ")]
+    assert len(names) == len(discover()) >= 10
+    assert {resolved[name]["device"] for name in names} == {"cuda"}
+    assert {resolved[name]["speculative_algorithm"] for name in names} >= {None, "EAGLE", "EAGLE3", "NGRAM"}
+    assert unequal(resolved, *names) == []
+
+
+def test_an_arm_resolved_in_the_old_way_is_found(resolved: dict[str, dict[str, Any]]) -> None:
+    """Left to SGLang, vanilla would capture graphs for other batch sizes than the arms of the suite."""
+    assert unequal(resolved, "eagle", "medusa", "old vanilla") == [
+        "cuda_graph_bs_decode differs: [1, 2, 3, 4, 6, 8] (eagle, medusa), None (old vanilla)",
+        "cuda_graph_config.decode.max_bs differs: 8 (eagle, medusa), 256 (old vanilla)",
+        "cuda_graph_config.decode.bs differs: [1, 2, 3, 4, 6, 8] (eagle, medusa), "
+        "[1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96,… (old vanilla)",
+    ]
+
+
+def test_left_to_sglang_the_sizes_of_graphs_alone_differ(resolved: dict[str, dict[str, Any]]) -> None:
+    """So it was on an H200: vanilla against any draft, and no draft against another."""
+    [found] = unequal(resolved, *(f"old {name}" for name in RECORDED))
+    assert found.startswith("cuda_graph_config.decode.bs differs: [1, 2, 4, 8, 12, 16, 24,")
+    assert "(old eagle, old ngram)" in found
+
+
+def test_what_is_feigned_resolves_as_the_gpu_did(resolved: dict[str, dict[str, Any]]) -> None:
+    """Every recorded value, character for character."""
+    for name, recorded in RECORDED.items():
+        assert {key: resolved[f"old {name}"][key] for key in recorded} == recorded
