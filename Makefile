@@ -3,7 +3,7 @@
 # make test-all     also those that take many minutes of engines
 # make browser-test look at the report's page in a real browser, which it installs
 # make wheels       the folder of wheels for a GPU host without a network: OUT=folder FOR=3.11|3.12 BARE=1 FULL=1
-# make gpu          half an hour on a GPU, unattended (docs/gpu.md): WHEELS=folder DATA=folder OUT=folder
+# make gpu          what only a GPU shows, as much as fits MINUTES=25 (docs/gpu.md): WHEELS=folder DATA=folder OUT=folder
 # make gpu-dry-run  the same steps with tiny shapes, on the CPU
 # PROFILE=cpu|cuda overrides what is found out about the host; with WHEELS=folder nothing is downloaded, and what the
 # folder lacks (torch first of all) has to be in PYTHON's own environment.
@@ -18,6 +18,7 @@ TORCH_cuda :=
 WHEELS ?=
 DATA ?=
 OUT ?=
+MINUTES ?=
 FOR ?= 3.12
 BARE ?=
 FULL ?=
@@ -45,7 +46,7 @@ wheels:
 	$(PYTHON) requirements/wheels.py --python $(FOR) $(if $(BARE),--bare) $(if $(FULL),--full) $(or $(OUT),wheels)
 
 gpu:
-	$(PYTHON) -m benchmarks.gpu --wheels "$(WHEELS)" --data "$(DATA)" $(if $(OUT),--out "$(OUT)")
+	$(PYTHON) -m benchmarks.gpu --wheels "$(WHEELS)" --data "$(DATA)" $(if $(MINUTES),--minutes $(MINUTES)) $(if $(OUT),--out "$(OUT)")
 
 gpu-dry-run: setup
 	$(BIN)/python -m benchmarks.gpu --dry-run --data "$(DATA)" $(if $(OUT),--out "$(OUT)")

@@ -28,8 +28,18 @@ AGREE = 0.1
 """How far a counter's mean power may be from the sampled one."""
 
 
+def missing_records(run: Path, *names: str) -> bool:
+    """Say which records a run has not come to; True if there is one."""
+    missing = [name for name in names if not (run / name).exists()]
+    if missing:
+        print(f"{run} has no {', '.join(missing)}: no cell was measured; its log tells why")
+    return bool(missing)
+
+
 def graphs(run: Path) -> int:
     """Captured batch sizes and shares of passes by arm; exit code 1 if a phase that should run in graphs does not."""
+    if missing_records(run, "manifest.json", "cells.jsonl"):
+        return 1
     manifest = json.loads((run / "manifest.json").read_text())
     uses: dict[str, list[GraphUse]] = defaultdict(list)
     for line in (run / "cells.jsonl").read_text().splitlines():
@@ -57,6 +67,8 @@ def graphs(run: Path) -> int:
 
 def energy(run: Path) -> int:
     """Counter against sampled power of every cell; exit code 1 if they are further apart than allowed."""
+    if missing_records(run, "telemetry.jsonl"):
+        return 1
     lines, apart = [], 0
     for line in (run / "telemetry.jsonl").read_text().splitlines():
         window = WindowRecord.model_validate_json(line)

@@ -40,6 +40,7 @@ def train(data: Path, out: Path, size: str, seconds: float | None) -> int:
     smoke = size == "smoke"
     target = out / "target"
     if not (target / "training.json").exists():
+        set_aside(out)
         limit = [] if seconds is None else ["--seconds", str(seconds)]
         words = ["--gsm8k", str(data / "gsm8k_train.jsonl"), "--out", str(target), "--size", size, *limit]
         code = subprocess.run([sys.executable, "-m", "drafts.training.target", *words]).returncode
@@ -48,6 +49,14 @@ def train(data: Path, out: Path, size: str, seconds: float | None) -> int:
     if not (out / "prompts.jsonl").exists():
         write_prompts(data, out / "prompts.jsonl", 12 if smoke else NUM_PROMPTS)
     return train_drafts(out, smoke)
+
+
+def set_aside(out: Path) -> None:
+    """Rename what was begun on an earlier target, as on another machine that has gone: it cannot be gone on with."""
+    begun = [path for path in out.glob("*/manifest.json") if not json.loads(path.read_text()).get("finished")]
+    for folder in (path.parent for path in begun if path.parent.name in ("quickstart", "sweep")):
+        number = 1 + len(list(out.glob(f"{folder.name}-earlier-*")))
+        folder.rename(out / f"{folder.name}-earlier-{number}")
 
 
 def train_drafts(out: Path, smoke: bool) -> int:

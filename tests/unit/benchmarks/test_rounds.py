@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_findings import graphs
+from benchmarks.gpu_findings import energy, graphs
 from benchmarks.prism_round import new_suite, ratio, reading_ms, round_ns, tables
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.what_if import MEASURED, measured_alphas
@@ -137,3 +137,11 @@ def test_graphs_that_should_run_and_do_not_are_told(tmp_path: Path, capsys, draf
     said = capsys.readouterr().out
     assert "1, 2" in said
     assert ("outside of graphs: eagle draft" in said) is (code == 1)
+
+
+@pytest.mark.parametrize("find", [graphs, energy])
+def test_a_run_that_came_to_no_cell_is_told_without_a_traceback(tmp_path: Path, capsys, find):
+    """An engine that did not start leaves a manifest and no records."""
+    (tmp_path / "manifest.json").write_text("{}")
+    assert find(tmp_path) == 1
+    assert "no cell was measured" in capsys.readouterr().out
