@@ -3,7 +3,7 @@
     python -m benchmarks.gpu_findings graphs RUN
     python -m benchmarks.gpu_findings energy RUN
 
-On a host without a GPU both say that there is nothing to see.
+On a host without a GPU both say that there is nothing to see; of a run that measured nothing, what is missing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from harness.errors import RecordError
 from harness.metrics.blocks import graph_shares
 from harness.records import CellRecord, GraphUse, WindowRecord
+from harness.store import CELLS, MANIFEST, TELEMETRY
 from harness.units import seconds
 
 EXPECTED = {"eagle": ("target", "draft", "extend"), "prism": ("target", "draft", "extend")}
@@ -28,21 +30,11 @@ AGREE = 0.1
 """How far a counter's mean power may be from the sampled one."""
 
 
-def missing_records(run: Path, *names: str) -> bool:
-    """Say which records a run has not come to; True if there is one."""
-    missing = [name for name in names if not (run / name).exists()]
-    if missing:
-        print(f"{run} has no {', '.join(missing)}: no cell was measured; its log tells why")
-    return bool(missing)
-
-
 def graphs(run: Path) -> int:
     """Captured batch sizes and shares of passes by arm; exit code 1 if a phase that should run in graphs does not."""
-    if missing_records(run, "manifest.json", "cells.jsonl"):
-        return 1
-    manifest = json.loads((run / "manifest.json").read_text())
+    manifest = json.loads("".join(_lines(run, MANIFEST, "this is no folder of a run")))
     uses: dict[str, list[GraphUse]] = defaultdict(list)
-    for line in (run / "cells.jsonl").read_text().splitlines():
+    for line in _lines(run, CELLS, "no cell was measured"):
         sealed = CellRecord.model_validate_json(line)
         if sealed.graphs is not None:
             uses[sealed.cell.arm].append(sealed.graphs)
@@ -67,10 +59,8 @@ def graphs(run: Path) -> int:
 
 def energy(run: Path) -> int:
     """Counter against sampled power of every cell; exit code 1 if they are further apart than allowed."""
-    if missing_records(run, "telemetry.jsonl"):
-        return 1
     lines, apart = [], 0
-    for line in (run / "telemetry.jsonl").read_text().splitlines():
+    for line in _lines(run, TELEMETRY, "no cell was measured, or the suite has telemetry_period_s: null"):
         window = WindowRecord.model_validate_json(line)
         lasted_s = seconds(window.finished_ns - window.started_ns)
         for device in window.devices:
@@ -92,5 +82,27 @@ def energy(run: Path) -> int:
     return 1 if apart else 0
 
 
+def _lines(run: Path, name: str, missing: str) -> list[str]:
+    """A record file's lines.
+
+    Raises:
+        RecordError: it is missing or empty, and this is what that means.
+    """
+    path = run / name
+    lines = path.read_text().splitlines() if path.exists() else []
+    if not lines:
+        raise RecordError(f"{path} {'is empty' if path.exists() else 'is not there'}: {missing}.")
+    return lines
+
+
+def main(what: str, run: str) -> int:
+    """Show what is asked for; exit code 1 where it is not as it should be, or cannot be seen."""
+    try:
+        return {"graphs": graphs, "energy": energy}[what](Path(run))
+    except RecordError as error:
+        print(f"nothing to show of {what}: {error}")
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit({"graphs": graphs, "energy": energy}[sys.argv[1]](Path(sys.argv[2])))
+    sys.exit(main(*sys.argv[1:]))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_findings import energy, graphs
+from benchmarks.gpu_findings import graphs, main
 from benchmarks.prism_round import new_suite, ratio, reading_ms, round_ns, tables
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.what_if import MEASURED, measured_alphas
 from harness.models import num_parameters
-from harness.records import CellKey, CellRecord, GraphUse, PhaseTimes, RequestRecord
+from harness.records import CellKey, CellRecord, GraphUse, PhaseTimes, ProcessUsage, RequestRecord, WindowRecord
 from harness.runtime.tensors import read_tensors
 from harness.suite import Suite
 
@@ -139,9 +139,37 @@ def test_graphs_that_should_run_and_do_not_are_told(tmp_path: Path, capsys, draf
     assert ("outside of graphs: eagle draft" in said) is (code == 1)
 
 
-@pytest.mark.parametrize("find", [graphs, energy])
-def test_a_run_that_came_to_no_cell_is_told_without_a_traceback(tmp_path: Path, capsys, find):
-    """An engine that did not start leaves a manifest and no records."""
-    (tmp_path / "manifest.json").write_text("{}")
-    assert find(tmp_path) == 1
-    assert "no cell was measured" in capsys.readouterr().out
+def test_a_run_that_measured_nothing_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """No folder of a run, no cells, no telemetry, a file that was only begun: a sentence and exit code 1."""
+    assert main("graphs", str(tmp_path)) == 1
+    assert f"{tmp_path / 'manifest.json'} is not there: this is no folder of a run." in capsys.readouterr().out
+    (tmp_path / "manifest.json").write_text(json.dumps({"suite": {"arms": []}}, indent=1))
+    assert main("graphs", str(tmp_path)) == 1
+    assert f"{tmp_path / 'cells.jsonl'} is not there: no cell was measured." in capsys.readouterr().out
+    (tmp_path / "telemetry.jsonl").touch()
+    assert main("energy", str(tmp_path)) == 1
+    assert f"{tmp_path / 'telemetry.jsonl'} is empty: no cell was measured, or" in capsys.readouterr().out
+
+
+def test_a_run_without_a_gpu_has_nothing_to_show_and_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Cells without graphs, windows without a GPU."""
+    arms = [{"name": "vanilla", "architecture": "vanilla"}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"suite": {"arms": arms}}))
+    (tmp_path / "cells.jsonl").write_text(sealed("vanilla", 0, 1).model_dump_json() + "\n")
+    assert main("graphs", str(tmp_path)) == 0
+    usage = ProcessUsage(
+        client_cpu_s=0.1, engine_cpu_s=None, engine_peak_rss_bytes=None, host_cpu_share=0.5, reason="no process"
+    )
+    window = WindowRecord(
+        launch=0,
+        arm="vanilla",
+        cell=None,
+        started_ns=0,
+        finished_ns=1,
+        devices=(),
+        processes=usage,
+        telemetry_cpu_s=0.0,
+    )
+    (tmp_path / "telemetry.jsonl").write_text(window.model_dump_json() + "\n")
+    assert main("energy", str(tmp_path)) == 0
+    assert "no window of a GPU" in capsys.readouterr().out

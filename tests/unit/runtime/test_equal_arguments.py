@@ -54,11 +54,13 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     for name in RECORDED:
         asked[f"old {name}"] = {key: value for key, value in asked[name].items() if key != "cuda_graph_bs_decode"}
     commands = {name: command_line(arguments) for name, arguments in asked.items()}
-    path = os.pathsep.join((str(SHIM_FOLDER), str(ROOT)))  # the shim, because torchvision's operators do not load here
+    # The shim, because torchvision's operators do not load here; what other tests told SGLang stays with them.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SGLANG_")}
+    environment = kept | {"PYTHONPATH": os.pathsep.join((str(SHIM_FOLDER), str(ROOT)))}
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "fakes" / "feigned_gpu.py"],
         input=json.dumps(commands),
-        env=os.environ | {"PYTHONPATH": path},
+        env=environment,
         capture_output=True,
         text=True,
     )

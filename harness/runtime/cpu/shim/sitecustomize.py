@@ -1,8 +1,9 @@
-"""Runs at the start of every engine process: prepares torch for torchvision the moment that it is imported.
+"""Runs at the start of every engine process: prepares torch for torchvision's Python part as that is imported.
 
 torchvision's compiled operators do not load beside a CPU build of torch, but its Python part, which SGLang and
-transformers import, registers fake kernels for two of them: their schemas have to exist before. The detokenizer and
-the server process import it too, so this cannot wait for SGLang's plugins.
+transformers import, registers fake kernels for two of them: their schemas have to exist before. Beside a CUDA build
+they do load, and define the schemas themselves: so this waits until torchvision has tried, which it does first. The
+detokenizer and the server process import it too, so this cannot wait for SGLang's plugins.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import importlib.abc
 import sys
 
+REGISTRATIONS = ("torchvision._autograd_registrations", "torchvision._meta_registrations")
+"""What torchvision imports next after its compiled part."""
 
-class _BeforeTorchvision(importlib.abc.MetaPathFinder):
-    """Finds nothing; defines the schemas once, then steps aside."""
+
+class _BeforeRegistrations(importlib.abc.MetaPathFinder):
+    """Finds nothing; defines the schemas that are missing once, then steps aside."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         """Called for every import that is not yet loaded."""
-        if fullname != "torchvision":
+        if fullname not in REGISTRATIONS:
             return
         sys.meta_path.remove(self)
         import torch
@@ -28,4 +32,4 @@ class _BeforeTorchvision(importlib.abc.MetaPathFinder):
         sys.modules.setdefault("_draftbench_torchvision_schemas", self)  # type: ignore[arg-type]  # keeps it alive
 
 
-sys.meta_path.insert(0, _BeforeTorchvision())
+sys.meta_path.insert(0, _BeforeRegistrations())
