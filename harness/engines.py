@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Protocol, TypeVar
@@ -57,8 +58,9 @@ class EnginePool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for arm in list(self._running):
-            self._running.pop(arm).stop()
+        with ThreadPoolExecutor() as waiting:  # a GPU's engine takes seconds to give its memory back
+            list(waiting.map(lambda engine: engine.stop(), self._running.values()))
+        self._running.clear()
 
     def get(self, arm: str) -> Engine:
         """The arm's engine, started anew if it died; an arm that failed to start is not tried again.

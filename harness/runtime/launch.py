@@ -17,6 +17,8 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from harness.engine import EngineEvents, Receipt
 from harness.errors import EngineError
 from harness.records import GraphUse, PhaseTimes
@@ -213,12 +215,13 @@ def _die_with_parent() -> None:
 
 
 def _group_lives(process: ServerProcess) -> bool:
-    process.poll()  # or its first process would be left as a zombie
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Whether a process of the group still runs; dead ones may lie there until the system's first process looks."""
+    process.poll()  # or its first process would be such a one
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(pid) == process.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def free_port() -> int:
