@@ -62,7 +62,7 @@ def energy(run: Path) -> int:
     lines, apart = [], 0
     for line in _lines(run, TELEMETRY, "no cell was measured, or the suite has telemetry_period_s: null"):
         window = WindowRecord.model_validate_json(line)
-        lasted_s = seconds(window.finished_ns - window.started_ns)
+        lasted_s = seconds(window.watched_ns)
         for device in window.devices:
             if device.kind != "gpu":
                 continue

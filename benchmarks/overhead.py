@@ -77,7 +77,7 @@ def main(num_pairs: int) -> None:
     interval = bootstrap(
         (np.array(ratios),), np.median, random_state=np.random.default_rng(0), method="percentile"
     ).confidence_interval
-    share = fmean(window.telemetry_cpu_s / seconds(window.finished_ns - window.started_ns) for window in windows)
+    share = fmean(window.telemetry_cpu_s / seconds(window.watched_ns) for window in windows)
     print(f"throughput with recorder and telemetry over without: {np.median(ratios):.4f}", end=" ")
     print(f"[{interval.low:.4f}, {interval.high:.4f}], {num_pairs} pairs; the sampler took {share:.2%} of one core")
 

@@ -96,6 +96,10 @@ class EnginePool:
             self._running |= {arm: engine for arm, engine in started.items() if engine is not None}
             waiting = waiting[room:]
 
+    def holds(self, arms: Iterable[str]) -> bool:
+        """Whether all of these run now, side by side."""
+        return all(arm in self._running or arm in self._endpoints for arm in arms)
+
     def _started(self, arms: Sequence[str]) -> dict[str, Engine | None]:
         """Engines that were started together, each ready and checked; None for one that failed."""
         begun: dict[str, Starting | None] = {}

@@ -1,10 +1,10 @@
-"""Running a plan, cell after cell: start, warm up, measure, drain, seal."""
+"""Running a plan, cell after cell or in turns: start, warm up, flush, measure, drain, seal."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,13 +13,15 @@ from harness.engines import EnginePool
 from harness.errors import HarnessError
 from harness.load.arrivals import arrival_times
 from harness.load.endpoint import Endpoint
-from harness.load.generator import RoundBook, flush_cache, run_closed_loop, run_open_loop
+from harness.load.generator import RoundBook, Turn, flush_cache, run_closed_loop, run_open_loop, run_turns
 from harness.load.prompts import Prompt
+from harness.plan import turn_groups, turn_orders
 from harness.progress import Progress
-from harness.records import CellKey, CellRecord, RequestRecord, SampleRecord
+from harness.records import CellKey, CellRecord, RequestRecord, SampleRecord, WindowRecord
 from harness.store import RunStore
 from harness.suite import CONTROL_CONCURRENCY, Suite
 from harness.telemetry.sampler import Sampler, open_sampler
+from harness.telemetry.window import Window
 
 OPEN_LOOP_WARMUP = 8
 """Requests at once that warm an engine up for an open loop."""
@@ -67,59 +69,88 @@ def run_loop(
     return book
 
 
-def run_cell(
-    engine: Engine,
-    cell: CellKey,
+def run_cells(
+    engines: Mapping[CellKey, Engine],
     prompts: Sequence[Prompt],
     suite: Suite,
     store: RunStore,
     progress: Progress,
     sampler: Sampler | None,
-) -> CellRecord:
-    """Flush, measure, drain and seal one cell. Requests that fail are records; an engine that dies fails the cell.
+) -> None:
+    """Measure and seal one cell, or cells whose arms take turns prompt by prompt.
 
-    A trace sends as many prompts as it has arrivals, the first ones.
+    Requests that fail are records; an engine that dies fails its cell. A trace sends as many prompts as it has
+    arrivals, the first ones.
     """
-    point = next(point for point in suite.load if point.name == cell.load)
-    arrivals_s = arrival_times(point, cell.workload, len(prompts), suite.sampling.seed)
+    first = next(iter(engines))
+    point = next(point for point in suite.load if point.name == first.load)
+    arrivals_s = arrival_times(point, first.workload, len(prompts), suite.sampling.seed)
     if arrivals_s is not None:
         prompts = prompts[: len(arrivals_s)]
-    if engine.pid is None:
-        sampler = None  # an endpoint's caches are not ours to flush, nor its processes ours to watch
-    else:
-        asyncio.run(flush_cache(engine))
-    if sampler is not None and engine.pid is not None:
-        sampler.begin(engine.pid)
-    num_failed = 0
+    sampling = sampling_parameters(suite)
+    failed: Counter[CellKey] = Counter()
+    watched = {cell: Watched(engine, sampler) for cell, engine in engines.items()}
 
     def keep(record: RequestRecord) -> None:
-        nonlocal num_failed
-        num_failed += record.error is not None
+        failed[record.cell] += record.error is not None
         store.append(record)
         progress.request_done(record)
 
-    progress.begin_cell(cell, len(prompts))
+    progress.begin_cells(tuple(engines), len(prompts))
     started_ns = time.monotonic_ns()
-    sampling = sampling_parameters(suite)
-    book = run_loop(engine, cell, prompts, sampling, keep, arrivals_s)
+    if len(engines) == 1:
+        watched[first].begin()
+        books = {first: run_loop(engines[first], first, prompts, sampling, keep, arrivals_s)}
+        watched[first].pause()
+    else:
+        books = {cell: RoundBook(engine) for cell, engine in engines.items()}
+        turns = [Turn(cell, engines[cell], books[cell], watched[cell].begin, watched[cell].pause) for cell in engines]
+        orders = turn_orders(first, len(turns), len(prompts), suite.sampling.seed)
+        asyncio.run(run_turns(turns, orders, prompts, sampling, keep))
     finished_ns = time.monotonic_ns()
-    if sampler is not None:
-        store.append(sampler.end(cell.launch, cell.arm, cell))
-    sealed = CellRecord(
-        cell=cell,
-        started_ns=started_ns,
-        finished_ns=finished_ns,
-        num_requests=len(prompts),
-        num_failed=num_failed,
-        phases=book.phases(),
-        graphs=book.graphs(),
-        sampling=sampling,
-        session=store.session,
-        error=engine.failure(),
-    )
-    store.append(sealed)
-    progress.end_cell(sealed)
-    return sealed
+    for cell, engine in engines.items():
+        if (window := watched[cell].record(cell)) is not None:
+            store.append(window)
+        sealed = CellRecord(
+            cell=cell,
+            started_ns=started_ns,
+            finished_ns=finished_ns,
+            num_requests=len(prompts),
+            num_failed=failed[cell],
+            phases=books[cell].phases(),
+            graphs=books[cell].graphs(),
+            sampling=sampling,
+            session=store.session,
+            error=engine.failure(),
+        )
+        store.append(sealed)
+        progress.end_cell(sealed)
+
+
+class Watched:
+    """A cell's window of telemetry, open while the cell has its turn."""
+
+    def __init__(self, engine: Engine, sampler: Sampler | None) -> None:
+        self._engine, self._sampler = engine, sampler
+        self._window: Window | None = None
+
+    def begin(self) -> None:
+        """Watch; an endpoint's processes are not ours to watch."""
+        if self._sampler is None or self._engine.pid is None:
+            return
+        if self._window is None:
+            self._sampler.begin(self._engine.pid)
+        else:
+            self._sampler.resume(self._window)
+
+    def pause(self) -> None:
+        """Look away."""
+        if self._sampler is not None and self._engine.pid is not None:
+            self._window = self._sampler.pause()
+
+    def record(self, cell: CellKey) -> WindowRecord | None:
+        """What was seen; None where nothing was watched."""
+        return None if self._window is None else self._window.close(cell.launch, cell.arm, cell)
 
 
 def warm_up(engine: Engine, arm: str, concurrency: int | None, prompts: Sequence[Prompt], suite: Suite) -> None:
@@ -186,20 +217,35 @@ def run_launch(
     arms = tuple(dict.fromkeys(cell.arm for cell in cells))
     with open_sampler(suite.telemetry_period_s) as sampler:
         pool.start_all(arms)
-        for cell in cells:
-            sent = prompts[cell.workload][: suite.prompts_at(cell.load)]
-            try:
-                engine = pool.get(cell.arm)
-                if warm.get((cell.arm, cell.load)) is not engine:
-                    make_ready(engine, cell, sent, suite, store, sampler)
-                    warm[(cell.arm, cell.load)] = engine
-                if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
-                    sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
-                run_cell(engine, cell, sent, suite, store, progress, sampler)
-            except HarnessError as error:
-                failed = _failed_cell(cell, str(error), len(sent), store.session)
+        by_turns = suite.turns == "prompts" and pool.holds(arms)
+        for group in turn_groups(cells) if by_turns else [[cell] for cell in cells]:
+            engines: dict[CellKey, Engine] = {}
+            sent = prompts[group[0].workload][: suite.prompts_at(group[0].load)]
+
+            def fail(cell: CellKey, error: HarnessError, num_requests: int = len(sent)) -> None:
+                failed = _failed_cell(cell, str(error), num_requests, store.session)
                 store.append(failed)
                 progress.end_cell(failed)
+
+            for cell in group:
+                try:
+                    engine = pool.get(cell.arm)
+                    if warm.get((cell.arm, cell.load)) is not engine:
+                        make_ready(engine, cell, sent, suite, store, sampler)
+                        warm[(cell.arm, cell.load)] = engine
+                    if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
+                        sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
+                    if engine.pid is not None:  # an endpoint's caches are not ours to flush
+                        asyncio.run(flush_cache(engine))
+                    engines[cell] = engine
+                except HarnessError as error:
+                    fail(cell, error)
+            try:
+                if engines:
+                    run_cells(engines, sent, suite, store, progress, sampler)
+            except HarnessError as error:  # the engine of a cell that is measured alone
+                for cell in engines:
+                    fail(cell, error)
     store.note_engines({name: receipt.model_dump() for name, receipt in pool.receipts.items() if name in arms})
 
 

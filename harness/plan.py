@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
 from harness.load.arrivals import arrival_times, read_trace
 from harness.records import CellKey
@@ -18,6 +19,8 @@ ENGINE_START_S = 20.0
 CPU_TOKENS_PER_S = 90.0
 """Assumptions of the estimate: seen with the tiny target on two CPU cores."""
 CPU_ENGINE_GB = 2.4
+
+Named = TypeVar("Named", str, int)
 
 
 def plan_cells(suite: Suite, resident: bool = True) -> tuple[CellKey, ...]:
@@ -67,9 +70,12 @@ def balanced_orders(names: Sequence[str], num_blocks: int, seed: int, launch: in
     number of blocks begins with three whose places add up to the same, or to one more for half of an even number of
     arms: the second block is the first one moved round by half the arms, the third ranks them by the first two.
     """
-    draw = random.Random(f"{seed} {launch}")
+    return _balanced(names, num_blocks, random.Random(f"{seed} {launch}"))
+
+
+def _balanced(names: Sequence[Named], num_blocks: int, draw: random.Random) -> list[list[Named]]:
     count, half = len(names), len(names) // 2
-    orders: list[list[str]] = []
+    orders: list[list[Named]] = []
     if num_blocks % 2:
         first = draw.sample(names, count)
         orders.append(first)
@@ -81,6 +87,28 @@ def balanced_orders(names: Sequence[str], num_blocks: int, seed: int, launch: in
         order = draw.sample(names, count)
         orders += [order, order[::-1]]
     return orders
+
+
+def turn_groups(cells: Sequence[CellKey]) -> list[list[CellKey]]:
+    """Cells that are measured together, in their order: at concurrency 1 those of a block's point, else each alone."""
+    groups: list[list[CellKey]] = []
+    for cell in cells:
+        before = groups[-1][0] if groups else None
+        if before is not None and cell.concurrency == 1 and cell.model_copy(update={"arm": before.arm}) == before:
+            groups[-1].append(cell)
+        else:
+            groups.append([cell])
+    return groups
+
+
+def turn_orders(cell: CellKey, num_arms: int, num_prompts: int, seed: int) -> list[list[int]]:
+    """For each prompt the order in which arms have their turns, balanced as the orders of blocks are.
+
+    Args:
+        cell: one of the group's, whichever; launch, block and workload tell groups apart.
+    """
+    draw = random.Random(f"{seed} {cell.launch} {cell.block} {cell.workload}")
+    return _balanced(range(num_arms), num_prompts, draw)
 
 
 @dataclass(frozen=True)

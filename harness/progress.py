@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -22,8 +24,7 @@ class Progress:
         self._failures: set[str] = set()
         self._live = Live("", console=console, transient=True, refresh_per_second=4) if console.is_terminal else None
         self._title, self._total, self._done = "", 0, 0
-        self._tokens = self._steps = self._accepted = 0
-        self._first_sent_ns = self._last_ns = 0
+        self._tallies: defaultdict[CellKey, Tally] = defaultdict(Tally)
 
     def __enter__(self) -> Progress:
         if self._live is not None:
@@ -57,22 +58,24 @@ class Progress:
         self._done += 1
         self._show(self._line())
 
-    def begin_cell(self, cell: CellKey, num_requests: int) -> None:
-        """A measured cell begins."""
+    def begin_cells(self, cells: Sequence[CellKey], num_requests: int) -> None:
+        """Cells begin that are measured together, one or several in turns.
+
+        Args:
+            num_requests: of each.
+        """
         if self._cells_done == 0:
             self._began = time.monotonic()
-        self._reset(_title(cell), num_requests)
+        title = (
+            _title(cells[0]) if len(cells) == 1 else f"{_title(cells[0], with_arm=False)}, {len(cells)} arms in turns"
+        )
+        self._reset(title, len(cells) * num_requests)
         self._show(self._line())
 
     def request_done(self, record: RequestRecord) -> None:
         """One measured request is finished."""
         self._done += 1
-        self._tokens += record.num_output_tokens
-        self._first_sent_ns = self._first_sent_ns or record.sent_ns
-        self._last_ns = record.finished_ns
-        for round_ in record.rounds or ():
-            self._steps += 1
-            self._accepted += round_.num_accepted_drafts
+        self._tallies[record.cell].add(record)
         self._show(self._line())
 
     def end_cell(self, record: CellRecord) -> None:
@@ -85,18 +88,11 @@ class Progress:
             self.note(f"{counted} {_title(record.cell)}: FAILED: {told}")
         else:
             failed = f", {record.num_failed} failed" if record.num_failed else ""
-            self.note(f"{counted} {_title(record.cell)}: {self._figures()}{failed}{self._eta()}")
+            self.note(f"{counted} {_title(record.cell)}: {self._tallies[record.cell]}{failed}{self._eta()}")
 
     def _reset(self, title: str, total: int) -> None:
         self._title, self._total, self._done = title, total, 0
-        self._tokens = self._steps = self._accepted = 0
-        self._first_sent_ns = self._last_ns = 0
-
-    def _figures(self) -> str:
-        elapsed_s = seconds(self._last_ns - self._first_sent_ns)
-        rate = self._tokens / elapsed_s if elapsed_s > 0 else None
-        tau = 1 + self._accepted / self._steps if self._steps else None
-        return f"{fixed(rate, 1)} tokens/s, τ {fixed(tau, 2)}"
+        self._tallies = defaultdict(Tally)
 
     def _eta(self) -> str:
         left = self._num_cells - self._cells_done
@@ -106,12 +102,36 @@ class Progress:
         return f", about {duration(left * per_cell_s)} left"
 
     def _line(self) -> str:
-        return f"{self._title}: {self._done}/{self._total}, {self._figures()}"
+        figures = f", {next(iter(self._tallies.values()))}" if len(self._tallies) == 1 else ""
+        return f"{self._title}: {self._done}/{self._total}{figures}"
 
     def _show(self, line: str) -> None:
         if self._live is not None:
             self._live.update(Text(line))
 
 
-def _title(cell: CellKey) -> str:
-    return f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}"
+class Tally:
+    """What one cell's requests have brought so far."""
+
+    def __init__(self) -> None:
+        self._tokens = self._steps = self._accepted = self._took_ns = 0
+
+    def add(self, record: RequestRecord) -> None:
+        """Count a finished request."""
+        self._tokens += record.num_output_tokens
+        for round_ in record.rounds or ():
+            self._steps += 1
+            self._accepted += round_.num_accepted_drafts
+        if not self._took_ns:
+            self._first_sent_ns, self._paused_ns = record.sent_ns, 0
+        self._paused_ns += record.paused_ns
+        self._took_ns = record.finished_ns - self._first_sent_ns - self._paused_ns
+
+    def __str__(self) -> str:
+        rate = self._tokens / seconds(self._took_ns) if self._took_ns > 0 else None
+        tau = 1 + self._accepted / self._steps if self._steps else None
+        return f"{fixed(rate, 1)} tokens/s, τ {fixed(tau, 2)}"
+
+
+def _title(cell: CellKey, with_arm: bool = True) -> str:
+    return f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load}{f' {cell.arm}' if with_arm else ''}"

@@ -92,6 +92,8 @@ class RequestRecord(Record):
     due_ns: int | None = None
     """When an open loop's request arrives and should be sent; None in a closed loop."""
     sent_ns: int
+    paused_ns: int = 0
+    """Where arms take turns: time between its cell's request before and this one, in which other arms had theirs."""
     chunks: tuple[Chunk, ...]
     """In order of arrival; their num_tokens add up to len(output_ids)."""
     finished_ns: int
@@ -227,10 +229,17 @@ class WindowRecord(Record):
     """None for a launch at rest."""
     started_ns: int
     finished_ns: int
+    paused_ns: int = 0
+    """Time within in which nothing was watched, because other arms had their turns."""
     devices: tuple[DeviceReading, ...]
     processes: ProcessUsage
     telemetry_cpu_s: float
     """Processor seconds that telemetry itself took."""
+
+    @property
+    def watched_ns(self) -> int:
+        """For how long there was a look at the devices."""
+        return self.finished_ns - self.started_ns - self.paused_ns
 
 
 class ScoreRecord(Record):

@@ -270,6 +270,11 @@ class Suite(Section):
     )
     launches: Positive = Field(1, description="How often every engine is started anew; three or more for a verdict.")
     auto: Auto | None = Field(None, description="For blocks: auto, when it is enough.")
+    turns: Literal["prompts", "cells"] = Field(
+        "prompts",
+        description="At concurrency 1, where the engines of a launch run side by side: the arms take turns prompt by "
+        "prompt, or cell by cell.",
+    )
     warmup_requests: Annotated[int, Field(ge=0)] = Field(2, description="Unmeasured requests before the first cell.")
     prefix_cache: bool = Field(False, description="SGLang's radix cache; off, or repeated prompts would be free.")
     max_total_tokens: Positive = Field(8192, description="Slots of the KV pool, the same for every arm.")

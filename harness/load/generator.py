@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -22,8 +24,9 @@ from harness.units import NS_PER_S, seconds
 FLUSH_TIMEOUT_S = 30
 LINE_BYTES = 4 << 20
 """Longest line of a stream: servers may repeat a whole answer, ids and text, in every message."""
-Send = Callable[[int, Prompt, int | None], Awaitable[None]]
-"""Sends one prompt and hands over its record; called with its number and, in an open loop, when it is due."""
+Send = Callable[..., Awaitable[RequestRecord]]
+"""Sends one prompt and hands over its record; called with its number, in an open loop when it is due, and where arms
+take turns when its cell's request before ended."""
 
 
 class RoundBook:
@@ -91,7 +94,7 @@ async def run_closed_loop(
 
         async def worker() -> None:
             for number, prompt in waiting:
-                await send(number, prompt, None)
+                await send(number, prompt)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(cell.concurrency):
@@ -122,6 +125,50 @@ async def run_open_loop(
                 group.create_task(send(number, prompt, due_ns))  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One arm's part where arms take turns: its cell, engine and rounds, and what brackets each of its requests."""
+
+    cell: CellKey
+    engine: Engine
+    book: RoundBook
+    begin: Callable[[], None]
+    end: Callable[[], None]
+
+
+async def run_turns(
+    turns: Sequence[Turn],
+    orders: Sequence[Sequence[int]],
+    prompts: Sequence[Prompt],
+    sampling: dict[str, Any],
+    on_record: Callable[[RequestRecord], None],
+) -> None:
+    """Send every prompt to one arm after the other, before the next prompt; each finished request is handed over.
+
+    Args:
+        orders: of each prompt, the arms' order.
+    """
+    ended_ns: dict[CellKey, int] = {}
+    async with open_session() as session:
+        sends = [_sender(turn.engine, session, turn.cell, sampling, turn.book, on_record) for turn in turns]
+        for number, (prompt, order) in enumerate(zip(prompts, orders, strict=True)):
+            for index in order:
+                turn = turns[index]
+                await _connect(session, turn.engine)
+                turn.begin()
+                record = await sends[index](number, prompt, ended_ns=ended_ns.get(turn.cell))
+                turn.end()
+                ended_ns[turn.cell] = record.finished_ns
+
+
+async def _connect(session: aiohttp.ClientSession, engine: Engine) -> None:
+    """Open the connection again that the engine closed while others had their turns; what follows tells a failure."""
+    if engine.pid is not None:
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with session.get(f"{engine.url}/model_info") as response:
+                await response.read()
+
+
 def _sender(
     engine: Engine,
     session: aiohttp.ClientSession,
@@ -134,14 +181,19 @@ def _sender(
     (tokenizer_manager.create_abort_task, 0.5.17), so no id is used twice, nor is one the beginning of another."""
     sending = secrets.token_hex(4)
 
-    async def send(number: int, prompt: Prompt, due_ns: int | None) -> None:
+    async def send(
+        number: int, prompt: Prompt, due_ns: int | None = None, ended_ns: int | None = None
+    ) -> RequestRecord:
         request_id = f"{cell.slug}-{number}-{sending}"
         limited = {**sampling, "max_new_tokens": prompt.max_tokens}
         if isinstance(engine, Endpoint):
             answer = await engine.ask(session, request_id, prompt, limited)
         else:
             answer = await stream_request(session, engine.url, request_id, prompt.prompt_ids, limited)
-        on_record(to_record(cell, request_id, prompt, answer, book.pop(request_id), due_ns))
+        paused_ns = 0 if ended_ns is None else answer.sent_ns - ended_ns
+        record = to_record(cell, request_id, prompt, answer, book.pop(request_id), due_ns, paused_ns)
+        on_record(record)
+        return record
 
     return send
 
@@ -182,6 +234,7 @@ def to_record(
     answer: Answer,
     rounds: tuple[Round, ...] | None,
     due_ns: int | None = None,
+    paused_ns: int = 0,
 ) -> RequestRecord:
     """One request's record: client times, engine counters."""
     meta = answer.meta
@@ -197,6 +250,7 @@ def to_record(
         num_cached_tokens=meta.get("cached_tokens"),
         due_ns=due_ns,
         sent_ns=answer.sent_ns,
+        paused_ns=paused_ns,
         chunks=tuple(answer.chunks),
         finished_ns=answer.finished_ns,
         output_ids=tuple(answer.output_ids),

@@ -138,7 +138,7 @@ def _scaled(figure: Figure, factor: float) -> Figure:
 
 
 def _duration_s(window: WindowRecord) -> float:
-    return seconds(window.finished_ns - window.started_ns)
+    return seconds(window.watched_ns)
 
 
 def _sources(windows: Iterable[WindowRecord]) -> set[str]:

@@ -14,20 +14,19 @@ from harness.units import seconds
 
 def output_tokens_per_s(requests: Sequence[RequestRecord]) -> float | None:
     """Delivered tokens of a cell over the time from its first send (or arrival) to its last token; failed requests left
-    out."""
+    out, and the time in which other arms had their turns."""
+    window_s = whole_window_s(requests)
     done = [request for request in requests if request.error is None and request.chunks]
-    if not done:
-        return None
-    window_s = whole_window_s(done)
     return sum(request.num_output_tokens for request in done) / window_s if window_s else None
 
 
 def whole_window_s(requests: Sequence[RequestRecord]) -> float | None:
-    """Seconds from a cell's first send or arrival to its last token; None if none arrived."""
+    """Seconds from a cell's first send or arrival to its last token, pauses left out; None if none arrived."""
     done = [request for request in requests if request.error is None and request.chunks]
     if not done:
         return None
-    return seconds(max(r.chunks[-1].at_ns for r in done) - min(r.began_ns for r in done))
+    first, last = min(r.began_ns for r in done), max(r.chunks[-1].at_ns for r in done)
+    return seconds(last - first - sum(r.paused_ns for r in requests if first < r.began_ns < last))
 
 
 def steady_window_ns(requests: Sequence[RequestRecord], concurrency: int | None) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from harness.telemetry.sensor import why
 
 
 class ProcessWatch:
-    """The harness and an engine's process tree, from its making until `usage`; both on the same thread.
+    """The harness and an engine's process tree, from its making until `usage` but for pauses; all on the same thread.
 
     The tree is listed once: an engine that is ready has started all its processes.
     """
@@ -19,14 +19,38 @@ class ProcessWatch:
     def __init__(self, pid: int) -> None:
         self._reason: str | None = None
         self._peak_bytes = 0
-        self._client_s = time.process_time()
-        psutil.cpu_percent()  # the next call on this thread tells the share since this one
+        self._client_s = self._engine_s = self._busy_s = self._watched_s = 0.0
         try:
             root = psutil.Process(pid)
             self._tree = [root, *root.children(recursive=True)]
-            self._engine_s = _cpu_s(self._tree)
         except psutil.Error as error:
             self._reason = why(error)
+        self.resume()
+
+    def resume(self) -> None:
+        """Count from here on."""
+        self._counting = True
+        psutil.cpu_percent()  # the next call on this thread tells the share since this one
+        self._resumed_s = time.monotonic()
+        self._client_s -= time.process_time()
+        self._engine_s -= self._engine_cpu_s()
+
+    def pause(self) -> None:
+        """Count until here."""
+        self._counting = False
+        self._engine_s += self._engine_cpu_s()
+        self._client_s += time.process_time()
+        lasted_s = time.monotonic() - self._resumed_s
+        self._busy_s += lasted_s * psutil.cpu_percent() / 100
+        self._watched_s += lasted_s
+
+    def _engine_cpu_s(self) -> float:
+        if self._reason is None:
+            try:
+                return _cpu_s(self._tree)
+            except psutil.Error as error:
+                self._reason = why(error)
+        return 0.0
 
     def look(self) -> None:
         """Note the engine's resident memory."""
@@ -37,18 +61,15 @@ class ProcessWatch:
                 self._reason = why(error)
 
     def usage(self) -> ProcessUsage:
-        """What was used since the beginning."""
-        engine_s: float | None = None
-        if self._reason is None:
-            try:
-                engine_s = _cpu_s(self._tree) - self._engine_s
-            except psutil.Error as error:
-                self._reason = why(error)
+        """What was used."""
+        if self._counting:
+            self.pause()
+        known = self._reason is None
         return ProcessUsage(
-            client_cpu_s=time.process_time() - self._client_s,
-            engine_cpu_s=engine_s,
-            engine_peak_rss_bytes=None if self._reason is not None else self._peak_bytes,
-            host_cpu_share=psutil.cpu_percent() / 100,
+            client_cpu_s=self._client_s,
+            engine_cpu_s=self._engine_s if known else None,
+            engine_peak_rss_bytes=self._peak_bytes if known else None,
+            host_cpu_share=self._busy_s / self._watched_s if self._watched_s else 0.0,
             reason=self._reason,
         )
 

@@ -50,13 +50,23 @@ class Sampler:
         with self._lock:
             self._window = Window(self._sensors, pid, self._clock)
 
-    def end(self, launch: int, arm: str, cell: CellKey | None) -> WindowRecord:
-        """Close the window."""
+    def pause(self) -> Window:
+        """Put the window aside while other arms have their turns."""
         with self._lock:
             assert self._window is not None, "begin comes first"
-            record = self._window.close(launch, arm, cell)
-            self._window = None
-        return record
+            window, self._window = self._window, None
+            window.pause()
+        return window
+
+    def resume(self, window: Window) -> None:
+        """Go on with a window that was put aside."""
+        with self._lock:
+            window.resume()
+            self._window = window
+
+    def end(self, launch: int, arm: str, cell: CellKey | None) -> WindowRecord:
+        """Close the window."""
+        return self.pause().close(launch, arm, cell)
 
     def rest(self, launch: int, arm: str, pid: int, sleep: Callable[[float], None] = time.sleep) -> WindowRecord | None:
         """A warm engine at rest, once per launch; None after that, or where no sensor gives energy.

@@ -34,19 +34,39 @@ STATISTICS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 class Window:
-    """Every sensor and an engine's processes, from its making until `close`, look by look.
+    """Every sensor and an engine's processes, from its making until `close`, look by look, but for pauses.
 
     A sensor that is lost is not asked again; the others go on.
     """
 
     def __init__(self, sensors: Sequence[Sensor], pid: int, clock: Callable[[], int]) -> None:
         self._sensors, self._clock = sensors, clock
-        self._samples: list[list[Sample]] = [[] for _ in sensors]
+        self._spans: list[list[list[Sample]]] = [[] for _ in sensors]
         self._lost: dict[int, str] = {}
         self._cpu_s = 0.0
+        self._watched_ns = 0
         self._processes = ProcessWatch(pid)
+        self._started_ns = self._watch()
+
+    def _watch(self) -> int:
+        for spans in self._spans:
+            spans.append([])
         self.look()
-        self._started_ns = clock()
+        self._finished_ns: int | None = None
+        self._resumed_ns = self._clock()
+        return self._resumed_ns
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._processes.resume()
+        self._watch()
+
+    def pause(self) -> None:
+        """Look a last time before others have their turns."""
+        self._finished_ns = self._clock()
+        self._watched_ns += self._finished_ns - self._resumed_ns
+        self.look()
+        self._processes.pause()
 
     def look(self) -> None:
         """Look at everything once; never raises."""
@@ -54,7 +74,7 @@ class Window:
         for index, sensor in enumerate(self._sensors):
             if index not in self._lost:
                 try:
-                    self._samples[index].append(sensor.read())
+                    self._spans[index][-1].append(sensor.read())
                 except Exception as error:  # whatever a driver throws must not end a run
                     self._lost[index] = why(error)
         self._processes.look()
@@ -62,32 +82,36 @@ class Window:
 
     def close(self, launch: int, arm: str, cell: CellKey | None) -> WindowRecord:
         """Look a last time and sum up."""
-        finished_ns = self._clock()
-        self.look()
-        duration_s = seconds(finished_ns - self._started_ns)
+        if self._finished_ns is None:
+            self.pause()
+        assert self._finished_ns is not None
+        lasted_ns = self._finished_ns - self._started_ns
         return WindowRecord(
             launch=launch,
             arm=arm,
             cell=cell,
             started_ns=self._started_ns,
-            finished_ns=finished_ns,
+            finished_ns=self._finished_ns,
+            paused_ns=lasted_ns - self._watched_ns,
             devices=tuple(
-                summarise(sensor, samples, duration_s, self._lost.get(index))
-                for index, (sensor, samples) in enumerate(zip(self._sensors, self._samples, strict=True))
+                summarise(sensor, spans, seconds(self._watched_ns), self._lost.get(index))
+                for index, (sensor, spans) in enumerate(zip(self._sensors, self._spans, strict=True))
             ),
             processes=self._processes.usage(),
             telemetry_cpu_s=self._cpu_s,
         )
 
 
-def summarise(sensor: Sensor, samples: Sequence[Sample], duration_s: float, lost: str | None) -> DeviceReading:
-    """One device in one window: energy between the first and the last sample, the rest from those in between.
+def summarise(sensor: Sensor, spans: Sequence[Sequence[Sample]], duration_s: float, lost: str | None) -> DeviceReading:
+    """One device in one window: energy between the first and the last sample of each span between pauses, the rest from
+    those in between.
 
     Args:
+        duration_s: of all spans.
         lost: why the device was lost; then nothing is told of it but this.
     """
-    inner = samples[1:-1]
-    found: dict[str, Any] = {"energy_j": lost or _energy_j(sensor, samples, duration_s)}
+    inner = [sample for samples in spans for sample in samples[1:-1]]
+    found: dict[str, Any] = {"energy_j": lost or _energy_j(sensor, spans, inner, duration_s)}
     for name, (quantity, statistic) in (STATISTICS if sensor.kind == "gpu" else {}).items():
         present = [value for sample in inner if (value := getattr(sample, quantity)) is not None]
         found[name] = lost or (statistic(present) if present else _problem(inner, quantity))
@@ -101,10 +125,12 @@ def summarise(sensor: Sensor, samples: Sequence[Sample], duration_s: float, lost
     )
 
 
-def _energy_j(sensor: Sensor, samples: Sequence[Sample], duration_s: float) -> float | str:
+def _energy_j(
+    sensor: Sensor, spans: Sequence[Sequence[Sample]], inner: Sequence[Sample], duration_s: float
+) -> float | str:
     """Joules, or why there are none."""
     quantity = energy_quantity(sensor)
-    looks = samples[1:-1] if quantity == "power_w" else samples
+    looks = inner if quantity == "power_w" else [sample for samples in spans for sample in samples]
     values = [getattr(sample, quantity) for sample in looks]
     if not values or None in values:
         return _problem(looks, quantity)
@@ -113,7 +139,7 @@ def _energy_j(sensor: Sensor, samples: Sequence[Sample], duration_s: float) -> f
     for before, after in pairwise(values):
         if after < before:
             return f"the counter fell from {before:.1f} to {after:.1f} J, as it does when the driver is reset"
-    return float(values[-1] - values[0])
+    return float(sum(getattr(samples[-1], quantity) - getattr(samples[0], quantity) for samples in spans))
 
 
 def _problem(samples: Sequence[Sample], quantity: str) -> str:
