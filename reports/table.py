@@ -15,6 +15,7 @@ MAIN_HEADERS = ("arm", "workload", "conc.", "τ", "tokens/s", "speedup [95%]", "
 LATENCY_HEADERS = ("latency ms",)
 LIMIT_HEADERS = ("goodput/s",)
 ENERGY_HEADERS = ("J/token", "net J/token")
+DECODE_HEADERS = ("decode speedup [95%]",)
 COLUMN_MEANINGS = (
     "τ: tokens per verify step, bonus token included, 1 + Σ accepted / steps; tokens/s: delivered tokens over wall "
     "clock; speedup: throughput ratio to vanilla within a block, geometric mean; TTFT: time to first token; TPOT: "
@@ -35,6 +36,10 @@ ENDPOINT_MEANING = (
     "‡: an endpoint, a server that ran already and is measured as it is: its settings, its warmth and the spread "
     "between its starts are not controlled, and what it does not tell is –."
 )
+DECODE_MEANING = (
+    "Decode speedup: τ times vanilla's median step over the arm's median round, prefill left out; shown because step "
+    "times were unstable here, and long tails, as other programs make them, hardly move it."
+)
 LIMIT_MEANING = "Goodput: requests a second that meet every limit of the suite, and their share of all requests."
 
 
@@ -42,13 +47,23 @@ def main_headers(rows: Sequence[Row]) -> list[str]:
     """The main table's columns; latency, goodput and energy only where a row has them."""
     renamed = {"conc.": load_heading(rows)} | ({"speedup [95%]": "against vanilla [95%]"} if _has_open(rows) else {})
     headers = [renamed.get(header, header) for header in MAIN_HEADERS]
-    extra = ((_has_open, LATENCY_HEADERS), (_has_limits, LIMIT_HEADERS), (_has_energy, ENERGY_HEADERS))
+    extra = (
+        (_has_open, LATENCY_HEADERS),
+        (_has_limits, LIMIT_HEADERS),
+        (_has_energy, ENERGY_HEADERS),
+        (_is_unsteady, DECODE_HEADERS),
+    )
     return [*headers, *(header for has, found in extra if has(rows) for header in found)]
 
 
 def meanings(rows: Sequence[Row]) -> str:
     """What the main table's columns mean, as far as it has them."""
-    extra = ((_has_open, LOAD_MEANING), (_has_limits, LIMIT_MEANING), (_has_endpoint, ENDPOINT_MEANING))
+    extra = (
+        (_has_open, LOAD_MEANING),
+        (_has_limits, LIMIT_MEANING),
+        (_has_endpoint, ENDPOINT_MEANING),
+        (_is_unsteady, DECODE_MEANING),
+    )
     return " ".join([COLUMN_MEANINGS, *(text for has, text in extra if has(rows))])
 
 
@@ -88,11 +103,16 @@ def _has_energy(rows: Sequence[Row]) -> bool:
     return any(row.joules_per_token is not None for row in rows)
 
 
+def _is_unsteady(rows: Sequence[Row]) -> bool:
+    return any(found["gate"] == "unstable step time" for row in rows for found in row.detail["findings"])
+
+
 def main_row(row: Row, rows: Sequence[Row]) -> list[str]:
     """One line of the main table of all rows."""
     latency = [milliseconds(row.latency_s, 0)] if _has_open(rows) else []
     good = [f"{fixed(row.goodput_per_s, 2)}, {share_text(row.within_limits)}"] if _has_limits(rows) else []
     joules = [fixed(row.joules_per_token, 3), fixed(row.net_joules_per_token, 3)] if _has_energy(rows) else []
+    decode = [decode_text(row)] if _is_unsteady(rows) else []
     return [
         arm_text(row),
         workload_text(row),
@@ -107,6 +127,7 @@ def main_row(row: Row, rows: Sequence[Row]) -> list[str]:
         *latency,
         *good,
         *joules,
+        *decode,
     ]
 
 
@@ -123,6 +144,15 @@ def speedup_text(row: Row) -> str:
         return "baseline"
     interval = "" if row.speedup_low is None else f" [{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
     return f"{row.speedup:.2f}x{interval}"
+
+
+def decode_text(row: Row) -> str:
+    """As `speedup_text`, of decoding as median steps tell it."""
+    found = row.detail.get("decode_speedup")
+    if found is None:
+        return "baseline" if row.detail["is_baseline"] else MISSING
+    interval = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
+    return f"{found['value']:.2f}x{interval}"
 
 
 def latency_text(row: Row) -> str:

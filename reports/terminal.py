@@ -8,7 +8,11 @@ from rich.table import Table
 
 from reports.files import Run
 from reports.markdown import answer
-from reports.table import best_rows, main_headers, main_row
+from reports.table import DECODE_HEADERS, best_rows, main_headers, main_row
+
+WIDE = 140
+LEFT_OUT = ("TTFT ms", "TPOT ms")
+"""Columns that a terminal of fewer characters leaves out where there is a second speedup."""
 
 
 def print_rows(run: Run, console: Console) -> bool:
@@ -19,12 +23,16 @@ def print_rows(run: Run, console: Console) -> bool:
         title=manifest["suite"]["name"], caption="invalid rows are struck through; τ includes the bonus token"
     )
     closed = all(row.concurrency is not None for row in rows)  # open loops have more columns than most terminals hold
-    for header in main_headers(rows):
+    headers = main_headers(rows)
+    narrow = console.width < WIDE and DECODE_HEADERS[0] in headers
+    shown = [index for index, header in enumerate(headers) if not (narrow and header in LEFT_OUT)]
+    for header in (headers[index] for index in shown):
         no_wrap = closed and header not in ("arm", "lossless")  # these may hold a few words
         table.add_column(header, justify="left" if header in ("arm", "workload") else "right", no_wrap=no_wrap)
     for index, row in enumerate(rows):
         style = "strike dim" if not row.valid else "bold" if index in best else ""
-        table.add_row(*map(escape, main_row(row, rows)), style=style)
+        cells = main_row(row, rows)
+        table.add_row(*(escape(cells[index]) for index in shown), style=style)
     console.print(table)
     console.print(answer(rows, manifest).replace("**", ""), highlight=False, markup=False)
     for row in rows:

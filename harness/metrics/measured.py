@@ -43,6 +43,7 @@ from harness.metrics.scores import answers_detail
 from harness.metrics.throughput import (
     decode_step_s,
     goodput_per_s,
+    median_decode_tokens_per_s,
     offered_per_s,
     output_tokens_per_s,
     steady_tokens_per_s,
@@ -193,6 +194,14 @@ class Measured:
         return compare(self.steps, per_block(self.vanilla, decode_step_s), None, self.design.first_stage)
 
     @cached_property
+    def decode_speedup(self) -> Ratio | None:
+        """Decoding against the baseline's as median steps tell it; at concurrency 1 alone."""
+        if self.cell.concurrency != 1 or not self.arm.drafts:
+            return None
+        ours, theirs = (per_block(blocks, median_decode_tokens_per_s) for blocks in (self.blocks, self.vanilla))
+        return compare(ours, theirs, None, self.design.first_stage)
+
+    @cached_property
     def gaps(self) -> list[Gap]:
         """Gaps between chunks."""
         return chunk_gaps(self.requests)
@@ -295,6 +304,9 @@ class Measured:
             },
             "served_per_s": mean(served_per_s(block) for block in self.blocks.values()),
             "mean_lateness_s": mean(seconds(request.sent_ns - (request.due_ns or 0)) for request in due),
+            "decode_speedup": None
+            if self.decode_speedup is None
+            else {name: getattr(self.decode_speedup, name) for name in ("value", "low", "high", "scope")},
             "gain_over_cost": None if self.tau is None or self.cost is None else self.tau / self.cost.value,
         }
 

@@ -60,7 +60,13 @@ def _without_baseline(row: Row) -> Row:
     """The row without what was measured against a baseline that is invalid."""
     ratios = ("speedup", "speedup_low", "speedup_high", "latency_ratio", "latency_ratio_low", "latency_ratio_high")
     nothing = dict.fromkeys((*ratios, "step_cost_ratio"))
-    detail = {**row.detail, "speedup_scope": None, "latency_scope": None, "gain_over_cost": None}
+    detail = {
+        **row.detail,
+        "speedup_scope": None,
+        "latency_scope": None,
+        "gain_over_cost": None,
+        "decode_speedup": None,
+    }
     return row.model_copy(update={**nothing, "detail": detail})
 
 

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 
-from harness.metrics.latency import tpot_s, ttft_s
+from harness.metrics.acceptance import acceptance_length, rounds_of
+from harness.metrics.latency import chunk_gaps, tpot_s, ttft_s
 from harness.records import RequestRecord
 from harness.units import seconds
 
@@ -118,6 +120,21 @@ def decode_step_s(requests: Sequence[RequestRecord]) -> float | None:
         for request in done
     )
     return seconds(spent) / steps if steps else None
+
+
+def median_decode_tokens_per_s(requests: Sequence[RequestRecord]) -> float | None:
+    """Tokens a second of decoding at concurrency 1, as the median step tells: τ over the median gap between chunks.
+
+    Long tails, as other programs on the host make them, hardly move it; what a draft's own rounds differ by, they do
+    not either, so it stands beside the throughput and not in its place. None where a server does not count a chunk's
+    tokens.
+    """
+    gaps = chunk_gaps(requests)
+    if not gaps or any(tokens is None for _, tokens in gaps):
+        return None
+    rounds = rounds_of(requests)
+    steps_s = [gap if rounds else gap / (tokens or 1) for gap, tokens in gaps]
+    return (acceptance_length(rounds) or 1.0) / median(steps_s)
 
 
 def crossovers(draft: Mapping[int, float], vanilla: Mapping[int, float]) -> list[tuple[float, float]]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from harness.plan import balanced_orders, plan_cells
+from harness.plan import balanced_orders, plan_cells, turn_groups, turn_orders
 from harness.records import CellKey
 from harness.suite import Suite
 from tests.fakes.study import FakeArm, FakeRun
@@ -86,3 +86,24 @@ def test_auto_begins_with_a_first_stage() -> None:
     cells = plan_cells(auto)
     assert {cell.launch for cell in cells} == set(range(5))
     assert {cell.block for cell in cells} == {0, 1}
+
+
+def test_at_concurrency_1_the_arms_of_a_blocks_point_take_turns():
+    """Other loads are measured cell by cell, and so is what a resumed run has left alone."""
+    cells = plan_cells(suite(load=({"concurrency": 1}, {"concurrency": 2}), blocks=2))
+    groups = turn_groups(cells)
+    assert [cell for group in groups for cell in group] == list(cells)
+    assert [len(group) for group in groups] == [6, *[1] * 6, 6, *[1] * 6]
+    assert all(len({(cell.block, cell.workload) for cell in group}) == 1 for group in groups)
+    assert [len(group) for group in turn_groups(cells[4:6])] == [2]
+    one_at_a_time = plan_cells(suite(), resident=False)
+    assert max(len(group) for group in turn_groups(one_at_a_time)) == 6
+
+
+def test_turns_of_a_block_are_balanced_and_differ_from_block_to_block():
+    """Every arm goes first as often as last; another block draws other orders."""
+    cells = [cell for cell in plan_cells(suite()) if cell.arm == "vanilla"]
+    orders = turn_orders(cells[0], 6, 8, seed=0)
+    assert all(sorted(order) == list(range(6)) for order in orders)
+    assert len({sum(order.index(arm) for order in orders) for arm in range(6)}) == 1
+    assert orders == turn_orders(cells[0], 6, 8, seed=0) != turn_orders(cells[1], 6, 8, seed=0)

@@ -15,8 +15,11 @@ from harness.metrics.evidence import ArmInfo, Design, Judged
 from harness.metrics.latency import mean, tpot_s, ttft_s
 from harness.metrics.lossless import first_difference, losslessness
 from harness.metrics.rows import build_rows
-from harness.metrics.throughput import decode_step_s, output_tokens_per_s
+from harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s, output_tokens_per_s
 from harness.records import PhaseTimes, ReferenceRecord, RescoreRecord, Round
+from harness.units import NS_PER_S
+
+MS = NS_PER_S // 1000
 
 
 def rounds(*accepted: int) -> list[Round]:
@@ -269,3 +272,24 @@ def test_rows_leave_unsealed_cells_out_and_keep_failed_ones(request_record, cell
     assert not failed[1].valid
     assert failed[1].reason == "failed cell: 1 of 1 cells: died"
     assert failed[1].output_tokens_per_s is None
+
+
+def test_the_median_decode_rate_is_tau_over_the_median_gap(request_record):
+    """Gaps of 20, 20 and 500 ms, one round each with 2 drafts accepted: 3 tokens in 20 ms; the tail does not count."""
+    drafted = request_record(((10, 1), (30, 3), (50, 3), (550, 3)), (2, 2, 2))
+    assert median_decode_tokens_per_s([drafted]) == pytest.approx(3 / 0.020)
+    plain = request_record(((10, 1), (20, 1), (40, 2), (500, 1)), None)
+    assert median_decode_tokens_per_s([plain]) == pytest.approx(1 / 0.010)
+    assert median_decode_tokens_per_s([request_record(((10, 1),), ())]) is None
+    assert median_decode_tokens_per_s([]) is None
+
+
+def test_pauses_in_which_other_arms_had_their_turns_take_no_time(request_record):
+    """4 tokens in 30 ms, 100 ms of pause, 4 tokens in 30 ms; a failed request's pause is one too."""
+    first = request_record(sent_ms=0)
+    second = request_record(((140, 1), (160, 3)), sent_ms=130, paused_ns=100 * MS)
+    assert output_tokens_per_s([first, second]) == pytest.approx(8 / 0.060)
+    failed = request_record((), None, sent_ms=70, paused_ns=40 * MS, error="it broke", finished_ns=70 * MS)
+    second = second.model_copy(update={"paused_ns": 60 * MS})
+    assert output_tokens_per_s([first, failed, second]) == pytest.approx(8 / 0.060)
+    assert output_tokens_per_s([failed, second]) == pytest.approx(4 / 0.030)

@@ -16,6 +16,7 @@ from harness.telemetry.rapl import rapl_sensors
 from harness.telemetry.sampler import IDLE_S, SETTLE_S, Sampler, open_sampler
 from harness.telemetry.sensor import Sample, energy_problem
 from harness.telemetry.window import Window
+from harness.units import NS_PER_S
 
 CELL = CellKey(launch=2, block=0, arm="a", workload="w", concurrency=1)
 
@@ -91,6 +92,22 @@ def test_a_sensor_that_dies_is_null_and_the_others_go_on():
     assert (dead.energy_j, dead.reasons, dying.looks) == (None, {"energy_j": "gone"}, 2)
     assert (alive.energy_j, alive.reasons, alive.num_samples) == (40, {}, 3)
     assert (record.launch, record.arm, record.cell) == (2, "a", CELL)
+
+
+def test_what_happens_while_others_have_their_turns_is_not_counted():
+    """Two spans with a pause: energy and time of the spans alone."""
+    sensor, ticks = Counter(), iter(range(0, 10**12, NS_PER_S))
+    window = Window((sensor,), os.getpid(), clock=lambda: next(ticks))
+    window.look()
+    window.pause()
+    for _ in range(5):
+        sensor.read()
+        next(ticks)
+    window.resume()
+    record = window.close(0, "a", CELL)
+    (device,) = record.devices
+    assert (device.energy_j, device.num_samples) == (20 + 10, 1)
+    assert (record.watched_ns, record.paused_ns) == (2 * NS_PER_S, 6 * NS_PER_S)
 
 
 def test_a_window_without_a_look_within_has_a_counters_energy_only():
