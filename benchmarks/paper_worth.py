@@ -225,8 +225,8 @@ def tables(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{trial.tokens} tokens each, {trial.blocks} blocks.{step_text}",
         f"τ wanted is Table 4's for {TARGETS[trial.shape]} (6 steps, 4 branches, 16 tokens, A800), τ measured what "
         "was drawn. Speedup: tokens per second over vanilla's, prefill included as in the paper, whose outputs are "
-        "longer. τ wanted ÷ c leaves out prefill and the chance of the draws. c: a round in vanilla's steps; the paper's "
-        "is τ over its speedup, and its round τ over tokens per second.",
+        "longer. τ wanted ÷ c leaves out prefill and the chance of the draws. c: a round in vanilla's steps; the "
+        "paper's is τ over its speedup, and its round τ over tokens per second.",
     ]
     invalid = [f"Not valid: {row['arm']}, {row['workload']}: {row['reason']}." for row in rows if not row["valid"]]
     return (
