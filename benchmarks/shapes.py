@@ -33,6 +33,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
         "num_key_value_heads": 8, "max_position_embeddings": 8192, "vocab_size": 128256, "rope_theta": 500000.0,
     },
+    # Source: config.json of meta-llama/Llama-2-7b-chat-hf, likewise.
+    "llama2-7b": {
+        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "max_position_embeddings": 4096, "vocab_size": 32000, "rope_theta": 10000.0,
+    },
     "small": {
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
         "num_key_value_heads": 1, "max_position_embeddings": 1024, "vocab_size": 2048, "rope_theta": 10000.0,

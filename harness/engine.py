@@ -25,7 +25,8 @@ class Receipt(BaseModel):
     max_total_num_tokens: int
     cuda_graphs: dict[str, list[int]] = {}
     """Batch sizes of the captured graphs of target, draft and extend; a phase without any is left out."""
-    simulated_acceptance: list[float] | None = None
+    simulated_acceptance: list[float] | dict[str, list[float]] | None = None
+    """α_k of all workloads, or of each by name."""
     server_args: dict[str, str | int | float | bool | None]
 
 

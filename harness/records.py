@@ -46,7 +46,12 @@ class CellKey(Record):
     @property
     def slug(self) -> str:
         """A file-name-safe name that is unique within a run."""
-        return f"l{self.launch}-b{self.block}-{self.arm}-{self.workload}-{load_slug(self.load)}"
+        return f"l{self.launch}-b{self.block}-{point_slug(self.arm, self.workload, self.load)}"
+
+
+def point_slug(arm: str, workload: str, load: str) -> str:
+    """What the slugs of an arm's cells on a workload at a load point have in common."""
+    return f"{arm}-{workload}-{load_slug(load)}"
 
 
 def load_slug(load: str) -> str:

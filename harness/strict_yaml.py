@@ -20,6 +20,8 @@ class Section(BaseModel):
 
 
 Model = TypeVar("Model", bound=Section)
+UNSPELLED = "str: "
+"""Begins the tags of fields that can be of several kinds; they are no keys of the file."""
 
 
 def load_strict(path: Path, model: type[Model], what: str) -> tuple[Model, dict[Path_, int]]:

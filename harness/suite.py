@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from drafts.api import Tree
 from harness.records import ENDPOINT
-from harness.strict_yaml import Section, line_of, load_strict, refuse
+from harness.strict_yaml import UNSPELLED, Section, line_of, load_strict, refuse
 from harness.suite_problems import suite_problems
 from harness.workloads.synthetic import FAMILIES
 
@@ -18,6 +18,11 @@ AnySection = TypeVar("AnySection", bound=Section)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Alphas = Annotated[tuple[Share, ...], Field(strict=False)]
+SimulatedAcceptance = Annotated[
+    Annotated[Alphas, Tag(UNSPELLED + "shares")] | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")],
+    Discriminator(lambda value: UNSPELLED + ("by workload" if isinstance(value, dict) else "shares")),
+]
 CONTROL_CONCURRENCY = 4
 """Requests at once in the control pass, whose batches must have another shape than the reference pass's."""
 OPEN_LOOP_REQUESTS = 48
@@ -86,8 +91,11 @@ class Arm(Section):
     )
     tuning: Annotated[Tuning | None, Field(description="Written by `bench.py tune`: how the tree was found.")] = None
     simulated_acceptance: Annotated[
-        tuple[Share, ...] | None,
-        Field(strict=False, description="α_k of every step, drawn in place of the verifier's answer: what-if figures."),
+        SimulatedAcceptance | None,
+        Field(
+            description="α_k of every step, or such a list for every workload by its name, drawn in place of the "
+            "verifier's answer: what-if figures."
+        ),
     ] = None
 
     @property

@@ -70,7 +70,7 @@ def _arm_problems(suite: Suite) -> Problems:
             elif wanted and not given:
                 problems.append((("arms", index), f"arms[{index}].{field} is missing; {spec.name} needs it."))
         problems.extend(_option_problems(index, arm, spec))
-        problems.extend(_simulation_problems(index, arm, spec, suite.target.random_weights))
+        problems.extend(_simulation_problems(index, arm, spec, suite))
         if arm.tree is not None:
             problems.extend(_tree_problems(index, arm.tree, spec))
     return problems
@@ -119,20 +119,39 @@ def _option_problems(index: int, arm: Arm, spec: DraftSpec) -> Problems:
     return [] if problem is None else [((*at, problem[0]), f"{spelled((*at, problem[0]))} {problem[1]}")]
 
 
-def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, random_weights: bool) -> Problems:
+def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, suite: Suite) -> Problems:
     at: Path_ = ("arms", index, "simulated_acceptance")
     alphas, name = arm.simulated_acceptance, f"arms[{index}].simulated_acceptance"
     simulable = spec.drafts and spec.sglang_algorithm != "NGRAM" and spec.proposer_factory is None
     if alphas is not None and not simulable:
         why = "it decodes without a draft" if not spec.drafts else "its draft learns from the tokens themselves"
         return [(at, f"{name} means nothing for {spec.name}: {why}; leave it out.")]
-    if alphas is not None and len(alphas) != arm.num_steps:
-        return [(at, f"{name} has {len(alphas)} shares, but num_steps is {arm.num_steps}; give one for every step.")]
-    if alphas is None and random_weights and spec.drafts:
+    if isinstance(alphas, dict):
+        workloads = [workload.name for workload in suite.workloads]
+        problems = [
+            ((*at, given), f"{name}.{given} is of no workload; {nearest(given, workloads)}")
+            for given in alphas
+            if given not in workloads
+        ]
+        missing = [workload for workload in workloads if workload not in alphas]
+        if missing:
+            problems.append((at, f"{name} lacks {', '.join(missing)}; give the α_k of every workload."))
+        for given, shares in alphas.items():
+            problems.extend(_length_problems((*at, given), f"{name}.{given}", shares, arm))
+        return problems
+    if alphas is not None:
+        return _length_problems(at, name, alphas, arm)
+    if suite.target.random_weights and spec.drafts:
         text = "with target.random_weights acceptance means nothing"
         hint = "give the α_k of a report, one for every step" if simulable else f"{spec.name} cannot simulate it"
         return [(("arms", index), f"{name} is missing: {text}; {hint}.")]
     return []
+
+
+def _length_problems(at: Path_, name: str, shares: Sequence[float], arm: Arm) -> Problems:
+    if len(shares) == arm.num_steps:
+        return []
+    return [(at, f"{name} has {len(shares)} shares, but num_steps is {arm.num_steps}; give one for every step.")]
 
 
 def _tree_problems(index: int, tree: Tree, spec: DraftSpec) -> Problems:

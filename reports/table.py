@@ -216,7 +216,8 @@ def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[
         server = {name: arm[name] for name in ("endpoint", "api", "model") if arm.get(name)}
         own = {**server, **(arm.get("options") or {}), **(arm.get("engine") or {})}
         if arm.get("simulated_acceptance"):
-            own["simulated_acceptance"] = arm["simulated_acceptance"]
+            alphas = arm["simulated_acceptance"]
+            own["simulated_acceptance"] = "of each workload" if isinstance(alphas, dict) else alphas
         settings = ", ".join(f"{name}: {value}" for name, value in own.items())
         cells = [MISSING if size is None else str(size) for size in sizes]
         lines.append([arm["name"], arm["architecture"], *cells, settings or MISSING])

@@ -26,12 +26,17 @@ class ArmInfo(BaseModel):
     num_draft_tokens: int | None = None
     options: dict[str, Any] = {}
     engine: dict[str, Any] = {}
-    simulated_acceptance: tuple[float, ...] | None = None
+    simulated_acceptance: tuple[float, ...] | dict[str, tuple[float, ...]] | None = None
 
     @property
     def label(self) -> str:
         """The name that tables and figures show: simulated acceptance is told wherever the arm is."""
         return self.name if self.simulated_acceptance is None else f"{self.name} (simulated acceptance)"
+
+    def alphas(self, workload: str) -> tuple[float, ...] | None:
+        """What is drawn on a workload; None where acceptance is measured."""
+        given = self.simulated_acceptance
+        return given[workload] if isinstance(given, dict) else given
 
     @property
     def is_endpoint(self) -> bool:

@@ -266,7 +266,7 @@ class Measured:
             *gates.other_distribution(self.sampled, expected=arm.drafts and not self.greedy and not self.simulated),
             *gates.split_blocks(seals, plain),
             *gates.own_settings(arm.engine),
-            *gates.made_up(arm.simulated_acceptance, self.design.random_weights),
+            *gates.made_up(arm.alphas(self.cell.workload), self.design.random_weights),
             *(gates.endpoint(requests, bool(self.judged.references)) if arm.is_endpoint and requests else ()),
             *gates.machine(self.windows, plain_windows),
             *(gates.energy(self.windows, plain_windows) if self.gross.value is not None else ()),
@@ -281,7 +281,7 @@ class Measured:
     def _design_detail(self) -> dict[str, Any]:
         return {
             "is_baseline": self.blocks is self.vanilla,
-            **({"simulated_acceptance": self.arm.simulated_acceptance} if self.simulated else {}),
+            **({"simulated_acceptance": self.arm.alphas(self.cell.workload)} if self.simulated else {}),
             "depth": self.arm.num_steps,
             "width": self.arm.topk,
             "nodes": self.arm.num_draft_tokens,

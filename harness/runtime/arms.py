@@ -22,6 +22,7 @@ from harness.load.endpoint import Endpoint, open_endpoint
 from harness.models import model_folder, num_parameters, read_config
 from harness.needs import DTYPE_BYTES, kv_bytes
 from harness.provenance import folder_sha256
+from harness.records import point_slug
 from harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
 from harness.runtime.launch import SglangEngine, engine_environment, start_engine
 from harness.runtime.preload import Preloaded, preloaded
@@ -175,13 +176,12 @@ class Arms:
         """
         arm, spec, arguments = self.by_name[name], self.specs[name], self.arguments(name)
         tree = None if arm.tree is None else astuple(arm.tree)
-        alphas = arm.simulated_acceptance
         draft = {
             "architecture": spec.name,
             "options": arm.options,
             "tree": tree,
             "dtype": self.suite.target.dtype,
-            "simulation": None if alphas is None else {"alphas": alphas, "seed": self.suite.sampling.seed},
+            "simulation": _simulation(arm, self.suite),
         }
         environment = engine_environment(self.has_gpu, self.suite.target.dtype == "float32")
         engine = start_engine(arguments, self.engines_folder / name, draft, environment, self.preloaded)
@@ -292,6 +292,18 @@ def find_arms(
     return Arms(suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints)
 
 
+def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:
+    """What an engine needs to draw an arm's acceptance; requests tell by their ids which cell they are of."""
+    if arm.simulated_acceptance is None:
+        return None
+    points = {
+        point_slug(arm.name, workload.name, point.name): workload.name
+        for workload in suite.workloads
+        for point in suite.load
+    }
+    return {"alphas": arm.simulated_acceptance, "seed": suite.sampling.seed, "points": points}
+
+
 def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt: Receipt) -> None:
     if receipt.algorithm != spec.sglang_algorithm:
         raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {spec.sglang_algorithm}.")
@@ -302,7 +314,9 @@ def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt
         )
     if loadable is not None and receipt.draft_facts != dict(loadable.facts):
         raise EngineError(f"the engine's draft says {receipt.draft_facts}, its checkpoint {dict(loadable.facts)}.")
-    if receipt.simulated_acceptance != (list(arm.simulated_acceptance) if arm.simulated_acceptance else None):
+    alphas = arm.simulated_acceptance
+    by_workload = {name: list(shares) for name, shares in alphas.items()} if isinstance(alphas, dict) else None
+    if receipt.simulated_acceptance != (by_workload or (list(alphas) if alphas else None)):
         raise EngineError(f"the engine simulates acceptance {receipt.simulated_acceptance}, not as the suite says.")
     for name, wanted in (
         ("speculative_num_steps", arm.num_steps),

@@ -5,12 +5,16 @@ batch, and only the two whole numbers around its mean; so what it does to a roun
 for every request: the first nodes of the tree count as the accepted path, and one legitimate token stands for all.
 Passes, their shapes and the recorder are those of any round.
 
-Shapes: B requests, S draft steps, W width of a round's accepted path (S + 1).
+Where α_k are given by workload, a request's id says whose it takes: it begins with its cell's slug. Requests that are
+not measured (warm-up, reference, health checks) take the first workload's.
+
+Shapes: B requests, S draft steps, W width of a round's accepted path (S + 1), N workloads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,12 +22,68 @@ from torch import Tensor
 
 TOKEN = 100
 """SGLang's choice for the same purpose."""
+MEASURED = re.compile(r"l\d+-b\d+-(.*)-\d+-[0-9a-f]{8}")
+"""The id of a request that is measured: launch, block, then arm, workload and load point, its number, chance. Passes
+that are not measured have blocks below zero."""
 
 
-def draw_lengths(alphas_S: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-    """Accepted drafts of each request [B]: step k is accepted with probability α_k if all steps before it were."""
-    drawn_BS = torch.rand(batch, len(alphas_S), generator=generator, device=alphas_S.device)
-    return (drawn_BS < alphas_S).long().cumprod(dim=1).sum(dim=1)
+def draw_lengths(alphas: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    """Accepted drafts of each request [B]: step k is accepted with probability α_k if all steps before it were.
+
+    Args:
+        alphas: of all requests [S], or of each [B, S].
+    """
+    drawn_BS = torch.rand(batch, alphas.shape[-1], generator=generator, device=alphas.device)
+    return (drawn_BS < alphas).long().cumprod(dim=1).sum(dim=1)
+
+
+class AlphasByRequest:
+    """Chooses the α_k of a batch's requests by the workloads that their ids name.
+
+    Args:
+        alphas: of each workload.
+        points: workload by what the slugs of its cells have in common (`point_slug`).
+    """
+
+    def __init__(self, alphas: Mapping[str, Sequence[float]], points: Mapping[str, str], device: Any) -> None:
+        self._number = {workload: number for number, workload in enumerate(alphas)}
+        self._points = points
+        self._alphas_NS = torch.tensor(list(alphas.values()), device=device)
+        self._chosen: dict[tuple[int, ...], Tensor] = {}
+
+    def of(self, ids: Sequence[str]) -> Tensor:
+        """α_k of each request [B, S]. Kept by combination, so that the device is not waited for at every round.
+
+        Raises:
+            RuntimeError: a measured request of a cell that is not in the suite.
+        """
+        numbers = tuple(self._number_of(name) for name in ids)
+        if numbers not in self._chosen:
+            self._chosen[numbers] = self._alphas_NS[list(numbers)]
+        return self._chosen[numbers]
+
+    def _number_of(self, name: str) -> int:
+        found = MEASURED.fullmatch(name)
+        if found is None:
+            return 0
+        if found[1] not in self._points:
+            raise RuntimeError(f"acceptance is simulated by workload, and request {name} is of none: {found[1]}")
+        return self._number[self._points[found[1]]]
+
+
+def request_ids(batch: Any, num_requests: int) -> list[str]:
+    """The ids of the requests that are verified, in their order.
+
+    Raises:
+        RuntimeError: the batch does not say them, so nobody knows whose acceptance to draw.
+    """
+    found = [request.rid for request in getattr(batch, "reqs", None) or ()]
+    if len(found) != num_requests:
+        raise RuntimeError(
+            f"acceptance is simulated by workload, but {type(batch).__name__} names {len(found)} requests at a verify "
+            f"step of {num_requests}"
+        )
+    return found
 
 
 def accepted_rows(accept_index_BW: Tensor, lengths_B: Tensor) -> Tensor:
@@ -33,8 +93,10 @@ def accepted_rows(accept_index_BW: Tensor, lengths_B: Tensor) -> Tensor:
     return torch.where(steps_W <= lengths_B[:, None], path_BW, -1)
 
 
-def simulate_acceptance(alphas: Sequence[float], seed: int) -> None:
-    """Let every verify step of this process accept as drawn.
+def simulate_acceptance(
+    alphas: Sequence[float] | Mapping[str, Sequence[float]], seed: int, points: Mapping[str, str]
+) -> None:
+    """Let every verify step of this process accept as drawn, with α_k of all requests or of each workload.
 
     Callers hold `eagle_sample` by name, so each of their modules gets the wrapped one.
     """
@@ -48,10 +110,15 @@ def simulate_acceptance(alphas: Sequence[float], seed: int) -> None:
         if batch.forward_mode.is_idle():
             return predict, accept_lens, accept_index
         if not state:
-            state["alphas"] = torch.tensor(alphas, device=predict.device)
+            if isinstance(alphas, Mapping):
+                state["by request"] = AlphasByRequest(alphas, points, predict.device)
+            else:
+                state["alphas"] = torch.tensor(alphas, device=predict.device)
             state["generator"] = torch.Generator(predict.device).manual_seed(seed)
+        count, by_request = len(accept_lens), state.get("by request")
+        drawn_from = state["alphas"] if by_request is None else by_request.of(request_ids(batch, count))
         longest = min(accept_index.shape[1], verify_input.draft_token_num) - 1
-        lengths_B = draw_lengths(state["alphas"], len(accept_lens), state["generator"]).clamp(max=longest)
+        lengths_B = draw_lengths(drawn_from, count, state["generator"]).clamp(max=longest)
         return (
             torch.full_like(predict, TOKEN),
             (lengths_B + 1).to(accept_lens.dtype),

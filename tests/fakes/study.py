@@ -32,7 +32,7 @@ class FakeArm:
     accepted: tuple[int, ...] | None = None
     prefill_ms: float = 5.0
     faults: Callable[[int, int, int], dict[str, Any]] = lambda launch, block, prompt: {}
-    simulated: tuple[float, ...] | None = None
+    simulated: tuple[float, ...] | dict[str, tuple[float, ...]] | None = None
 
     @property
     def info(self) -> ArmInfo:

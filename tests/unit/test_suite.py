@@ -309,6 +309,47 @@ def test_simulated_acceptance_that_cannot_be_is_told(tmp_path, old, new, said):
     assert said in str(error.value)
 
 
+BY_WORKLOAD = """num_steps: 3
+    simulated_acceptance:
+      sums: [0.8, 0.7, 0.6]
+      more: [0.5, 1, 0]"""
+TWO = (
+    "family: arithmetic, num_prompts: 4}",
+    "family: arithmetic, num_prompts: 4}\n  - {name: more, source: synthetic, family: dialogue, num_prompts: 4}",
+)
+
+
+def test_simulated_acceptance_may_be_given_by_workload(tmp_path):
+    """A list for each, and recorded as it is read."""
+    suite = load_suite(write(tmp_path, GOOD.replace(*TWO).replace("num_steps: 3", BY_WORKLOAD)))
+    assert suite.simulates
+    assert suite.arms[1].simulated_acceptance == {"sums": (0.8, 0.7, 0.6), "more": (0.5, 1.0, 0.0)}
+    assert Suite.model_validate_json(suite.model_dump_json()) == suite
+    assert "by workload" not in json.dumps(suite_schema())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("more: [0.5, 1, 0]", "", "suite.yaml:11: arms[1].simulated_acceptance lacks more; give the α_k of every"),
+        (
+            "more: [",
+            "mor: [",
+            "suite.yaml:13: arms[1].simulated_acceptance.mor is of no workload; allowed: sums, more.",
+        ),
+        ("[0.5, 1, 0]", "[0.5]", "suite.yaml:13: arms[1].simulated_acceptance.more has 1 shares, but num_steps is 3"),
+        ("[0.5, 1, 0]", "[0.5, 2, 0]", "suite.yaml:13: arms[1].simulated_acceptance.more[1] is 2; "),
+        ("[0.5, 1, 0]", "much", "suite.yaml:13: arms[1].simulated_acceptance.more is 'much'; "),
+    ],
+)
+def test_simulated_acceptance_by_workload_is_strict(tmp_path, old, new, said):
+    """Every workload of the suite, no other, and one share for every step."""
+    text = GOOD.replace(*TWO).replace("num_steps: 3", BY_WORKLOAD).replace(old, new, 1)
+    with pytest.raises(SuiteError) as error:
+        load_suite(write(tmp_path, text))
+    assert said in str(error.value)
+
+
 def test_a_load_point_can_send_fewer_prompts(tmp_path):
     """The first so many of each workload: 2 blocks and 2 arms send 2 at one point and all 4 at the other."""
     text = GOOD.replace("  - concurrency: 1", "  - {concurrency: 1, num_prompts: 2}\n  - {concurrency: 2}")

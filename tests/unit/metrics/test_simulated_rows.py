@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.metrics.evidence import ArmInfo, Design, Judged
 from harness.metrics.row import Row, rows_as_json
 from harness.metrics.rows import build_rows
 from harness.records import CellRecord, GraphUse, ReferenceRecord
 from reports.markdown import render_markdown
 from reports.sections import graph_table
-from reports.table import best_rows, lossless_text
+from reports.table import arms_table, best_rows, lossless_text
 from tests.fakes.study import FakeArm, FakeRun
 from tests.unit.metrics.test_study import VANILLA, cells, gates_of
 
@@ -63,6 +65,17 @@ def test_among_what_if_rows_alone_verdicts_are_made_under_their_labels() -> None
     lines = [line for line in report.splitlines() if line.startswith("|") and "guess" in line]
     assert len(lines) > 4
     assert all("simulated" in line for line in lines)
+
+
+def test_acceptance_by_workload_is_told_on_each_row_as_its_own() -> None:
+    """The row's workload is w; the table of arms does not repeat all of them."""
+    guess = replace(WHAT_IF, simulated={"other": (0.1, 0.1, 0.1, 0.1), "w": (0.9, 0.8, 0.7, 0.6)})
+    row = FakeRun([VANILLA, guess], cells("vanilla", "guess")).rows()[LABEL]
+    assert row.detail["simulated_acceptance"] == (0.9, 0.8, 0.7, 0.6)
+    told = next(found for found in row.detail["findings"] if found["gate"] == "simulated acceptance")
+    assert told["evidence"] == "accepted by chance with α = 0.90, 0.80, 0.70, 0.60"
+    _, lines = arms_table([{"name": "guess", "architecture": "eagle", "simulated_acceptance": guess.simulated}])
+    assert lines[0][-1] == "simulated_acceptance: of each workload"
 
 
 def test_random_weights_are_warned_of_and_may_loop() -> None:

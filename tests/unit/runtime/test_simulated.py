@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from harness.runtime.simulated import accepted_rows, draw_lengths
+from harness.engine import Receipt
+from harness.errors import EngineError
+from harness.records import CellKey
+from harness.runtime.arms import _check_receipt, _simulation
+from harness.runtime.simulated import AlphasByRequest, accepted_rows, draw_lengths, request_ids
+from harness.suite import Arm, Suite
+
+BY_WORKLOAD = {"sums": [0.5, 0.25], "sums-c1": [1.0, 0.0]}
 
 
 def test_lengths_follow_the_conditional_acceptance_of_each_step():
@@ -31,3 +43,110 @@ def test_the_accepted_path_begins_at_each_requests_root():
     found = accepted_rows(torch.tensor([[0, 2, -1, -1], [6, -1, -1, -1]], dtype=torch.int32), torch.tensor([0, 3]))
     assert found.tolist() == [[0, -1, -1, -1], [6, 7, 8, 9]]
     assert found.dtype == torch.int32
+
+
+def suite_by_workload() -> Suite:
+    """Names that are beginnings of each other and of a load point's."""
+    tree = {"checkpoint": "tiny/eagle", "num_steps": 2, "topk": 2, "num_draft_tokens": 4}
+    return Suite.model_validate(
+        {
+            "version": 1,
+            "name": "n",
+            "target": {"model": "tiny", "dtype": "float32"},
+            "arms": [{"name": "tree-2", "architecture": "eagle", **tree, "simulated_acceptance": BY_WORKLOAD}],
+            "workloads": [
+                {"name": name, "source": "synthetic", "family": "arithmetic", "num_prompts": 1} for name in BY_WORKLOAD
+            ],
+            "sampling": {"temperature": 0, "max_tokens": 8, "seed": 3},
+            "load": [{"concurrency": 1}, {"rate": 4.0, "burst": 8}],
+            "blocks": 1,
+        }
+    )
+
+
+def id_of(workload: str, number: int = 0, block: int = 0, **load: object) -> str:
+    """As the load generator names requests."""
+    cell = CellKey(launch=1, block=block, arm="tree-2", workload=workload, **{"concurrency": 1, **load})
+    return f"{cell.slug}-{number}-0a1b2c3d"
+
+
+def chooser() -> AlphasByRequest:
+    suite = suite_by_workload()
+    simulation = _simulation(suite.arms[0], suite)
+    assert simulation is not None
+    assert simulation["seed"] == 3
+    return AlphasByRequest(simulation["alphas"], simulation["points"], "cpu")
+
+
+def test_each_request_takes_the_acceptance_of_the_workload_in_its_id():
+    """In the batch's order, in closed and open loops, and the same tensor for the same combination."""
+    by_request = chooser()
+    names = [id_of("sums-c1"), id_of("sums", 12), id_of("sums-c1", concurrency=None, arrivals="4/s by 8")]
+    assert by_request.of(names).tolist() == [[1.0, 0.0], [0.5, 0.25], [1.0, 0.0]]
+    assert by_request.of(names) is by_request.of([id_of("sums-c1", 7), id_of("sums"), id_of("sums-c1")])
+    lengths = draw_lengths(by_request.of([id_of("sums-c1")] * 50), 50, torch.Generator().manual_seed(0))
+    assert lengths.tolist() == [1] * 50
+
+
+def test_requests_that_are_not_measured_take_the_first_workloads():
+    """Warm-up, reference and SGLang's own."""
+    names = [id_of("warmup", block=-100), "HEALTH_CHECK_1", "0d9f"]
+    assert chooser().of(names).tolist() == [[0.5, 0.25]] * 3
+
+
+def test_a_measured_request_of_no_cell_is_an_error():
+    """Nothing is drawn for it silently."""
+    with pytest.raises(RuntimeError, match=r"l1-b0-tree-2-other-c1-0-0a1b2c3d is of none"):
+        chooser().of([id_of("other")])
+
+
+def test_a_batch_without_ids_is_an_error():
+    """Nobody would know whose acceptance to draw."""
+    batch = SimpleNamespace(reqs=[SimpleNamespace(rid="a"), SimpleNamespace(rid="b")])
+    assert request_ids(batch, 2) == ["a", "b"]
+    for wrong, count in ((batch, 3), (SimpleNamespace(reqs=None), 1), (SimpleNamespace(), 1)):
+        with pytest.raises(RuntimeError, match="at a verify step of"):
+            request_ids(wrong, count)
+
+
+def test_verified_batches_hold_their_requests():
+    """What `request_ids` reads: with overlap and without, SGLang hands the scheduler's own batch to the verify step.
+
+    Read from its source, because SGLang cannot be imported here."""
+    spec = find_spec("sglang")
+    assert spec is not None
+    assert spec.origin is not None
+    srt = Path(spec.origin).parent / "srt"
+
+    def function(path: str, name: str) -> ast.FunctionDef:
+        nodes = ast.walk(ast.parse((srt / path).read_text()))
+        return next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == name)
+
+    for path, name in (("eagle_utils.py", "eagle_sample"), ("eagle_worker_common.py", "run_eagle_verify")):
+        taken = {argument.arg: argument.annotation for argument in function(f"speculative/{path}", name).args.args}
+        annotation = taken["batch"]
+        assert annotation is not None
+        assert ast.unparse(annotation) == "ScheduleBatch"
+    calls = ast.unparse(function("managers/scheduler.py", "run_batch"))
+    assert "self.model_worker.forward_batch_generation(batch, **fwd_kwargs)" in calls
+    assert "self.model_worker.forward_batch_generation(batch)" in calls
+
+
+@pytest.mark.parametrize("alphas", [BY_WORKLOAD, [0.5, 0.25], None])
+def test_an_engine_that_simulates_otherwise_is_refused(alphas):
+    """Both forms, as JSON brings them back."""
+    tree = {"checkpoint": "tiny/eagle", "num_steps": 2, "topk": 2, "num_draft_tokens": 4}
+    arm = Arm.model_validate({"name": "a", "architecture": "vanilla", **tree, "simulated_acceptance": alphas})
+    spec = SimpleNamespace(sglang_algorithm=None, draft_model_class=None)
+
+    def receipt(said: object) -> Receipt:
+        return Receipt.model_validate(
+            {
+                "sglang": "0", "torch": "0", "algorithm": None, "draft_class": None, "target_class": "T",
+                "max_total_num_tokens": 1, "server_args": {}, "simulated_acceptance": said,
+            }
+        )  # fmt: skip
+
+    _check_receipt(arm, spec, None, receipt(alphas))
+    with pytest.raises(EngineError, match="not as the suite says"):
+        _check_receipt(arm, spec, None, receipt({"sums": [0.5, 0.25]}))
