@@ -54,7 +54,7 @@ COSTS = {
     "graphs": Cost(0, 2),
     "lossless-float32": Cost(ONE_S + EIGHT_S, 90, 30, unknown=True),
     "rounds": Cost(LARGE_S, 240, 60),
-    "paper": Cost(LARGE_S, 240, 60, unknown=True),
+    "paper": Cost(LARGE_S, 80, 30, unknown=True),
     "training": Cost(ONE_S, 170, unknown=True),
     "quickstart": Cost(ONE_S + EIGHT_S, 60, 20, unknown=True),
     "sweep": Cost(ONE_S + EIGHT_S, 110, 40, unknown=True),

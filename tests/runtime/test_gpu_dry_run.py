@@ -31,6 +31,8 @@ def test_every_step_runs_on_the_cpu_and_leaves_its_results(tmp_path: Path):
     assert states == {step.name: "done" for step in STEPS}
     rounds = (out / "rounds" / "rounds.md").read_text()
     assert rounds.count("| prism-2") == 6  # a ratio, a split and a cost at each batch size
+    paper = (out / "paper" / "paper.md").read_text()
+    assert paper.count("| mt_bench") == 3  # methods
     what_if = (out / "what-if" / "run" / "report.md").read_text()
     assert "eagle (simulated acceptance)" in what_if
     assert "not checked (simulated)" in what_if
