@@ -181,6 +181,10 @@ HEADS = (
 )  # fmt: skip
 
 
+OURS = (3, 4, 5, 7, 8)
+"""Columns of what was measured."""
+
+
 def _line(trial: Trial, row: Mapping[str, Any]) -> list[Any]:
     """A set's row; its numbers as numbers, in HEADS's order."""
     method, name = row["arm"].removesuffix(MARK), row["workload"]
@@ -196,7 +200,10 @@ def _line(trial: Trial, row: Mapping[str, Any]) -> list[Any]:
 
 
 def tables(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Per set and method, and means over the sets, beside the paper's; of the rows that are there."""
+    """Per set and method, and means over the sets, beside the paper's; of the rows that are there.
+
+    Invalid rows are struck through, and the means are of the valid rows with a speedup alone, the paper's too.
+    """
     found = {(row["workload"], row["arm"].removesuffix(MARK)): row for row in rows}
     pairs = [(name, method) for name in trial.sets for method in METHODS if (name, method) in found]
     lines = {pair: _line(trial, found[pair]) for pair in pairs}
@@ -206,10 +213,16 @@ def tables(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
         low, high = found[pair]["speedup_low"], found[pair]["speedup_high"]
         if low is not None and high is not None:
             texts[4] += f" [{low:.2f}, {high:.2f}]"
+        if not found[pair]["valid"]:
+            texts = [f"~~{text}~~" if column in OURS else text for column, text in enumerate(texts)]
         shown.append(texts)
     means = []
     for method in METHODS:
-        own = [line for (_, of), line in lines.items() if of == method]
+        own = [
+            line
+            for pair, line in lines.items()
+            if pair[1] == method and found[pair]["valid"] and found[pair]["speedup"] is not None
+        ]
         if own:
             means.append(_texts([f"mean of {len(own)}", own[0][1], *map(_mean, list(zip(*own, strict=True))[2:])]))
     vanilla = [

@@ -27,14 +27,40 @@ MEASURED = re.compile(r"l\d+-b\d+-(.*)-\d+-[0-9a-f]{8}")
 that are not measured have blocks below zero."""
 
 
-def draw_lengths(alphas: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+GOLDEN = 0.6180339887498949
+"""(√5 − 1) / 2: points so far apart on a circle lie evenly, however many they are."""
+
+
+def draw_lengths(alphas: Tensor, chances_B: Tensor) -> Tensor:
     """Accepted drafts of each request [B]: step k is accepted with probability α_k if all steps before it were.
 
     Args:
         alphas: of all requests [S], or of each [B, S].
+        chances_B: evenly distributed from 0 to 1; a round reaches step k where its chance is below α_1 · … · α_k.
     """
-    drawn_BS = torch.rand(batch, alphas.shape[-1], generator=generator, device=alphas.device)
-    return (drawn_BS < alphas).long().cumprod(dim=1).sum(dim=1)
+    return (chances_B[:, None] < alphas.cumprod(dim=-1)).long().sum(dim=1)
+
+
+class Chances:
+    """Each request's chance, round after round: the first is drawn, every later one lies a golden section on.
+
+    So already few rounds accept nearly as many drafts as the α_k give: the mean of 60 independent draws around an
+    acceptance length of 4 would be off by 6%, these by 1%.
+    """
+
+    def __init__(self, seed: int, device: Any) -> None:
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._ids: tuple[str, ...] = ()
+        self._chances_B = torch.empty(0, device=device)
+
+    def next(self, ids: Sequence[str]) -> Tensor:
+        """The requests' chances [B]. In a batch of other requests than the last one all begin anew."""
+        if tuple(ids) != self._ids:
+            self._ids, device = tuple(ids), self._chances_B.device
+            self._chances_B = torch.rand(len(ids), generator=self._generator, device=device)
+        else:
+            self._chances_B = (self._chances_B + GOLDEN) % 1
+        return self._chances_B
 
 
 class AlphasByRequest:
@@ -75,12 +101,12 @@ def request_ids(batch: Any, num_requests: int) -> list[str]:
     """The ids of the requests that are verified, in their order.
 
     Raises:
-        RuntimeError: the batch does not say them, so nobody knows whose acceptance to draw.
+        RuntimeError: the batch does not say them, so nobody knows whose acceptance is drawn.
     """
     found = [request.rid for request in getattr(batch, "reqs", None) or ()]
     if len(found) != num_requests:
         raise RuntimeError(
-            f"acceptance is simulated by workload, but {type(batch).__name__} names {len(found)} requests at a verify "
+            f"acceptance is simulated by request, but {type(batch).__name__} names {len(found)} requests at a verify "
             f"step of {num_requests}"
         )
     return found
@@ -114,11 +140,11 @@ def simulate_acceptance(
                 state["by request"] = AlphasByRequest(alphas, points, predict.device)
             else:
                 state["alphas"] = torch.tensor(alphas, device=predict.device)
-            state["generator"] = torch.Generator(predict.device).manual_seed(seed)
-        count, by_request = len(accept_lens), state.get("by request")
-        drawn_from = state["alphas"] if by_request is None else by_request.of(request_ids(batch, count))
+            state["chances"] = Chances(seed, predict.device)
+        ids, by_request = request_ids(batch, len(accept_lens)), state.get("by request")
+        drawn_from = state["alphas"] if by_request is None else by_request.of(ids)
         longest = min(accept_index.shape[1], verify_input.draft_token_num) - 1
-        lengths_B = draw_lengths(drawn_from, count, state["generator"]).clamp(max=longest)
+        lengths_B = draw_lengths(drawn_from, state["chances"].next(ids)).clamp(max=longest)
         return (
             torch.full_like(predict, TOKEN),
             (lengths_B + 1).to(accept_lens.dtype),

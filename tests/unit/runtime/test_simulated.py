@@ -14,16 +14,18 @@ from harness.engine import Receipt
 from harness.errors import EngineError
 from harness.records import CellKey
 from harness.runtime.arms import _check_receipt, _simulation
-from harness.runtime.simulated import AlphasByRequest, accepted_rows, draw_lengths, request_ids
+from harness.runtime.simulated import GOLDEN, AlphasByRequest, Chances, accepted_rows, draw_lengths, request_ids
 from harness.suite import Arm, Suite
 
 BY_WORKLOAD = {"sums": [0.5, 0.25], "sums-c1": [1.0, 0.0]}
 
 
 def test_lengths_follow_the_conditional_acceptance_of_each_step():
-    """Of 40,000 draws the shares that reach step k are α_1 · … · α_k, within five standard errors."""
+    """Of 40,000 requests' third rounds the shares that reach step k are α_1 · … · α_k, within five standard errors."""
     alphas = torch.tensor([0.8, 0.5, 0.25])
-    lengths = draw_lengths(alphas, 40_000, torch.Generator().manual_seed(0))
+    chances, ids = Chances(0, "cpu"), [str(number) for number in range(40_000)]
+    for _ in range(3):
+        lengths = draw_lengths(alphas, chances.next(ids))
     assert lengths.min() == 0
     assert lengths.max() == 3
     for step, share in enumerate(alphas.cumprod(0).tolist(), 1):
@@ -33,9 +35,30 @@ def test_lengths_follow_the_conditional_acceptance_of_each_step():
 
 
 def test_certain_steps_are_always_and_impossible_ones_never_accepted():
-    """α of 1, 1, 0, 1 gives 2."""
-    lengths = draw_lengths(torch.tensor([1.0, 1.0, 0.0, 1.0]), 5, torch.Generator().manual_seed(1))
-    assert lengths.tolist() == [2] * 5
+    """α of 1, 1, 0, 1 gives 2, whatever the chance."""
+    lengths = draw_lengths(torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.tensor([0.0, 0.5, 0.9999]))
+    assert lengths.tolist() == [2] * 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_rounds_have_nearly_the_mean_that_the_shares_give(seed: int):
+    """60 rounds of one request accept 3.3 drafts on average, within 0.1; a mean of independent draws has an error of
+    0.25."""
+    alphas, chances = torch.tensor([0.95, 0.9, 0.85, 0.8, 0.75, 0.7]), Chances(seed, "cpu")
+    lengths = torch.cat([draw_lengths(alphas, chances.next(["a"])) for _ in range(60)]).double()
+    expected = alphas.cumprod(0).sum().item()
+    assert lengths.mean().item() == pytest.approx(expected, abs=0.1)
+    assert lengths.std().item() / 60**0.5 > 0.2
+
+
+def test_a_batch_of_other_requests_begins_anew():
+    """A request that joins or leaves moves nobody's average: all chances are drawn again, and then go on evenly."""
+    chances = Chances(0, "cpu")
+    first, second = chances.next(["a", "b"]), chances.next(["a", "b"])
+    assert second.tolist() == pytest.approx(((first + GOLDEN) % 1).tolist())
+    third = chances.next(["b"])
+    assert third.shape == (1,)
+    assert third.item() != pytest.approx((second[1].item() + GOLDEN) % 1)
 
 
 def test_the_accepted_path_begins_at_each_requests_root():
@@ -84,7 +107,7 @@ def test_each_request_takes_the_acceptance_of_the_workload_in_its_id():
     names = [id_of("sums-c1"), id_of("sums", 12), id_of("sums-c1", concurrency=None, arrivals="4/s by 8")]
     assert by_request.of(names).tolist() == [[1.0, 0.0], [0.5, 0.25], [1.0, 0.0]]
     assert by_request.of(names) is by_request.of([id_of("sums-c1", 7), id_of("sums"), id_of("sums-c1")])
-    lengths = draw_lengths(by_request.of([id_of("sums-c1")] * 50), 50, torch.Generator().manual_seed(0))
+    lengths = draw_lengths(by_request.of([id_of("sums-c1")] * 50), torch.rand(50))
     assert lengths.tolist() == [1] * 50
 
 
