@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-COMPILING_S = 80
-"""The first engine on a host without compiled kernels: 100 to 120 s in place of 33."""
-ONE_S, THREE_S, EIGHT_S = 33, 45, 77
-"""Engines of a small target that start at once: seen for one and eight."""
-LARGE_S = 90
-"""Four engines at LLaMA-3-8B's shape: 87 s."""
+COMPILING_S = 70
+"""The first engines on a host without compiled kernels: 60 s more with a small target, 70 at LLaMA-3-8B's shape."""
+PRELOAD_S = 25
+"""The preloaded process of each run, from which its engines are forked: 20 to 28 s."""
+ONE_S, SEVERAL_S = PRELOAD_S + 5, PRELOAD_S + 20
+"""An engine of a small target, ready 3 to 12 s later; all of a launch at once, after 15 s, and their ends."""
+LARGE_S = PRELOAD_S + 20
+"""Four engines at LLaMA-3-8B's shape, up 16 s later."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,15 @@ class Cost:
 COSTS = {
     "setup": Cost(0, 25),
     "checks": Cost(0, 10),
-    "first-table": Cost(ONE_S + THREE_S, 15, unknown=True),
-    "lossless-bfloat16": Cost(ONE_S + EIGHT_S, 90, 30),
+    "first-table": Cost(SEVERAL_S, 20, unknown=True),
+    "lossless-bfloat16": Cost(SEVERAL_S, 90, 30),
     "graphs": Cost(0, 2),
-    "lossless-float32": Cost(ONE_S + EIGHT_S, 90, 30, unknown=True),
-    "rounds": Cost(LARGE_S, 240, 60),
-    "paper": Cost(LARGE_S, 80, 30, unknown=True),
+    "lossless-float32": Cost(SEVERAL_S, 90, 30, unknown=True),
+    "rounds": Cost(LARGE_S, 320, 60),
+    "paper": Cost(LARGE_S, 90, 30),
     "training": Cost(ONE_S, 170, unknown=True),
-    "quickstart": Cost(ONE_S + EIGHT_S, 60, 20, unknown=True),
-    "sweep": Cost(ONE_S + EIGHT_S, 110, 40, unknown=True),
+    "quickstart": Cost(SEVERAL_S, 60, 20, unknown=True),
+    "sweep": Cost(SEVERAL_S, 110, 40, unknown=True),
     "what-if": Cost(LARGE_S, 165, unknown=True),
     "energy": Cost(0, 2),
     "overhead": Cost(ONE_S, 50, unknown=True),

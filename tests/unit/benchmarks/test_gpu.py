@@ -121,10 +121,10 @@ def test_a_step_that_can_be_cut_begins_with_time_for_a_first_result_and_goes_on_
 
 
 def test_on_a_cold_host_the_first_engines_compile_and_the_next_do_not(tmp_path, monkeypatch):
-    """80 s more are needed once; and what compiled says nothing about how fast the host is."""
+    """70 s more are needed once; and what compiled says nothing about how fast the host is."""
     steps = [priced("setup", 0, 20, vital=True), priced("a", 30, 10), priced("b", 30, 10)]
-    visit = Visit(tmp_path, steps, {"setup": 20, "a": 120, "b": 40}, monkeypatch)
-    assert visit.run(160, cold=True).outcomes["a"].reason == "140 s left, 145 needed"
+    visit = Visit(tmp_path, steps, {"setup": 20, "a": 110, "b": 40}, monkeypatch)
+    assert visit.run(150, cold=True).outcomes["a"].reason == "130 s left, 135 needed"
     assert visit.names == ["setup"]
     found = visit.run(210, cold=True)
     assert visit.names == ["setup", "a", "b"]
