@@ -37,7 +37,7 @@ ifneq ($(WHEELS),)
 else
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements/$(PROFILE).lock
-	$(if $(TORCH_$(PROFILE)),$(BIN)/python -m pip install --quiet $(TORCH_$(PROFILE)))
+	$(if $(TORCH_$(PROFILE)),$(BIN)/python -m pip install --quiet --no-warn-conflicts $(TORCH_$(PROFILE)))
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 endif
 	touch $@

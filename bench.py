@@ -87,6 +87,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     explain.add_argument("gate", nargs="*", help="a gate's name, as the report has it; all of them if left out")
     selftest = commands.add_parser("selftest", help="measure the harness itself")
     selftest.add_argument("--out", type=Path, help="the run's folder; default runs/selftest-TIME")
+    selftest.add_argument("--cold-start", action="store_true", help="start every engine as a shell would, slowly")
     commands.add_parser("verify", help="check a report against its records").add_argument("report", type=Path)
     rerun = commands.add_parser("rerun", help="run a report's suite here and compare")
     rerun.add_argument("report", type=Path)
@@ -389,7 +390,7 @@ def command_selftest(args: argparse.Namespace, console: Console) -> int:
         )
     suite = Path(__file__).parent / "suites" / "selftest.yaml"
     out = args.out or Path("runs") / f"selftest-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    command_run(argparse.Namespace(suite=suite, out=out, only=None, resume=False), console)
+    command_run(argparse.Namespace(suite=suite, out=out, only=None, resume=False, cold_start=args.cold_start), console)
     rows = read_run(out).rows
     print_table("verdicts", *verdict_table(rows), console)
     findings = [f"{row.arm}: {found['gate']}: {found['evidence']}" for row in rows for found in row.detail["findings"]]

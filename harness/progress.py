@@ -46,6 +46,8 @@ class Progress:
     def starting(self, arm: str) -> None:
         """An engine is being started."""
         self._show(f"starting {arm} …")
+        if self._live is None:
+            self.note(f"starting {arm}")
 
     def begin_pass(self, what: str, num_requests: int) -> None:
         """An unmeasured pass of vanilla begins."""
