@@ -151,6 +151,7 @@ def conditions(manifest: Mapping[str, Any], records_sha256: str) -> list[list[st
         *((("limits", _limits(suite["limits"])),) if suite.get("limits") else ()),
         ("sampling", ", ".join(f"{name} {value}" for name, value in sampling.items())),
         ("design", _design(suite)),
+        *((("engines", f"{manifest['engine_starts']}"),) if "engine_starts" in manifest else ()),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
         *_required(suite),
         ("prefix cache", "on" if suite.get("prefix_cache") else "off"),
