@@ -17,6 +17,8 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from harness.engine import EngineEvents, Receipt
 from harness.errors import EngineError
 from harness.records import GraphUse, PhaseTimes
@@ -213,12 +215,20 @@ def _die_with_parent() -> None:
 
 
 def _group_lives(process: ServerProcess) -> bool:
+    """Zombies do not count: they hold nothing any more, and whoever adopts them may take seconds to bury them."""
     process.poll()  # or its first process would be left as a zombie
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:
         return False
-    return True
+    return any(_is_alive_in(process.pid, each) for each in psutil.process_iter())
+
+
+def _is_alive_in(group: int, process: psutil.Process) -> bool:
+    try:
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 def free_port() -> int:
