@@ -1,15 +1,20 @@
-"""The engines of one launch: started when first needed, kept while memory allows, checked against each other."""
+"""The engines of one launch: started when first needed, kept while memory allows, checked against each other.
+
+A run takes them from a `Fleet`, and knows nothing of what runs behind it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypeVar
 
 from harness.engine import Engine, Receipt
 from harness.errors import EngineError, HarnessError
+from harness.suite import Arm
 
 Found = TypeVar("Found")
 
@@ -133,3 +138,48 @@ class EnginePool:
         except HarnessError as error:
             self._starts_failed[arm] = str(error)
             return None
+
+
+class Fleet(Protocol):
+    """A suite's arms with their models found and checked: what a run needs of them."""
+
+    @property
+    def by_name(self) -> Mapping[str, Arm]:
+        """The arms whose engines are started; none where the suite has endpoints alone."""
+        ...
+
+    @property
+    def reference(self) -> str | None:
+        """Name of the arm that makes vanilla's passes; None where there are endpoints alone."""
+        ...
+
+    @property
+    def target(self) -> Path:
+        """The target's folder, with its tokenizer and chat template."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest prompt with its output that every arm can serve."""
+        ...
+
+    @property
+    def starts(self) -> str:
+        """How engines are started, as the manifest says it."""
+        ...
+
+    def preload(self) -> object:
+        """Begin what makes starts quick; it is not waited for."""
+        ...
+
+    def forking(self, note: Callable[[str], None]) -> Fleet:
+        """The same arms with quick starts where they can be had; else it is said why not."""
+        ...
+
+    def fit_together(self) -> bool:
+        """Whether all engines of a launch should fit side by side."""
+        ...
+
+    def pool(self, announce: Callable[[str], None]) -> EnginePool:
+        """A pool for one launch."""
+        ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from itertools import groupby
 
-from harness.engines import EnginePool
+from harness.engines import EnginePool, Fleet
 from harness.errors import HarnessError
 from harness.execute import run_launch
 from harness.load.arrivals import arrival_times
@@ -24,7 +24,6 @@ from harness.reference import (
     reference_pass,
     rescore_outputs,
 )
-from harness.runtime.arms import Arms
 from harness.store import RunStore
 from harness.suite import Suite
 from harness.workloads.load import load_workload
@@ -47,7 +46,7 @@ def check_arrivals(suite: Suite) -> None:
 class LiveRun:
     """A suite's run into its folder. What the folder holds already is not done again."""
 
-    def __init__(self, suite: Suite, arms: Arms, store: RunStore, progress: Progress, cold: bool = False) -> None:
+    def __init__(self, suite: Suite, arms: Fleet, store: RunStore, progress: Progress, cold: bool = False) -> None:
         """Check what can be checked before an engine starts.
 
         Args:
@@ -68,11 +67,10 @@ class LiveRun:
         self._prompts: dict[str, tuple[Prompt, ...]] | None = None
 
     @cached_property
-    def _startable(self) -> Arms:
+    def _startable(self) -> Fleet:
         """The arms as their engines are started, which the manifest says."""
         arms = self._arms if self._cold or not self._arms.by_name else self._arms.forking(self._progress.note)
-        starts = "cold" if arms.preloaded is None else "forked from a preloaded process"
-        self._store.write_manifest({**self._store.manifest(), "engine_starts": starts})
+        self._store.write_manifest({**self._store.manifest(), "engine_starts": arms.starts})
         return arms
 
     def measure(self, cells: Sequence[CellKey]) -> None:

@@ -63,7 +63,7 @@ def _first_token_ns(request: RequestRecord) -> int:
 def steady_tokens_per_s(requests: Sequence[RequestRecord], concurrency: int | None) -> float | None:
     """Tokens delivered in the steady window over its length, failed requests left out.
 
-    None without a steady window, or where the server does not count a chunk's tokens.
+    None without a steady window, where no token came in it, or where the server does not count a chunk's tokens.
     """
     window = steady_window_ns(requests, concurrency)
     if window is None:
@@ -72,7 +72,7 @@ def steady_tokens_per_s(requests: Sequence[RequestRecord], concurrency: int | No
     chunks = [chunk for request in requests if request.error is None for chunk in request.chunks]
     counts = [chunk.num_tokens for chunk in chunks if begin < chunk.at_ns <= end]
     known = [count for count in counts if count is not None]
-    return sum(known) / seconds(end - begin) if len(known) == len(counts) else None
+    return sum(known) / seconds(end - begin) if counts and len(known) == len(counts) else None
 
 
 def offered_per_s(requests: Sequence[RequestRecord]) -> float | None:

@@ -105,6 +105,11 @@ class Arms:
             return None
         return next((arm.name for arm in self.suite.arms if arm.architecture == "vanilla"), REFERENCE.name)
 
+    @property
+    def starts(self) -> str:
+        """How engines are started, as the manifest says it."""
+        return "cold" if self.preloaded is None else "forked from a preloaded process"
+
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every model folder, by what it is."""
         found = {"target": folder_sha256(self.target)}

@@ -68,6 +68,13 @@ def test_failed_requests_are_part_of_the_load_but_not_of_the_tokens(closed: list
     assert steady_tokens_per_s(requests, 2) == pytest.approx(8 / 0.1)
 
 
+def test_a_block_of_failed_requests_has_no_steady_throughput(closed: list[RequestRecord]) -> None:
+    """They make a load, but no figure; blocks beside it have theirs."""
+    failed = [request.model_copy(update={"error": "lost", "chunks": (), "output_ids": ()}) for request in closed]
+    assert steady_window_ns(failed, 2) is not None
+    assert steady_tokens_per_s(failed, 2) is None
+
+
 def test_an_open_loop_is_steady_once_its_longest_request_could_have_left(opened: list[RequestRecord]) -> None:
     """From 150 ms to the last arrival at 900 ms: chunks of 3 at 250, 350, … 850 and of 1 at 250, …, 850."""
     assert steady_window_ns(opened, None) == (150 * MS, 900 * MS)
