@@ -102,8 +102,8 @@ class EnginePool:
             waiting = waiting[room:]
 
     def holds(self, arms: Iterable[str]) -> bool:
-        """Whether all of these run now, side by side."""
-        return all(arm in self._running or arm in self._endpoints for arm in arms)
+        """Whether all of these run now, side by side, but for those that cannot be started."""
+        return all(arm in self._running or arm in self._endpoints or arm in self._starts_failed for arm in arms)
 
     def _started(self, arms: Sequence[str]) -> dict[str, Engine | None]:
         """Engines that were started together, each ready and checked; None for one that failed."""

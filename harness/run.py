@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.execute import run_launch
 from harness.load.arrivals import arrival_times
 from harness.load.prompts import Prompt
-from harness.plan import num_launches, plan_launch
+from harness.plan import num_launches, plan_cells, plan_launch
 from harness.progress import Progress
 from harness.records import CellKey
 from harness.reference import (
@@ -57,11 +57,11 @@ class LiveRun:
         """
         self._suite, self._arms, self._store, self._progress, self._cold = suite, arms, store, progress, cold
         self._began_s = time.monotonic()
-        if arms.by_name and not cold:
-            arms.preload()  # imports while we look at the prompts
-        self.renderer = ChatRenderer(arms.target, suite.rendering)
         self.resident = arms.fit_together()
         """Whether all engines of a launch run side by side."""
+        if arms.by_name and not cold and store.pending(plan_cells(suite, self.resident)):
+            arms.preload()  # imports while we look at the prompts
+        self.renderer = ChatRenderer(arms.target, suite.rendering)
         check_arrivals(suite)
         check_first_prompts(suite, self.renderer, arms.context_tokens)
         self._prompts: dict[str, tuple[Prompt, ...]] | None = None

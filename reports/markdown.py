@@ -185,6 +185,8 @@ def _limits(limits: Mapping[str, float | None]) -> str:
 
 def _design(suite: Mapping[str, Any]) -> str:
     order = "arms in random, balanced order"
+    if suite.get("turns") == "prompts" and any(point["concurrency"] == 1 for point in suite["load"]):
+        order += "; at concurrency 1 they take turns prompt by prompt where their engines fit side by side"
     if suite.get("auto"):
         wanted = f"±{suite['auto']['half_width']:.1%} or {suite['auto']['time_limit_s']} s"
         return f"blocks and launches added until {wanted}; {order}"

@@ -189,7 +189,8 @@ class Arms:
             "simulation": _simulation(arm, self.suite),
         }
         environment = engine_environment(self.has_gpu, self.suite.target.dtype == "float32")
-        engine = start_engine(arguments, self.engines_folder / name, draft, environment, self.preloaded)
+        origin = None if self.preloaded is None else preloaded(environment)  # a new one where it was killed
+        engine = start_engine(arguments, self.engines_folder / name, draft, environment, origin)
         return StartingArm(arm, spec, self.loadables.get(name), engine)
 
     def pool(self, announce: Callable[[str], None]) -> EnginePool:

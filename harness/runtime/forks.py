@@ -66,7 +66,8 @@ def die_with_parent() -> None:
 def serve_requests(descriptor: int) -> None:
     """Import, say that it is done, then answer until the other side of this socket is gone.
 
-    A `ForkRequest` is answered with a process id, a process id with its exit code, None while it runs.
+    A `ForkRequest` is answered with a process id, a process id with its exit code, None while it runs; each request has
+    a number, which the answer repeats.
     """
     die_with_parent()
     asked = Connection(descriptor)
@@ -75,7 +76,7 @@ def serve_requests(descriptor: int) -> None:
     gc.freeze()  # a collection in a fork would copy every page that it looks at
     while True:
         try:
-            request = asked.recv()
+            number, request = asked.recv()
         except EOFError:
             return
         if isinstance(request, ForkRequest):
@@ -83,10 +84,10 @@ def serve_requests(descriptor: int) -> None:
             if pid == 0:
                 asked.close()
                 _run(request)
-            asked.send(pid)
+            asked.send((number, pid))
         else:
             ended, status = os.waitpid(request, os.WNOHANG)
-            asked.send(os.waitstatus_to_exitcode(status) if ended else None)
+            asked.send((number, os.waitstatus_to_exitcode(status) if ended else None))
 
 
 def _import_everything() -> str | None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from harness.errors import EngineError
 from harness.runtime.forks import ForkRequest
@@ -44,6 +44,8 @@ class Preloaded:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         self._lock = threading.Lock()
         self._ready = False
+        self._problem: str | None = None
+        self._number = 0
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -64,17 +66,26 @@ class Preloaded:
             EngineError: it failed, with its last lines, or took too long.
         """
         with self._lock:
-            if self._ready:
-                return
-            try:
-                if not self._asked.poll(READY_TIMEOUT_S):
-                    raise EngineError(f"SGLang was not imported within {READY_TIMEOUT_S:.0f} s.")
-                told = self._asked.recv()
-            except (EOFError, ConnectionError) as error:
-                raise EngineError(f"the preloaded process ended.\n{self._log_end()}") from error
-            if isinstance(told, str):
-                raise EngineError(told)
+            if not self._ready and self._problem is None:
+                self._problem = self._look()
+            if self._problem is not None:
+                raise EngineError(self._problem)
             self._ready = True
+
+    def _look(self) -> str | None:
+        """Wait for its first word: why nothing can be forked from it, or None."""
+        try:
+            if not self._asked.poll(READY_TIMEOUT_S):
+                return f"SGLang was not imported within {READY_TIMEOUT_S:.0f} s."
+            problem: str | None = self._asked.recv()
+            return problem
+        except (EOFError, ConnectionError):
+            return f"the preloaded process ended.\n{self._log_end()}"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, and with it the engines that came from it."""
+        return self._process.poll() is not None
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> ForkedServer:
         """Fork a server that runs `sglang.launch_server` with these arguments and all of this environment.
@@ -91,7 +102,7 @@ class Preloaded:
     def exit_code(self, pid: int) -> int | None:
         """Of a server that was forked from here; None while it runs. All have ended once this process has."""
         code = self._ask(pid)
-        return -signal.SIGKILL if code is None and self._process.poll() is not None else code
+        return -signal.SIGKILL if code is None and self.has_ended else code
 
     def close(self) -> None:
         """End it, and with it the engines that came from it."""
@@ -102,10 +113,13 @@ class Preloaded:
 
     def _ask(self, request: ForkRequest | int) -> int | None:
         with self._lock:
+            self._number += 1
             try:
-                self._asked.send(request)
-                answer: int | None = self._asked.recv()
-                return answer
+                self._asked.send((self._number, request))
+                while True:
+                    number, answer = self._asked.recv()
+                    if number == self._number:  # an interruption leaves the answer before it unread
+                        return cast("int | None", answer)
             except (EOFError, OSError):
                 self._process.wait()
                 return None
@@ -138,7 +152,7 @@ _preloaded: dict[frozenset[tuple[str, str]], Preloaded] = {}
 def preloaded(environment: Mapping[str, str]) -> Preloaded:
     """The preloaded process with this environment: the running one, else a new one, which is not waited for."""
     key = frozenset(environment.items())
-    if key not in _preloaded:
+    if key not in _preloaded or _preloaded[key].has_ended:
         _preloaded[key] = Preloaded(environment)
     return _preloaded[key]
 
