@@ -6,7 +6,7 @@ A start of SGLang is nearly all imports: the server's, then the scheduler's once
 them already. Its own processes come from a fork server that it forks before anything else, so that none of them is
 forked from a process that has initialised CUDA, and that carries the server's environment as it is when each is
 started; everything else is as `python -m sglang.launch_server` does it. Whoever dies takes along what stands to its
-right.
+right; what a killed server leaves is buried by the preloaded process, since in a container there may be nobody else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, spawn
 from multiprocessing.connection import Connection
@@ -71,6 +71,7 @@ def serve_requests(descriptor: int) -> None:
     die_with_parent()
     asked = Connection(descriptor)
     asked.send(_import_everything())
+    codes = _bury_descendants()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page that it looks at
     while True:
@@ -79,14 +80,35 @@ def serve_requests(descriptor: int) -> None:
         except EOFError:
             return
         if isinstance(request, ForkRequest):
+            # Held back until an older process's code of this number is forgotten, which could be taken for its own.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
             pid = os.fork()
             if pid == 0:
                 asked.close()
                 _run(request)
+            codes.pop(pid, None)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             asked.send(pid)
         else:
-            ended, status = os.waitpid(request, os.WNOHANG)
-            asked.send(os.waitstatus_to_exitcode(status) if ended else None)
+            asked.send(codes.get(request))
+
+
+def _bury_descendants() -> dict[int, int]:
+    """Wait for every child as it ends, and for those that lose their parents (prctl PR_SET_CHILD_SUBREAPER).
+
+    Returns:
+        Exit codes by process id, filled in as they come.
+    """
+    codes: dict[int, int] = {}
+
+    def bury(*_: object) -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                codes[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+
+    ctypes.CDLL(None).prctl(36, 1)
+    signal.signal(signal.SIGCHLD, bury)
+    return codes
 
 
 def _import_everything() -> str | None:
@@ -103,6 +125,8 @@ def _run(request: ForkRequest) -> None:
     """Be a server, in a process group of its own; never returns."""
     code = 1
     try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         os.setsid()
         die_with_parent()
         _redirect(request.log)

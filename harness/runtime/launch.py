@@ -216,7 +216,8 @@ def _die_with_parent() -> None:
 
 def _group_lives(process: ServerProcess) -> bool:
     """Zombies do not count: they hold nothing any more, and whoever adopts them may take seconds to bury them."""
-    process.poll()  # or its first process would be left as a zombie
+    if process.poll() is None:
+        return True
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:
