@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench import main
+
 SUITE = """\
 version: 1
 name: small
@@ -23,13 +25,13 @@ arms:
 workloads:
   - {name: chat, source: mt_bench, path: chat.jsonl}
 sampling: {temperature: 0, max_tokens: 24, seed: 0}
-load: [{concurrency: 1}, {concurrency: 2}]
+load: [{concurrency: 2}]
 blocks: 2
 chunked_prefill_size: 48
 """
 CHAT = [
     {"question_id": n, "category": "math", "turns": [f"Work out {n} + 57 step by step.", "Now add 10 to it."]}
-    for n in (34, 45, 56)
+    for n in (34, 45)
 ]
 
 
@@ -55,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     )
     deadline = time.monotonic() + 240
     while not (out / "cells.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(0.05)
     started = psutil.Process(first.pid).children(recursive=True)
     first.send_signal(signal.SIGINT)
     told = first.communicate(timeout=60)[0]
@@ -71,15 +73,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_a_run_prints_the_comparison_and_the_reports_path(run):
-    """The table has a row per arm and load point; the last line is the report."""
+    """The table has a row per arm; the last line is the report."""
     out, printed = run
     assert "baseline" in printed
-    assert printed.count("hass") >= 2
+    assert printed.count("hass") >= 1
     assert f"report: {out / 'report.md'}" in printed.replace("\n", "")
 
 
 def test_results_csv_is_the_stable_interface(run):
-    """One row per arm, workload and load point, with the documented columns; greedy is lossless."""
+    """One row per arm, with the documented columns; greedy is lossless."""
     with (run[0] / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
@@ -115,23 +117,21 @@ def test_results_csv_is_the_stable_interface(run):
         "valid",
         "reason",
     ]
-    assert [(row["arm"], row["concurrency"]) for row in rows] == [
-        ("vanilla", "1"), ("hass", "1"), ("vanilla", "2"), ("hass", "2")
-    ]  # fmt: skip
+    assert [(row["arm"], row["concurrency"]) for row in rows] == [("vanilla", "2"), ("hass", "2")]
     for row in rows:
         assert row["valid"] == "true", row["reason"]
-        assert row["num_requests"] == str(2 * 6)
+        assert row["num_requests"] == str(2 * 4)
         assert row["lossless_share"] == "1.0"
     assert float(rows[1]["acceptance_length"]) > 1.2
 
 
 def test_prompts_are_equal_across_arms_and_turns_have_history(run):
-    """Each of the 6 requests has one hash for all arms; second turns are longer than first ones."""
+    """Each of the 4 requests has one hash for all arms; second turns are longer than first ones."""
     records = [json.loads(line) for line in (run[0] / "requests.jsonl").read_text().splitlines()]
     hashes: dict[tuple[str, int], set[str]] = {}
     for record in records:
         hashes.setdefault((record["prompt_id"], record["turn"]), set()).add(record["prompt_sha256"])
-    assert len(hashes) == 6
+    assert len(hashes) == 4
     assert all(len(found) == 1 for found in hashes.values())
     length = {turn: min(r["num_prompt_tokens"] for r in records if r["turn"] == turn) for turn in (0, 1)}
     assert length[1] > length[0] + 20
@@ -159,62 +159,8 @@ def test_every_sealed_cell_has_one_window_around_its_requests(run):
 def test_the_report_is_the_same_every_time(run):
     """`report` writes the same bytes from the same records."""
     before = (run[0] / "report.md").read_bytes()
-    assert bench("report", str(run[0])).returncode == 0
+    assert main(["report", str(run[0])]) == 0
     assert (run[0] / "report.md").read_bytes() == before
     manifest = json.loads((run[0] / "manifest.json").read_text())
     assert manifest["finished"]
     assert manifest["engines"]["hass"]["draft_class"] == "LlamaForCausalLMEagle"
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        (["none.yaml"], 2, "there is no such file"),
-        (["suites/quickstart.yaml", "--only", "hasss"], 2, "hasss, which is no arm"),
-        (["report", "suites"], 2, "holds no run"),
-        (["plan", "suites/quickstart.yaml"], 0, "36 cells"),
-        (["list"], 0, "EAGLE-2"),
-        (["schema"], 0, "launches"),
-        (["doctor"], 0, "sglang 0.5.17"),
-        (["--help"], 0, "starts nothing"),
-    ],
-)
-def test_commands_answer(words, code, said):
-    """Each command's exit code and what it says."""
-    done = bench(*words)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert said in done.stdout + done.stderr
-
-
-def test_prompts_that_do_not_fit_are_refused(tmp_path):
-    """Prompt plus output over the KV pool: told with the prompt and the numbers, before anything is measured."""
-    (tmp_path / "chat.jsonl").write_text(json.dumps({"turns": ["word " * 300]}) + "\n")
-    text = SUITE.replace("mt_bench", "chat_jsonl").replace("blocks: 2", "blocks: 2\nmax_total_tokens: 256")
-    (tmp_path / "small.yaml").write_text(text)
-    done = bench(str(tmp_path / "small.yaml"), "--out", str(tmp_path / "run"))
-    assert done.returncode == 2
-    assert "max_total_tokens of the suite is 256" in " ".join(done.stderr.split())
-    assert not (tmp_path / "run" / "requests.jsonl").exists()
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("checkpoint: tiny/hass", "checkpoint: tiny/medusa", "missing: fc.weight, fc.bias"),
-        ("architecture: eagle, checkpoint: tiny/hass", "architecture: medusa, checkpoint: tiny/hass", "no Medusa"),
-        (
-            "architecture: eagle, checkpoint: tiny/hass",
-            "architecture: prism, options: {step_to_module: [0, 0, 0]}, checkpoint: tiny/prism",
-            "options.step_to_module is [0, 0, 0], but the file's modules are 0 to 1",
-        ),
-    ],
-)
-def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_starts(tmp_path, old, new, said):
-    """The arm and the tensor or key are named, and no run is left behind."""
-    (tmp_path / "chat.jsonl").write_text(json.dumps(CHAT[0]) + "\n")
-    (tmp_path / "bad.yaml").write_text(SUITE.replace(old, new))
-    done = bench(str(tmp_path / "bad.yaml"), "--out", str(tmp_path / "run"))
-    assert done.returncode == 2
-    assert "arm hass: " in done.stderr
-    assert said in " ".join(done.stderr.split())
-    assert not (tmp_path / "run").exists()

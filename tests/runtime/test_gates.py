@@ -1,11 +1,10 @@
 """Gates that a real engine makes fire: a draft that never speculates, a warm cache on one side, an engine that is
-killed, a template that changes in the middle of a run."""
+killed."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.models import EMBEDDED
-
 ROOT = Path(__file__).parents[2]
 SUITE = """\
 version: 1
 name: gates
-target: {model: ./target, dtype: float32}
+target: {model: tiny, dtype: float32}
 arms:
   - {name: vanilla, architecture: vanilla}
   - {name: cold, architecture: eagle, checkpoint: tiny/hass, num_steps: 3, topk: 2, num_draft_tokens: 6,
@@ -31,7 +28,7 @@ arms:
      options: {mischief: silent, good_rounds: 0}}
   - {name: killed, architecture: prompt_lookup, num_steps: 3, topk: 1, num_draft_tokens: 4}
 workloads:
-  - {name: dialogue, source: synthetic, family: dialogue, num_prompts: 3}
+  - {name: dialogue, source: synthetic, family: dialogue, num_prompts: 2}
 sampling: {temperature: 0, max_tokens: 24, seed: 0}
 load: [{concurrency: 1}]
 blocks: 2
@@ -48,7 +45,6 @@ def environment() -> dict[str, str]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The suite's run, in which one engine is killed in the middle of its first cell."""
     folder = tmp_path_factory.mktemp("gates")
-    shutil.copytree(EMBEDDED / "tiny" / "target", folder / "target")
     (folder / "gates.yaml").write_text(SUITE)
     words = [sys.executable, "bench.py", str(folder / "gates.yaml"), "--out", str(folder / "run")]
     process = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -56,8 +52,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not (requests.exists() and '"killed"' in requests.read_text()):
         time.sleep(0.01)
-    for child in psutil.Process(process.pid).children():
-        if any("engines/killed" in value for value in child.environ().values()):
+    for child in psutil.Process(process.pid).children(recursive=True):
+        # An engine is known by the file that takes its output.
+        if os.readlink(f"/proc/{child.pid}/fd/1").endswith("engines/killed/engine.log"):
             child.send_signal(signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output.decode()
@@ -89,18 +86,3 @@ def test_an_engine_that_was_killed_fails_its_cell_alone(run: Path, rows: dict[st
     cells = [json.loads(line) for line in (run / "cells.jsonl").read_text().splitlines()]
     assert len(cells) == 8
     assert rows["vanilla"]["valid"]
-
-
-def test_a_template_that_changed_is_refused(run: Path) -> None:
-    """Prompts of the second half would not be those of the first: resuming says so before anything is measured."""
-    config = run.parent / "target" / "tokenizer_config.json"
-    template = run.parent / "target" / "chat_template.jinja"
-    if template.exists():
-        template.write_text("Now: " + template.read_text())
-    else:
-        values = json.loads(config.read_text())
-        config.write_text(json.dumps({**values, "chat_template": "Now: " + values["chat_template"]}))
-    words = [sys.executable, "bench.py", str(run.parent / "gates.yaml"), "--out", str(run), "--resume"]
-    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2
-    assert "is not the prompt that this run began with" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 import bench
 from drafts.api import Tree
 from harness.metrics.rows import wanted_launches
+from harness.models import EMBEDDED
 from harness.records import ControlRecord, ReferenceRecord, SampleRecord
 from harness.runtime import arms
 from harness.runtime.tensors import read_tensors
@@ -64,6 +66,7 @@ class Play:
         self, folder: Path, stage: Stage, patch: pytest.MonkeyPatch, output: pytest.CaptureFixture[str]
     ) -> None:
         self.folder, self.out, self.stage = folder, folder / "run", stage
+        self.chat = list(CHAT)
         self.told, self.said_wrong = "", ""
         """What the last command printed."""
         self._patch, self._output = patch, output
@@ -73,7 +76,7 @@ class Play:
         figures: bool = False,
     ) -> int:  # fmt: skip
         """Run the suite."""
-        (self.folder / "chat.jsonl").write_text("".join(json.dumps(record) + "\n" for record in CHAT))
+        (self.folder / "chat.jsonl").write_text("".join(json.dumps(record) + "\n" for record in self.chat))
         (self.folder / "small.yaml").write_text(suite)
         with pytest.MonkeyPatch.context() as patch:
             if not figures:
@@ -250,10 +253,10 @@ def test_an_engine_that_does_not_start_fails_its_own_cells_only(play):
 
 def test_a_finished_run_starts_nothing_again(play):
     """Nor does it import anything that it would start it with."""
-    assert play(SOUND) == 0
+    assert play(SOUND, suite=ONE_LOAD) == 0
     rows = (play.out / "results.json").read_bytes()
     play.stage.events.clear()
-    assert play(SOUND, "--resume") == 0
+    assert play(SOUND, "--resume", suite=ONE_LOAD) == 0
     assert play.events("begin") == []
     assert (play.out / "results.json").read_bytes() == rows
 
@@ -272,7 +275,7 @@ def test_engines_that_have_no_room_take_turns(play):
 
 def test_caches_that_cannot_be_flushed_fail_the_cell(play):
     """A warm cache must not be measured as a cold one."""
-    assert play({**SOUND, "hass": replace(DRAFTS, flush_error="requests are running")}) == 0
+    assert play({**SOUND, "hass": replace(DRAFTS, flush_error="requests are running")}, suite=ONE_LOAD) == 0
     assert "the engine did not flush its caches: requests are running" in play.findings("hass")["failed cell"]
     assert not play.stage.sent("l0-b0-hass-", "l0-b1-hass-")
     assert set(play.findings("vanilla")) <= NOISES
@@ -332,11 +335,11 @@ def test_outputs_that_differ_are_scored_by_the_target(play, deficit, gates, num_
 def test_differences_that_cannot_be_scored_are_told_and_scored_later(play):
     """The report leaves them unexplained; a run that goes on starts vanilla's engine for them alone."""
     scripts = {**SOUND, "hass": replace(DRAFTS, answer=another_word)}
-    assert play({**scripts, "vanilla": Script(score_error="no memory")}) == 0
+    assert play({**scripts, "vanilla": Script(score_error="no memory")}, suite=ONE_LOAD) == 0
     assert "outputs that differ could not be scored: the engine did not score: HTTP 500: no memory" in play.told
     assert play.findings("hass")["unexplained difference"] == "6 of 6 were not scored again"
     play.stage.events.clear()
-    assert play(scripts, "--resume") == 0
+    assert play(scripts, "--resume", suite=ONE_LOAD) == 0
     assert play.events("begin") == ["begin vanilla"]
     assert set(play.findings("hass")) - NOISES == {"not lossless"}
 
@@ -357,7 +360,7 @@ def test_launches_are_added_until_intervals_are_narrow_enough(play):
     """The first five say how many it takes; each starts every engine anew, none makes vanilla's passes again."""
 
     def mood(asked: Asked) -> float:
-        return 0.002 * (int(asked.request_id[1]) % 2)
+        return 0.001 * (int(asked.request_id[1]) % 2)
 
     text = AUTO.replace("HALF", "0.4").replace("LIMIT", "600")
     assert play({**SOUND, "hass": replace(DRAFTS, round_s=0.001, stall_s=mood)}, suite=text) == 0
@@ -394,12 +397,52 @@ def test_a_later_turn_that_does_not_fit_ends_the_run_before_anything_is_measured
     assert not (play.out / "requests.jsonl").exists()
 
 
-def test_prompts_that_changed_are_refused_where_a_run_goes_on(play, monkeypatch):
+def change_data(play: Play) -> None:
+    play.chat[1] = {**play.chat[1], "turns": ["Work out 45 + 58.", "Now add 10 to it."]}
+
+
+def change_template(play: Play) -> None:
+    config = play.folder / "target" / "tokenizer_config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "chat_template": "Now: " + values["chat_template"]}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [change_data, change_template],
+    ids=["data", "template"],
+)
+def test_prompts_that_changed_are_refused_where_a_run_goes_on(play, change):
     """Those of the second half would not be those of the first."""
-    assert play({**SOUND, "hass": replace(DRAFTS, start_error="not now")}) == 0
-    monkeypatch.setitem(CHAT[1], "turns", ["Work out 45 + 58.", "Now add 10 to it."])
-    assert play(SOUND, "--resume") == 2
+    shutil.copytree(EMBEDDED / "tiny" / "target", play.folder / "target")
+    text = ONE_LOAD.replace("model: tiny", "model: ./target")
+    assert play({**SOUND, "hass": replace(DRAFTS, start_error="not now")}, suite=text) == 0
+    change(play)
+    requests = play.lines("requests.jsonl")
+    assert play(SOUND, "--resume", suite=text) == 2
     assert "is not the prompt that this run began with" in play.said_wrong
+    assert play.lines("requests.jsonl") == requests
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("checkpoint: tiny/hass", "checkpoint: tiny/medusa", "missing: fc.weight, fc.bias"),
+        ("architecture: eagle, checkpoint: tiny/hass", "architecture: medusa, checkpoint: tiny/hass", "no Medusa"),
+        (
+            "architecture: eagle, checkpoint: tiny/hass",
+            "architecture: prism, options: {step_to_module: [0, 0, 0]}, checkpoint: tiny/prism",
+            "options.step_to_module is [0, 0, 0], but the file's modules are 0 to 1",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_starts(play, old, new, said):
+    """The arm and the tensor or key are named, and no run is left behind."""
+    assert play(SOUND, suite=SUITE.replace(old, new)) == 2
+    assert "arm hass: " in play.said_wrong
+    assert said in play.said_wrong
+    assert not play.stage.events
+    assert not play.out.exists()
 
 
 def test_a_failed_reference_ends_the_run(play):
@@ -433,12 +476,12 @@ def test_at_a_temperature_every_arm_samples_once_and_is_held_against_vanilla(pla
 
 def test_where_starts_cannot_be_quick_it_is_said_and_recorded(play):
     """So it is where the user asks for cold ones."""
-    assert play(SOUND, slow="no memory for it") == 0
+    assert play(SOUND, slow="no memory for it", suite=ONE_LOAD) == 0
     assert "engines are started cold: no memory for it" in play.told
     assert play.manifest["engine_starts"] == "cold"
     play.stage.events.clear()
     play.out = play.folder / "cold"
-    assert play(SOUND, "--cold-start") == 0
+    assert play(SOUND, "--cold-start", suite=ONE_LOAD) == 0
     assert play.manifest["engine_starts"] == "cold"
     assert "preload" not in play.stage.events
 

@@ -1,14 +1,16 @@
-"""Ports of engines that start at the same time."""
+"""Ports of engines that start at the same time, and the end of one."""
 
 from __future__ import annotations
 
 import socket
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from harness.runtime import launch
-from harness.runtime.launch import free_port
+from harness.runtime.launch import SglangEngine, free_port
 
 
 def test_ports_are_given_once_and_lie_outside_the_systems_own_range() -> None:
@@ -28,3 +30,14 @@ def test_a_port_in_use_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
         launch._given_ports.discard(free)
         monkeypatch.setattr("random.sample", lambda *_: [taken, free])
         assert free_port() == free
+
+
+def test_a_zombie_that_nobody_buries_is_not_waited_for(tmp_path: Path) -> None:
+    """In a container without an init process an engine's orphans stay zombies for as long as it runs."""
+    server = subprocess.Popen(["sleep", "60"], process_group=0)
+    child = subprocess.Popen(["sleep", "60"], process_group=server.pid)
+    began_s = time.monotonic()
+    SglangEngine(server, 0, tmp_path).stop()
+    assert time.monotonic() - began_s < launch.STOP_TIMEOUT_S / 2
+    assert server.returncode is not None
+    assert child.wait() == -9
