@@ -215,7 +215,9 @@ def test_every_sealed_cell_has_one_window_around_its_requests(play):
         window = windows[json.dumps(request["cell"])]
         assert window["started_ns"] <= request["sent_ns"]
         assert request["finished_ns"] <= window["finished_ns"]
-    assert all(window["processes"]["engine_cpu_s"] > 0 for window in windows.values())
+    used_s = [window["processes"]["engine_cpu_s"] for window in windows.values()]
+    assert None not in used_s
+    assert sum(used_s) > 0  # a turn of this engine may be shorter than the system's clock tells
 
 
 def test_an_engine_that_dies_fails_its_cell_alone_and_is_started_anew(play):
@@ -360,10 +362,10 @@ def test_launches_are_added_until_intervals_are_narrow_enough(play):
     """The first five say how many it takes; each starts every engine anew, none makes vanilla's passes again."""
 
     def mood(asked: Asked) -> float:
-        return 0.001 * (int(asked.request_id[1]) % 2)
+        return 0.004 * (int(asked.request_id[1]) % 2)
 
     text = AUTO.replace("HALF", "0.4").replace("LIMIT", "600")
-    assert play({**SOUND, "hass": replace(DRAFTS, round_s=0.001, stall_s=mood)}, suite=text) == 0
+    assert play({**SOUND, "hass": replace(DRAFTS, round_s=0.004, stall_s=mood)}, suite=text) == 0
     launches = {record["cell"]["launch"] for record in play.lines("cells.jsonl")}
     rows = files.read_run(play.out).rows
     assert launches == set(range(wanted_launches(rows, 0.4, 5)))
