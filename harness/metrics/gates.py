@@ -13,7 +13,7 @@ from harness.metrics.energy import different_sources, held_back, too_short, uneq
 from harness.metrics.latency import latency_s, mean, ttft_s
 from harness.metrics.lossless import Losslessness
 from harness.metrics.throughput import steady_window_ns
-from harness.records import CellRecord, RequestRecord, WindowRecord
+from harness.records import CellRecord, PhaseTimes, RequestRecord, WindowRecord
 from harness.units import seconds
 
 PromptKey = tuple[str, int]
@@ -25,6 +25,8 @@ LONGEST_PERIOD, LOOP_TOKENS, FEW_LOOPS = 16, 48, 0.1
 """An output loops if its last 48 tokens repeat a piece of at most 16; up to a tenth of the outputs may."""
 
 
+MANY_ROUNDS = 50
+"""So many rounds without an accepted draft are no chance: where 1 in 10 is accepted, 1 row in 200 has that."""
 LATE = 0.1
 """Mean lateness of the client, as a share of the mean TTFT or latency, that passes."""
 
@@ -60,8 +62,13 @@ GATES: Mapping[str, Gate] = {
         "Read the first error; lower the concurrency or enlarge max_total_tokens if the engine ran out of memory.",
     ),
     "silent non-speculation": Gate(
-        "invalid", "row", "An arm with a draft recorded verify steps and had drafts accepted.",
-        "An engine can load a draft and still decode token by token, or with drafts that never fit.",
+        "invalid", "row", "An arm with a draft recorded verify steps where it decoded, and proposed drafts in them.",
+        "An engine can load a draft and still decode token by token.",
+        "Read the engine's log and receipt; of a draft of your own, look at when it proposes empty trees.",
+    ),
+    "nothing accepted": Gate(
+        "warning", "row", f"Of {MANY_ROUNDS} rounds or more at least one accepted a draft.",
+        "A draft far from its language is bad and measured as it is, τ = 1; one made for another target looks alike.",
         "Check that the checkpoint is made for this target and that its config.json names the right layout.",
     ),
     "unequal prompts": Gate(
@@ -236,15 +243,31 @@ def failures(requests: Sequence[RequestRecord]) -> Iterable[Finding]:
         yield Finding("failures", f"{len(failed)} of {len(requests)} requests failed, the first: {failed[0].error}")
 
 
-def silent_non_speculation(requests: Sequence[RequestRecord], drafts: bool) -> Iterable[Finding]:
-    """An arm with a draft that never had a draft accepted, or recorded no verify step."""
+def silent_non_speculation(
+    requests: Sequence[RequestRecord], phases: Iterable[PhaseTimes], drafts: bool
+) -> Iterable[Finding]:
+    """An arm with a draft that decoded without verify steps, or had nothing proposed in any of them.
+
+    What a prefill gives, the first token and one after each retraction, takes no step.
+    """
     if not drafts:
         return
     rounds = rounds_of(requests)
-    if not rounds:
-        yield Finding("silent non-speculation", "the engine recorded no verify step")
-    elif acceptance_length(rounds) == 1:
-        yield Finding("silent non-speculation", f"none of {len(rounds)} rounds accepted a draft")
+    done = [request for request in requests if request.error is None]
+    decoded = sum(max(0, request.num_output_tokens - 1 - request.num_retractions) for request in done)
+    recorded = list(phases)
+    num_rounds, num_empty = (sum(getattr(each, name) for each in recorded) for name in ("num_rounds", "num_empty"))
+    if not rounds and decoded:
+        yield Finding("silent non-speculation", f"{decoded} tokens were decoded, and no verify step was recorded")
+    elif rounds and (num_empty >= num_rounds > 0 or not any(round_.num_proposed_drafts for round_ in rounds)):
+        yield Finding("silent non-speculation", f"nothing was proposed in any of {len(rounds)} rounds")
+
+
+def nothing_accepted(requests: Sequence[RequestRecord]) -> Iterable[Finding]:
+    """Many rounds, none of which accepted a draft."""
+    rounds = rounds_of(requests)
+    if len(rounds) >= MANY_ROUNDS and acceptance_length(rounds) == 1:
+        yield Finding("nothing accepted", f"none of {len(rounds)} rounds accepted a draft")
 
 
 def unequal_prompts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -188,14 +189,10 @@ def test_round_split_gives_shares():
 
 
 def test_gates_name_their_evidence(request_record):
-    """Failures, silent non-speculation, unequal prompts and impossible speedups are found; healthy rows pass."""
+    """Failures, unequal prompts and impossible speedups are found; healthy rows pass."""
     good = request_record()
     assert list(gates.failures([good])) == []
     assert "1 of 2 requests failed" in next(iter(gates.failures([good, request_record(error="lost")]))).evidence
-    assert list(gates.silent_non_speculation([good], drafts=True)) == []
-    silent = next(iter(gates.silent_non_speculation([request_record(accepted=(0, 0))], drafts=True)))
-    assert silent.severity == "invalid"
-    assert next(iter(gates.silent_non_speculation([request_record(accepted=None)], drafts=True))).severity == "invalid"
     assert list(gates.unequal_prompts([good], {("p", 0): ("h", 0)})) == []
     assert next(iter(gates.unequal_prompts([good], {("p", 0): ("x", 0)}))).gate == "unequal prompts"
     assert next(iter(gates.unequal_prompts([good], {("p", 0): ("h", 4)}))).gate == "unequal cache"
@@ -210,6 +207,32 @@ def test_gates_name_their_evidence(request_record):
     assert next(iter(judge(moved, greedy=True, exact=False, keeps_state=False))).gate == "unsteady acceptance"
     assert list(judge(moved, greedy=True, exact=True, keeps_state=True)) == []
     assert list(judge(moved, greedy=False, exact=True, keeps_state=False)) == []
+
+
+def test_an_engine_that_does_not_draft_is_told_from_a_draft_that_is_never_right(request_record):
+    """No step though tokens were decoded, or nothing proposed: silent. Proposed and never accepted: τ = 1, a warning
+    after 50 rounds. What prefills give takes no step."""
+
+    def silent(*requests: Any, phases: tuple[PhaseTimes, ...] = (), drafts: bool = True) -> list[str]:
+        return [found.evidence for found in gates.silent_non_speculation(requests, phases, drafts)]
+
+    def of_rounds(num_empty: int) -> PhaseTimes:
+        return PhaseTimes(num_rounds=2, draft_ns=1, verify_ns=1, extend_ns=1, round_ns=3, num_empty=num_empty)
+
+    plain, wrong = request_record(accepted=()), request_record(accepted=(0, 0, 0))
+    assert silent(plain) == ["3 tokens were decoded, and no verify step was recorded"]
+    assert silent(request_record(accepted=None)) == silent(plain)
+    assert silent(plain, drafts=False) == silent() == []
+    assert silent(request_record(((10, 1),), ())) == silent(request_record(((10, 1), (20, 1)), (), num_retractions=1))
+    assert silent(request_record(((10, 1),), ())) == silent(request_record(accepted=(), error="lost")) == []
+    assert silent(wrong) == silent(wrong, phases=(of_rounds(1),)) == []
+    assert silent(wrong, phases=(of_rounds(2),) * 2) == ["nothing was proposed in any of 3 rounds"]
+    bare = tuple(Round(num_accepted_drafts=0, num_proposed_drafts=0) for _ in range(3))
+    assert silent(request_record(rounds=bare)) == ["nothing was proposed in any of 3 rounds"]
+    never = request_record(accepted=(0,) * 50)
+    (found,) = gates.nothing_accepted([never])
+    assert (found.severity, found.evidence) == ("warning", "none of 50 rounds accepted a draft")
+    assert list(gates.nothing_accepted([never, request_record()])) == list(gates.nothing_accepted([wrong])) == []
 
 
 def test_gates_on_timing_sampling_and_loops(request_record, cell_record):
