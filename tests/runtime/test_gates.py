@@ -1,5 +1,5 @@
-"""Gates that a real engine makes fire: a draft that never proposes anything, a warm cache on one side, an engine that is
-killed, a template that changes in the middle of a run."""
+"""Gates that a real engine makes fire: a draft that never proposes anything, a warm cache on one side, an engine
+that is killed, a template that changes in the middle of a run."""
 
 from __future__ import annotations
 
