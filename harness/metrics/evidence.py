@@ -50,6 +50,11 @@ class ArmInfo(BaseModel):
         """Whether it is a server that ran already."""
         return self.architecture == ENDPOINT
 
+    def argument(self, name: str, default: Any) -> Any:
+        """An engine argument as it was resolved, or where that is not known as the suite gives it."""
+        found = self.server_args.get(name, self.engine.get(name))
+        return default if found is None else found
+
     @property
     def shorter_by(self) -> int:
         """Tokens by which a prefix found in the arm's cache may fall short of vanilla's: one page for EAGLE's family.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from harness.metrics.acceptance import acceptance_length, disagrees_with_engine, rounds_of
 from harness.metrics.distribution import SameDistribution
 from harness.metrics.energy import different_sources, held_back, too_short, unequal_clocks
+from harness.metrics.evidence import ArmInfo
 from harness.metrics.latency import latency_s, mean, ttft_s
 from harness.metrics.lossless import Losslessness
 from harness.metrics.throughput import steady_window_ns
@@ -25,6 +26,14 @@ LONGEST_PERIOD, LOOP_TOKENS, FEW_LOOPS = 16, 48, 0.1
 """An output loops if its last 48 tokens repeat a piece of at most 16; up to a tenth of the outputs may."""
 
 
+THRESHOLD_SINGLE, THRESHOLD_ACC = "speculative_accept_threshold_single", "speculative_accept_threshold_acc"
+TARGET_SETTINGS = (
+    "dtype", "enable_fp32_lm_head", "enable_hisparse", "enable_lora", "hisparse_config", "json_model_override_args",
+    "kv_cache_dtype", "load_format", "lora_paths", "model_path", "modelopt_quant", "quantization",
+    "quantization_param_path", "quantize_and_serve", "revision", "rl_on_policy_target", "rl_quant_profile",
+    "torchao_config",
+)  # fmt: skip
+"""Arguments (0.5.17) that make another target of it; unlike vanilla's they leave no sample as it was."""
 MANY_ROUNDS = 50
 """So many rounds without an accepted draft are no chance: where 1 in 10 is accepted, 1 row in 200 has that."""
 LATE = 0.1
@@ -135,6 +144,13 @@ GATES: Mapping[str, Gate] = {
         "invalid", "row", "At a temperature above 0, short continuations are distributed as vanilla's (p ≥ 0.001).",
         "A draft must not change what is sampled; rejection sampling is easy to get almost right.",
         "Read the p value; repeat the run: chance alone brings this about once in a thousand rows.",
+    ),
+    "lossy setting": Gate(
+        "invalid", "row", "At a temperature above 0 no engine argument changes what the target says or is accepted.",
+        "Acceptance thresholds other than 1 take drafts that the target would not; another precision is another "
+        "target. The sampling test finds large changes only. Greedy verification heeds no threshold, and its outputs "
+        "are held against vanilla's token by token.",
+        "Leave these arguments out, or give those of the target's precision to vanilla too.",
     ),
     "untested distribution": Gate(
         "warning", "row", "At a temperature above 0 the arm's short continuations could be compared with vanilla's.",
@@ -473,6 +489,25 @@ def endpoint(requests: Sequence[RequestRecord], has_reference: bool) -> Iterable
     if cached:
         whole = sum(request.num_prompt_tokens for request in done)
         yield Finding("warm endpoint", f"{cached} of {whole} prompt tokens came from its cache")
+
+
+def lossy_setting(arm: ArmInfo, vanilla: ArmInfo | None, greedy: bool) -> Iterable[Finding]:
+    """Engine arguments of SGLang 0.5.17 under which samples are not the target's, or are another target's."""
+    if greedy:
+        return
+    # eagle_utils.py: taken if coin <= mass / acc or p >= single. An acc above 1 refuses too often, and what is refused
+    # is not drawn again (speculative/eagle_utils.py and the kernel tree_speculative_sampling_target_only).
+    single, acc = (arm.argument(name, 1.0) for name in (THRESHOLD_SINGLE, THRESHOLD_ACC))
+    found = [f"{THRESHOLD_SINGLE}: {single}"] if arm.drafts and single < 1 else []
+    found += [f"{THRESHOLD_ACC}: {acc}"] if arm.drafts and acc != 1 else []
+    for name in TARGET_SETTINGS:
+        if vanilla is None or not (name in arm.engine or name in vanilla.engine):
+            continue
+        ours, theirs = arm.argument(name, None), vanilla.argument(name, None)
+        if ours != theirs:
+            found.append(f"{name}: {ours} (vanilla: {theirs})")
+    if found:
+        yield Finding("lossy setting", ", ".join(found))
 
 
 def own_settings(engine: Mapping[str, Any]) -> Iterable[Finding]:

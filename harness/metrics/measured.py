@@ -70,6 +70,8 @@ class Measured:
     judged: Judged
     design: Design
     telemetry: Telemetry
+    plain: ArmInfo | None = None
+    """The baseline's arm."""
 
     def row(self) -> Row:
         """The row; what takes every row of the point comes later."""
@@ -267,6 +269,7 @@ class Measured:
             *gates.not_lossless(self.same),
             *gates.other_distribution(self.sampled, expected=arm.drafts and not self.greedy and not self.simulated),
             *gates.split_blocks(seals, plain),
+            *gates.lossy_setting(arm, self.plain, self.greedy),
             *gates.own_settings(arm.engine),
             *gates.made_up(arm.alphas(self.cell.workload), self.design.random_weights),
             *(gates.endpoint(requests, bool(self.judged.references)) if arm.is_endpoint and requests else ()),
