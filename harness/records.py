@@ -146,6 +146,8 @@ class PhaseTimes(Record):
     extend_ns: int
     round_ns: int
     """Whole rounds; what the three phases leave is `other`."""
+    num_empty: int = 0
+    """Rounds in which no request had a draft proposed; what the verifier was given were fillers."""
 
 
 class GraphUse(Record):

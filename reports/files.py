@@ -110,7 +110,7 @@ def rows_of_run(run: Path, manifest: dict[str, Any], on_broken: Callable[[str], 
     requests = list(records(RequestRecord))
     present = Counter(request.cell for request in requests)
     return build_rows(
-        tuple(ArmInfo.model_validate(arm) for arm in suite["arms"]),
+        tuple(_arm(arm, manifest.get("engines", {}).get(arm["name"], {})) for arm in suite["arms"]),
         requests,
         [_complete(cell, present[cell.cell]) for cell in records(CellRecord)],
         Judged.of(
@@ -131,6 +131,12 @@ def rows_of_run(run: Path, manifest: dict[str, Any], on_broken: Callable[[str], 
         ),
         records(WindowRecord),
     )
+
+
+def _arm(arm: dict[str, Any], receipt: dict[str, Any]) -> ArmInfo:
+    """An arm as the suite has it, with what its engine said of itself."""
+    said = {"algorithm": receipt.get("algorithm"), "server_args": receipt.get("server_args", {})}
+    return ArmInfo.model_validate({**arm, **said})
 
 
 def _limits(limits: dict[str, float | None] | None) -> Limits | None:

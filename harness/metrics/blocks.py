@@ -65,9 +65,10 @@ def _work(blocks: Blocks) -> dict[str, Work]:
     }
 
 
-def sent(blocks: Blocks) -> dict[PromptKey, tuple[str, int | None]]:
+def sent(blocks: Blocks) -> dict[PromptKey, str]:
+    """Hashes of the prompts as they were sent."""
     return {
-        (request.prompt_id, request.turn): (request.prompt_sha256, request.num_cached_tokens)
+        (request.prompt_id, request.turn): request.prompt_sha256
         for requests in blocks.values()
         for request in requests
         if request.error is None

@@ -13,6 +13,9 @@ from harness.metrics.lossless import Output, ReferenceKey, key_of
 from harness.metrics.throughput import Limits
 from harness.records import ENDPOINT, CellKey, ReferenceRecord, RescoreRecord, SampleRecord, ScoreRecord, WindowRecord
 
+PAIRED = ("EAGLE", "EAGLE3", "FROZEN_KV_MTP")
+"""What SGLang 0.5.17 counts as EAGLE (SpeculativeAlgorithm.is_eagle); Medusa and PRISM run as EAGLE."""
+
 
 class ArmInfo(BaseModel):
     """What a report needs to know of an arm."""
@@ -27,6 +30,10 @@ class ArmInfo(BaseModel):
     options: dict[str, Any] = {}
     engine: dict[str, Any] = {}
     simulated_acceptance: tuple[float, ...] | dict[str, tuple[float, ...]] | None = None
+    algorithm: str | None = None
+    """SGLang's name of how it drafts; from the receipt, as the next one."""
+    server_args: dict[str, Any] = {}
+    """Resolved arguments; none of an arm whose engine gave no receipt, or whose launch has not ended."""
 
     @property
     def label(self) -> str:
@@ -42,6 +49,20 @@ class ArmInfo(BaseModel):
     def is_endpoint(self) -> bool:
         """Whether it is a server that ran already."""
         return self.architecture == ENDPOINT
+
+    def argument(self, name: str, default: Any) -> Any:
+        """An engine argument as it was resolved, or where that is not known as the suite gives it."""
+        found = self.server_args.get(name, self.engine.get(name))
+        return default if found is None else found
+
+    @property
+    def shorter_by(self) -> int:
+        """Tokens by which a prefix found in the arm's cache may fall short of vanilla's: one page for EAGLE's family.
+
+        SGLang 0.5.17 keys its cache by pairs of tokens (mem_cache/radix_cache.py), and n tokens make n - 1 pairs.
+        """
+        pairs = self.algorithm in PAIRED if self.algorithm is not None else self.drafts
+        return int(self.server_args.get("page_size") or 1) if pairs else 0
 
     @property
     def drafts(self) -> bool:

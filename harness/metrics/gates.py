@@ -10,10 +10,11 @@ from typing import Any, Literal
 from harness.metrics.acceptance import acceptance_length, disagrees_with_engine, rounds_of
 from harness.metrics.distribution import SameDistribution
 from harness.metrics.energy import different_sources, held_back, too_short, unequal_clocks
+from harness.metrics.evidence import ArmInfo
 from harness.metrics.latency import latency_s, mean, ttft_s
 from harness.metrics.lossless import Losslessness
 from harness.metrics.throughput import steady_window_ns
-from harness.records import CellRecord, RequestRecord, WindowRecord
+from harness.records import CellKey, CellRecord, PhaseTimes, RequestRecord, WindowRecord
 from harness.units import seconds
 
 PromptKey = tuple[str, int]
@@ -25,6 +26,16 @@ LONGEST_PERIOD, LOOP_TOKENS, FEW_LOOPS = 16, 48, 0.1
 """An output loops if its last 48 tokens repeat a piece of at most 16; up to a tenth of the outputs may."""
 
 
+THRESHOLD_SINGLE, THRESHOLD_ACC = "speculative_accept_threshold_single", "speculative_accept_threshold_acc"
+TARGET_SETTINGS = (
+    "dtype", "enable_fp32_lm_head", "enable_hisparse", "enable_lora", "hisparse_config", "json_model_override_args",
+    "kv_cache_dtype", "load_format", "lora_paths", "model_path", "modelopt_quant", "quantization",
+    "quantization_param_path", "quantize_and_serve", "revision", "rl_on_policy_target", "rl_quant_profile",
+    "torchao_config",
+)  # fmt: skip
+"""Arguments (0.5.17) that make another target of it; unlike vanilla's they leave no sample as it was."""
+MANY_ROUNDS = 50
+"""So many rounds without an accepted draft are no chance: where 1 in 10 is accepted, 1 row in 200 has that."""
 LATE = 0.1
 """Mean lateness of the client, as a share of the mean TTFT or latency, that passes."""
 
@@ -60,8 +71,13 @@ GATES: Mapping[str, Gate] = {
         "Read the first error; lower the concurrency or enlarge max_total_tokens if the engine ran out of memory.",
     ),
     "silent non-speculation": Gate(
-        "invalid", "row", "An arm with a draft recorded verify steps and had drafts accepted.",
-        "An engine can load a draft and still decode token by token, or with drafts that never fit.",
+        "invalid", "row", "An arm with a draft recorded verify steps where it decoded, and proposed drafts in them.",
+        "An engine can load a draft and still decode token by token.",
+        "Read the engine's log and receipt; of a draft of your own, look at when it proposes empty trees.",
+    ),
+    "nothing accepted": Gate(
+        "warning", "row", f"Of {MANY_ROUNDS} rounds or more at least one accepted a draft.",
+        "A draft far from its language is bad and measured as it is, τ = 1; one made for another target looks alike.",
         "Check that the checkpoint is made for this target and that its config.json names the right layout.",
     ),
     "unequal prompts": Gate(
@@ -80,7 +96,7 @@ GATES: Mapping[str, Gate] = {
         "Start a new run.",
     ),
     "unequal cache": Gate(
-        "invalid", "row", "As many prompt tokens came from the prefix cache as for vanilla.",
+        "invalid", "row", "As many prompt tokens came from the prefix cache as for vanilla, up to EAGLE's one less.",
         "A warm cache saves prefill and looks like a fast draft.",
         "Leave prefix_cache off, or make the cache equally warm for all arms.",
     ),
@@ -128,6 +144,13 @@ GATES: Mapping[str, Gate] = {
         "invalid", "row", "At a temperature above 0, short continuations are distributed as vanilla's (p ≥ 0.001).",
         "A draft must not change what is sampled; rejection sampling is easy to get almost right.",
         "Read the p value; repeat the run: chance alone brings this about once in a thousand rows.",
+    ),
+    "lossy setting": Gate(
+        "invalid", "row", "At a temperature above 0 no engine argument changes what the target says or is accepted.",
+        "Acceptance thresholds other than 1 take drafts that the target would not; another precision is another "
+        "target. The sampling test finds large changes only. Greedy verification heeds no threshold, and its outputs "
+        "are held against vanilla's token by token.",
+        "Leave these arguments out, or give those of the target's precision to vanilla too.",
     ),
     "untested distribution": Gate(
         "warning", "row", "At a temperature above 0 the arm's short continuations could be compared with vanilla's.",
@@ -236,32 +259,88 @@ def failures(requests: Sequence[RequestRecord]) -> Iterable[Finding]:
         yield Finding("failures", f"{len(failed)} of {len(requests)} requests failed, the first: {failed[0].error}")
 
 
-def silent_non_speculation(requests: Sequence[RequestRecord], drafts: bool) -> Iterable[Finding]:
-    """An arm with a draft that never had a draft accepted, or recorded no verify step."""
+def silent_non_speculation(
+    requests: Sequence[RequestRecord], phases: Iterable[PhaseTimes], drafts: bool
+) -> Iterable[Finding]:
+    """An arm with a draft that decoded without verify steps, or had nothing proposed in any of them.
+
+    What a prefill gives, the first token and one after each retraction, takes no step.
+    """
     if not drafts:
         return
     rounds = rounds_of(requests)
-    if not rounds:
-        yield Finding("silent non-speculation", "the engine recorded no verify step")
-    elif acceptance_length(rounds) == 1:
-        yield Finding("silent non-speculation", f"none of {len(rounds)} rounds accepted a draft")
+    done = [request for request in requests if request.error is None]
+    decoded = sum(max(0, request.num_output_tokens - 1 - request.num_retractions) for request in done)
+    recorded = list(phases)
+    num_rounds, num_empty = (sum(getattr(each, name) for each in recorded) for name in ("num_rounds", "num_empty"))
+    if not rounds and decoded:
+        yield Finding("silent non-speculation", f"{decoded} tokens were decoded, and no verify step was recorded")
+    elif rounds and (num_empty >= num_rounds > 0 or not any(round_.num_proposed_drafts for round_ in rounds)):
+        yield Finding("silent non-speculation", f"nothing was proposed in any of {len(rounds)} rounds")
 
 
-def unequal_prompts(
-    requests: Iterable[RequestRecord], baseline: Mapping[PromptKey, tuple[str, int | None]]
-) -> Iterable[Finding]:
-    """Prompts or cached tokens that differ from the baseline's on the same prompt and turn."""
+def nothing_accepted(requests: Sequence[RequestRecord]) -> Iterable[Finding]:
+    """Many rounds, none of which accepted a draft."""
+    rounds = rounds_of(requests)
+    if len(rounds) >= MANY_ROUNDS and acceptance_length(rounds) == 1:
+        yield Finding("nothing accepted", f"none of {len(rounds)} rounds accepted a draft")
+
+
+def unequal_prompts(requests: Iterable[RequestRecord], baseline: Mapping[PromptKey, str]) -> Iterable[Finding]:
+    """Prompts that differ from the baseline's on the same prompt and turn."""
     for request in requests:
         same = baseline.get((request.prompt_id, request.turn))
-        if same is None or request.error is not None:
-            continue
-        if request.prompt_sha256 != same[0]:
+        if same is not None and request.error is None and request.prompt_sha256 != same:
             yield Finding("unequal prompts", f"{request.prompt_id} was rendered otherwise than for vanilla")
             return
-        if request.num_cached_tokens is not None and request.num_cached_tokens != same[1]:
-            evidence = f"{request.prompt_id}: {request.num_cached_tokens} cached tokens, vanilla had {same[1]}"
+
+
+def unequal_cache(
+    blocks: Mapping[CellKey, Sequence[RequestRecord]],
+    baseline: Mapping[CellKey, Sequence[RequestRecord]],
+    shorter_by: int = 0,
+) -> Iterable[Finding]:
+    """Prompt tokens from the prefix cache that are not the baseline's in the same block.
+
+    Where requests run side by side, those that are sent before the first prefill ends find nothing in the cache, and
+    which of them comes first is chance. So there a block's sum is looked at, and it may be off by what the requests
+    that run at once can find at most.
+
+    Args:
+        shorter_by: by how many tokens each prefix may be shorter than the baseline's.
+    """
+    plain = {(cell.launch, cell.block): requests for cell, requests in baseline.items()}
+    for cell, requests in blocks.items():
+        ours, theirs = _cached(requests), _cached(plain.get((cell.launch, cell.block), ()))
+        pairs = {key: (ours[key], theirs[key]) for key in ours if key in theirs}
+        if cell.concurrency == 1:
+            off = [key for key, (own, other) in pairs.items() if not max(0, other - shorter_by) <= own <= other]
+            if off:
+                own, other = pairs[off[0]]
+                yield Finding("unequal cache", f"{off[0][0]}: {own} cached tokens, vanilla had {other}")
+                return
+            continue
+        own, other = (sum(pair[side] for pair in pairs.values()) for side in (0, 1))
+        at_once = cell.concurrency or _most_at_once(plain.get((cell.launch, cell.block), ()))
+        chance = sum(sorted(theirs.values())[-at_once:])
+        if not other - shorter_by * len(pairs) - chance <= own <= other + chance:
+            evidence = f"block {cell.block}: {own} cached tokens of {len(pairs)} prompts, vanilla had {other}"
             yield Finding("unequal cache", evidence)
             return
+
+
+def _cached(requests: Iterable[RequestRecord]) -> dict[PromptKey, int]:
+    """Cached tokens of the requests that finished, where the engine tells them."""
+    return {
+        (request.prompt_id, request.turn): request.num_cached_tokens
+        for request in requests
+        if request.error is None and request.num_cached_tokens is not None
+    }
+
+
+def _most_at_once(requests: Sequence[RequestRecord]) -> int:
+    """Requests that were under way at one time."""
+    return max((sum(r.began_ns <= at.began_ns < r.finished_ns for r in requests) for at in requests), default=1) or 1
 
 
 def other_prompt_tokens(requests: Iterable[RequestRecord]) -> Iterable[Finding]:
@@ -410,6 +489,25 @@ def endpoint(requests: Sequence[RequestRecord], has_reference: bool) -> Iterable
     if cached:
         whole = sum(request.num_prompt_tokens for request in done)
         yield Finding("warm endpoint", f"{cached} of {whole} prompt tokens came from its cache")
+
+
+def lossy_setting(arm: ArmInfo, vanilla: ArmInfo | None, greedy: bool) -> Iterable[Finding]:
+    """Engine arguments of SGLang 0.5.17 under which samples are not the target's, or are another target's."""
+    if greedy:
+        return
+    # eagle_utils.py: taken if coin <= mass / acc or p >= single. An acc above 1 refuses too often, and what is refused
+    # is not drawn again (speculative/eagle_utils.py and the kernel tree_speculative_sampling_target_only).
+    single, acc = (arm.argument(name, 1.0) for name in (THRESHOLD_SINGLE, THRESHOLD_ACC))
+    found = [f"{THRESHOLD_SINGLE}: {single}"] if arm.drafts and single < 1 else []
+    found += [f"{THRESHOLD_ACC}: {acc}"] if arm.drafts and acc != 1 else []
+    for name in TARGET_SETTINGS:
+        if vanilla is None or not (name in arm.engine or name in vanilla.engine):
+            continue
+        ours, theirs = arm.argument(name, None), vanilla.argument(name, None)
+        if ours != theirs:
+            found.append(f"{name}: {ours} (vanilla: {theirs})")
+    if found:
+        yield Finding("lossy setting", ", ".join(found))
 
 
 def own_settings(engine: Mapping[str, Any]) -> Iterable[Finding]:

@@ -49,7 +49,7 @@ from harness.metrics.throughput import (
     steady_tokens_per_s,
     within_limits,
 )
-from harness.records import ENDPOINT, CellKey, CellRecord, RequestRecord, Round, WindowRecord
+from harness.records import ENDPOINT, CellKey, CellRecord, PhaseTimes, RequestRecord, Round, WindowRecord
 from harness.units import seconds
 
 
@@ -70,6 +70,8 @@ class Measured:
     judged: Judged
     design: Design
     telemetry: Telemetry
+    plain: ArmInfo | None = None
+    """The baseline's arm."""
 
     def row(self) -> Row:
         """The row; what takes every row of the point comes later."""
@@ -246,8 +248,10 @@ class Measured:
         return [
             *gates.failed_cells(seals),
             *gates.failures(requests),
-            *(gates.silent_non_speculation(requests, arm.drafts) if requests else ()),
+            *(silent := list(gates.silent_non_speculation(requests, self._phases, arm.drafts))),
+            *(() if silent else gates.nothing_accepted(requests)),
             *gates.unequal_prompts(requests, sent(self.vanilla)),
+            *gates.unequal_cache(self.blocks, self.vanilla, arm.shorter_by),
             *gates.other_prompt_tokens(requests),
             *gates.unequal_sampling(seals, plain),
             *gates.engine_counters(requests),
@@ -265,12 +269,19 @@ class Measured:
             *gates.not_lossless(self.same),
             *gates.other_distribution(self.sampled, expected=arm.drafts and not self.greedy and not self.simulated),
             *gates.split_blocks(seals, plain),
+            *gates.lossy_setting(arm, self.plain, self.greedy),
             *gates.own_settings(arm.engine),
             *gates.made_up(arm.alphas(self.cell.workload), self.design.random_weights),
             *(gates.endpoint(requests, bool(self.judged.references)) if arm.is_endpoint and requests else ()),
             *gates.machine(self.windows, plain_windows),
             *(gates.energy(self.windows, plain_windows) if self.gross.value is not None else ()),
         ]
+
+    @property
+    def _phases(self) -> list[PhaseTimes]:
+        """Times of the cells' rounds, where the engine measured them."""
+        seals = [self.sealed[key] for key in self.blocks]
+        return [seal.phases for seal in seals if seal.phases is not None]
 
     def _decode_speedup_low(self) -> float | None:
         """Lower bound of the decode speedup, τ / c."""
@@ -330,7 +341,7 @@ class Measured:
             "decode_step_s": None if self.arm.is_endpoint else mean(self.steps.values()),
             "engine_acceptance_length": acceptance.engine_acceptance_length(self.requests),
             **({"graphs": graph_shares(graphs)} if graphs else {}),
-            "round_split": round_split([seal.phases for seal in seals if seal.phases is not None]),
+            "round_split": round_split(self._phases),
         }
 
     def _judged_detail(self) -> dict[str, Any]:

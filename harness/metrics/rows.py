@@ -34,7 +34,7 @@ def build_rows(
     for request in requests:
         if request.cell in sealed:
             by_cell[request.cell].append(request)
-    baseline = next((arm.name for arm in arms if arm.architecture == "vanilla"), None)
+    plain = next((arm for arm in arms if arm.architecture == "vanilla"), None)
     points: list[Point] = list(dict.fromkeys((cell.workload, cell.load) for cell in sealed))
     rows: list[Row] = []
     for point in points:
@@ -44,9 +44,9 @@ def build_rows(
             }
             for arm in arms
         }
-        vanilla = measured.get(baseline, {}) if baseline is not None else {}
+        vanilla = measured.get(plain.name, {}) if plain is not None else {}
         found = [
-            Measured(arm, measured[arm.label], vanilla, sealed, judged, design, telemetry).row()
+            Measured(arm, measured[arm.label], vanilla, sealed, judged, design, telemetry, plain).row()
             for arm in arms
             if measured[arm.label]
         ]

@@ -102,6 +102,7 @@ class SglangEngine:
         accepted: dict[str, list[int]] = {}
         phases: list[list[int]] = []
         graphs: list[list[str]] = []
+        num_empty = 0
         for line in whole.decode().splitlines():
             kind, *fields = line.split()
             if kind == "r":
@@ -110,9 +111,11 @@ class SglangEngine:
                 self._draft_failure = self._draft_failure or "the draft failed: " + " ".join(fields)
             elif kind == "g":
                 graphs.append(fields)
+            elif kind == "e":
+                num_empty += 1
             else:
                 phases.append([int(field) for field in fields])
-        return EngineEvents(accepted, _phase_times(phases), _graph_use(graphs))
+        return EngineEvents(accepted, _phase_times(phases, num_empty), _graph_use(graphs))
 
     def failure(self) -> str | None:
         """How the server process ended and its last lines, or how its draft failed; None while both run."""
@@ -141,11 +144,14 @@ class SglangEngine:
         return f"the last lines of {log}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def _phase_times(rounds: Sequence[Sequence[int]]) -> PhaseTimes | None:
-    if not rounds:
+def _phase_times(rounds: Sequence[Sequence[int]], num_empty: int) -> PhaseTimes | None:
+    """Summed; an event clock may tell a round's times after it was known to be empty."""
+    if not rounds and not num_empty:
         return None
-    draft, verify, extend, round_ = (sum(column) for column in zip(*rounds, strict=True))
-    return PhaseTimes(num_rounds=len(rounds), draft_ns=draft, verify_ns=verify, extend_ns=extend, round_ns=round_)
+    draft, verify, extend, round_ = (sum(column) for column in zip(*rounds, strict=True)) if rounds else (0, 0, 0, 0)
+    return PhaseTimes(
+        num_rounds=len(rounds), draft_ns=draft, verify_ns=verify, extend_ns=extend, round_ns=round_, num_empty=num_empty
+    )
 
 
 def _graph_use(passes: Sequence[Sequence[str]]) -> GraphUse | None:

@@ -4,6 +4,7 @@ One line per event, appended unbuffered, so that whatever the client has receive
 
     r <request id> <accepted drafts>            one verify step of one request, bonus token excluded
     p <draft ns> <verify ns> <extend ns> <round ns>   one round of the whole batch
+    e                                           one of those rounds in which nothing was proposed
     f <reason>                                  the draft failed and is not asked again
     g <target> <draft> <extend>                 which phases of a pass ran in a CUDA graph: 1, 0, or - for none captured
 
@@ -33,6 +34,10 @@ class RoundLog:
     def accepted(self, request_id: str, num_accepted_drafts: int) -> None:
         """Write one verify step of one request."""
         os.write(self._descriptor, f"r {request_id} {num_accepted_drafts}\n".encode())
+
+    def empty(self) -> None:
+        """Write that a round of the whole batch had nothing proposed."""
+        os.write(self._descriptor, b"e\n")
 
     def failed(self, reason: str) -> None:
         """Write that the draft is out of the running, and why."""
@@ -143,7 +148,7 @@ def record_phases(log: RoundLog, worker: Any, clock: Clock) -> None:
     """Time the phases of each round, and the round.
 
     Wraps the methods of these very instances, because subclasses override what a hook on the base class would wrap.
-    A phase that a round does not have takes no time.
+    A phase that a round does not have takes no time. A worker that may propose nothing says so in `proposed_nothing`.
     """
     spans: dict[str, tuple[Any, Any]] = {}
 
@@ -167,6 +172,8 @@ def record_phases(log: RoundLog, worker: Any, clock: Clock) -> None:
         began = clock.mark()
         result = forward(batch, *args, **kwargs)
         ended = clock.mark()
+        if getattr(worker, "proposed_nothing", False):
+            log.empty()
         clock.settle([*(spans.get(phase, (ended, ended)) for phase in PHASES), (began, ended)], log.phases)
         return result
 

@@ -1,5 +1,5 @@
-"""Gates that a real engine makes fire: a draft that never speculates, a warm cache on one side, an engine that is
-killed."""
+"""Gates that a real engine makes fire: a draft that never proposes anything, a warm cache on one side, an engine that
+is killed."""
 
 from __future__ import annotations
 

@@ -284,14 +284,14 @@ def test_caches_that_cannot_be_flushed_fail_the_cell(play):
 
 
 def test_gates_fire_for_what_engines_do_wrong(play):
-    """A draft that never speculates, a cache that is warm on one side, requests that fail."""
+    """A draft that is never right, a cache that is warm on one side, requests that fail."""
     scripts = {
         "hass": replace(DRAFTS, accepted=(0,), cached_tokens=4),
         "lookup": replace(DRAFTS, fails=lambda asked: "out of memory" if asked.is_of("l0-b0-lookup-chat-c2") else None),
     }
     assert play(scripts) == 0
     found = play.findings("hass")
-    assert found["silent non-speculation"].endswith("rounds accepted a draft")
+    assert found["nothing accepted"].endswith("rounds accepted a draft")
     assert "4 cached tokens, vanilla had 0" in found["unequal cache"]
     assert (
         play.findings("lookup", "c=2")["failures"] == "6 of 12 requests failed, the first: {'message': 'out of memory'}"

@@ -57,6 +57,8 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         self.running: dict[str, Running] = {}
         self.first_hidden: dict[str, np.ndarray] = {}
         self.observed: Any = None
+        self.proposed_nothing = False
+        """Whether the last round's trees were all empty, so that its drafts were fillers."""
         forward = self.target_worker.forward_batch_generation
 
         def observing(*args: Any, **kwargs: Any) -> Any:
@@ -85,6 +87,7 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         self._begin(batch)
         contexts = [Context(req.rid, self.running[req.rid].tokens) for req in batch.reqs]
         trees = self.guarded.trees(contexts)
+        self.proposed_nothing = not any(tree.tokens for tree in trees)
         drafts, masks = [], []
         for req, tree in zip(batch.reqs, trees, strict=True):
             self.running[req.rid].tree = tree

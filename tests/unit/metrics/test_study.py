@@ -110,9 +110,12 @@ def test_faults_are_found(changes: Any, gate: str) -> None:
 
 
 def test_drafts_that_never_fit_and_drafts_too_good_to_be_true() -> None:
-    """No draft accepted, or decode faster than acceptance allows: invalid."""
-    silent = run(FakeArm("eagle", 20.0, (0,)))["eagle"]
-    assert "silent non-speculation" in gates_of(silent)
+    """No draft accepted is a slow, valid row with a warning; decode faster than acceptance allows is invalid."""
+    never = run(FakeArm("eagle", 20.0, (0,)))["eagle"]
+    assert gates_of(never) == ["nothing accepted"]
+    assert never.valid
+    assert never.acceptance_length == 1
+    assert (never.speedup or 1) < 1
     fast = run(FakeArm("eagle", 8.0, (3, 1)))["eagle"]
     assert "impossible speedup" in gates_of(fast)
     assert not fast.valid

@@ -1,4 +1,4 @@
-"""Ports of engines that start at the same time, and the end of one."""
+"""Ports of engines that start at the same time, the rounds that an engine has written, and its end."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.records import PhaseTimes
 from harness.runtime import launch
 from harness.runtime.launch import SglangEngine, free_port
+from harness.runtime.plugin import ROUNDS
+from harness.runtime.rounds import RoundLog
 
 
 def test_ports_are_given_once_and_lie_outside_the_systems_own_range() -> None:
@@ -41,3 +44,30 @@ def test_a_zombie_that_nobody_buries_is_not_waited_for(tmp_path: Path) -> None:
     assert time.monotonic() - began_s < launch.STOP_TIMEOUT_S / 2
     assert server.returncode is not None
     assert child.wait() == -9
+
+
+def test_rounds_in_which_nothing_was_proposed_are_counted(tmp_path: Path) -> None:
+    """Two of three; the times of the last one are told later."""
+    engine, log = SglangEngine(Process(), 1, tmp_path), RoundLog(tmp_path / ROUNDS)
+    for empty in (False, True, True):
+        if empty:
+            log.empty()
+        log.accepted("request", 0)
+        log.phases(1, 2, 3, 10)
+    events = engine.take_events()
+    assert events.accepted == {"request": [0, 0, 0]}
+    times = {"num_rounds": 3, "draft_ns": 3, "verify_ns": 6, "extend_ns": 9, "round_ns": 30}
+    assert events.phases == PhaseTimes(**times, num_empty=2)
+    log.empty()
+    assert engine.take_events().phases == PhaseTimes(**dict.fromkeys(times, 0), num_empty=1)
+    assert engine.take_events().phases is None
+
+
+class Process:
+    """One that runs."""
+
+    pid = 1
+
+    def poll(self) -> int | None:
+        """It runs."""
+        return None

@@ -99,3 +99,14 @@ def test_a_phase_that_a_round_does_not_have_takes_no_time(tmp_path: Path) -> Non
     first, second = lines(tmp_path / "rounds.log", 2)
     assert first[0] > 0
     assert second[0] == 0
+
+
+def test_a_round_in_which_nothing_was_proposed_is_told(tmp_path: Path) -> None:
+    """Workers that always propose have no such word."""
+    worker: Any = Worker()
+    record_phases(RoundLog(tmp_path / "rounds.log"), worker, WallClock())
+    for nothing in (None, False, True):
+        if nothing is not None:
+            worker.proposed_nothing = nothing
+        worker.forward_batch_generation(BATCH)
+    assert [line.split()[0] for line in (tmp_path / "rounds.log").read_text().splitlines()] == ["p", "p", "e", "p"]
