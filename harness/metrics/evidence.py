@@ -27,6 +27,8 @@ class ArmInfo(BaseModel):
     options: dict[str, Any] = {}
     engine: dict[str, Any] = {}
     simulated_acceptance: tuple[float, ...] | dict[str, tuple[float, ...]] | None = None
+    trained_tokens: int | None = None
+    """Positions that its draft was made for, where the target has more."""
 
     @property
     def label(self) -> str:
