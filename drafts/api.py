@@ -141,12 +141,23 @@ class Loadable:
         expected: the tensors that must be there, with their shapes; None where the layout is the engine's own affair.
         unused: endings of tensor names that may be there though nothing reads them.
         facts: what the model in the engine must say of itself (`draft_facts()`).
+        renamed: the engine's names of tensors whose names in the file are others; the other fields have the engine's.
+        zeros: tensors that the file does not have and the engine would leave random: it gets zeros.
+        trained_tokens: positions that the draft was made for, where the target has more; None where it has not.
     """
 
     config: Mapping[str, Any]
     expected: Mapping[str, Shape] | None
     unused: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    zeros: Mapping[str, Shape] = field(default_factory=dict)
+    trained_tokens: int | None = None
+
+    @property
+    def as_filed(self) -> bool:
+        """Whether the engine can read the draft's own files."""
+        return not self.renamed and not self.zeros
 
 
 def stepwise_tree(num_steps: int, topk: int) -> int:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from drafts.api import Checkpoint, DraftSpec, Loadable, Options, Tree
+from drafts.layout import text_fields
 from harness.errors import CheckpointError
-from harness.runtime.tensors import TensorFacts, weight_files
+from harness.runtime.tensors import TensorFacts, weight_files, write_tensors
 
 NAMES_SHOWN = 6
+TOKENIZER = "tokenizer.json"
+WRITTEN = "model.safetensors"
 
 
 def load_draft(
@@ -26,20 +30,21 @@ def load_draft(
     """What the engine is to load from a draft's folder, after every check that needs no engine.
 
     Args:
-        config: the draft's config.json; `target`: the target's.
+        config: the draft's config.json; `target`: the target's, its fields nested or not.
 
     Raises:
         CheckpointError: the configuration does not fit, or tensors are missing, unexpected, misshapen or not finite.
     """
     shapes = {name: facts.shape for name, facts in tensors.items()}
     try:
-        loadable = spec.read(Checkpoint(folder, config, shapes, target), options, tree)
+        loadable = spec.read(Checkpoint(folder, config, shapes, text_fields(target)), options, tree)
     except KeyError as error:
         raise CheckpointError(
             f"{folder / 'config.json'}: {error.args[0]} is missing here or in the target's; {spec.name} needs it."
         ) from error
     if loadable.expected is not None:
-        _compare(folder, spec.name, shapes, loadable)
+        named = {loadable.renamed.get(name, name): shape for name, shape in shapes.items()}
+        _compare(folder, spec.name, {**named, **loadable.zeros}, loadable)
     unsound = [name for name, facts in tensors.items() if not facts.finite]
     if unsound:
         raise CheckpointError(f"{folder}: NaN or infinity in {_listed(unsound)}; the weights are damaged.")
@@ -73,11 +78,79 @@ def _listed(names: list[str]) -> str:
 
 
 def lay_out(loadable: Loadable, source: Path, folder: Path) -> Path:
-    """A folder with the configuration that the engine is to see and links to the weights; the source stays as it is."""
+    """A folder with the configuration that the engine is to see and links to the weights; the source stays as it is.
+
+    Where names in the file are not the engine's, or tensors are to be zeros, the weights are written anew, once.
+
+    Raises:
+        CheckpointError: they cannot be.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    files = weight_files(source)
+    made = {
+        "from": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files],
+        "renamed": dict(loadable.renamed),
+        "zeros": {name: list(shape) for name, shape in loadable.zeros.items()},
+    }
+    record, written = folder / "written.json", folder / WRITTEN
+    keep = not loadable.as_filed and record.exists() and written.exists() and json.loads(record.read_text()) == made
     for old in folder.iterdir():
-        old.unlink()
+        if not (keep and old in (record, written)):
+            old.unlink()
     (folder / "config.json").write_text(json.dumps(dict(loadable.config), indent=1) + "\n")
-    for path in [*weight_files(source), *source.glob("*.index.json")]:
-        (folder / path.name).symlink_to(path.resolve())
+    if loadable.as_filed:
+        for path in [*files, *source.glob("*.index.json")]:
+            (folder / path.name).symlink_to(path.resolve())
+    elif not keep:
+        write_tensors(source, written, loadable.renamed, loadable.zeros)
+        record.write_text(json.dumps(made))
     return folder
+
+
+def check_tokenizer(draft: Path, target: Path) -> None:
+    """Refuse a draft whose folder has a tokenizer that maps tokens otherwise than the target's, of equal size or not.
+
+    Where one of them has none there is nothing to compare. Special tokens are renamed between versions of a model and
+    do not count, unless one name stands for two numbers.
+
+    Raises:
+        CheckpointError: a token has another number, or a number another token.
+    """
+    ours, theirs = _vocabulary(draft), _vocabulary(target)
+    if ours is None or theirs is None or draft == target:
+        return
+    numbers = {number: token for token, number in theirs.plain.items()}
+    for token, number in ours.whole.items():
+        known = theirs.whole.get(token, number)
+        if known != number:
+            found = f"{token!r} is {number}, but the target's is {known}"
+        elif token in ours.plain and numbers.get(number, token) != token:
+            found = f"{number} is {token!r}, but the target's is {numbers[number]!r}"
+        else:
+            continue
+        raise CheckpointError(
+            f"{draft / TOKENIZER}: token {found}; a draft must share its target's tokenizer. If the file is a leftover "
+            "and the draft was trained on the target's tokens, remove it."
+        )
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """Numbers of tokens: `plain` without those that were added, `whole` with them."""
+
+    plain: Mapping[str, int]
+    whole: Mapping[str, int]
+
+
+def _vocabulary(folder: Path) -> _Vocabulary | None:
+    path = folder / TOKENIZER
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text())
+        model, added = data["model"]["vocab"], {entry["content"]: entry["id"] for entry in data.get("added_tokens", ())}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: no tokenizer ({error!r}); download it anew.") from error
+    plain = dict(model) if isinstance(model, dict) else {entry[0]: number for number, entry in enumerate(model)}
+    plain = {token: number for token, number in plain.items() if token not in added}
+    return _Vocabulary(plain, {**plain, **added})

@@ -21,7 +21,7 @@ from drafts.training.settings import Corpus, Training
 from harness.engine import Engine
 from harness.errors import SuiteError, WorkloadError
 from harness.load.prompts import Prompt
-from harness.models import read_config
+from harness.models import read_target
 from harness.provenance import file_sha256, has_gpu
 from harness.records import RequestRecord
 from harness.reference import answer_prompts, converse
@@ -156,7 +156,7 @@ def _answered(
     suite: Suite, corpus: Corpus, target: Path, kept: Path, counts: dict[str, int], announce: Announce
 ) -> Iterator[dict[str, Any]]:
     """Every turn of every conversation with the target's answer, as long as the conversation fits."""
-    room = min(context_tokens(read_config(target)), suite.max_total_tokens, corpus.longest or suite.max_total_tokens)
+    room = min(context_tokens(read_target(target)), suite.max_total_tokens, corpus.longest or suite.max_total_tokens)
     known: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
     for line in kept.read_text().splitlines() if kept.exists() else []:
         if line.endswith("}"):  # the last one may be half written

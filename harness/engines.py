@@ -164,6 +164,11 @@ class Fleet(Protocol):
         ...
 
     @property
+    def trained_tokens(self) -> Mapping[str, int]:
+        """Of arms whose drafts were made for fewer positions than the target has: how many."""
+        ...
+
+    @property
     def starts(self) -> str:
         """How engines are started, as the manifest says it."""
         ...

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drafts.layout import text_fields
 from harness.errors import CheckpointError
 
 EMBEDDED = Path(__file__).parent.parent / "drafts" / "checkpoints"
@@ -123,6 +124,15 @@ def read_config(folder: Path, needs_weights: bool = True) -> dict[str, Any]:
     if needs_weights and not any(file.suffix in (".safetensors", ".bin", ".pt") for file in folder.iterdir()):
         raise CheckpointError(f"{folder} has no weights (*.safetensors, *.bin or *.pt).")
     return config
+
+
+def read_target(folder: Path, needs_weights: bool = True) -> dict[str, Any]:
+    """A target's config.json, its language model's fields where they are not nested.
+
+    Raises:
+        CheckpointError: as `read_config` says.
+    """
+    return text_fields(read_config(folder, needs_weights))
 
 
 def num_parameters(config: Mapping[str, Any]) -> int:

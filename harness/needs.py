@@ -12,7 +12,7 @@ import psutil
 from harness.errors import CheckpointError
 from harness.fairness import read_ledger, unfair
 from harness.gpu import read_gpu_host
-from harness.models import WEIGHTS, hub_bytes, local_folder, read_config
+from harness.models import WEIGHTS, hub_bytes, local_folder, read_target
 from harness.provenance import file_sha256
 from harness.suite import Suite, Workload
 from harness.workloads.load import home_of
@@ -158,6 +158,6 @@ def kv_bytes(config: dict[str, Any], suite: Suite) -> int | None:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        return read_config(folder, needs_weights=False)
+        return read_target(folder, needs_weights=False)
     except CheckpointError:
         return {}

@@ -105,15 +105,22 @@ def reference_pass(
     return prompts
 
 
-def check_first_prompts(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> None:
+def check_first_prompts(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> int:
     """Find out before anything is started whether the first turns fit; later ones are known once they are answered.
+
+    Returns:
+        Tokens of the longest of these requests, its output as long as it may be.
 
     Raises:
         WorkloadError: a prompt with its longest output does not fit the target's context or the KV pool.
     """
+    longest = 0
     for workload in suite.workloads:
         for conversation in load_workload(workload, suite.sampling.seed):
-            _check_fit([_first_prompt(suite, workload, conversation, renderer)], context_tokens, suite)
+            prompt = _first_prompt(suite, workload, conversation, renderer)
+            _check_fit([prompt], context_tokens, suite)
+            longest = max(longest, len(prompt.prompt_ids) + prompt.max_tokens)
+    return longest
 
 
 def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> dict[str, tuple[Prompt, ...]]:

@@ -63,7 +63,15 @@ class LiveRun:
             arms.preload()  # imports while we look at the prompts
         self.renderer = ChatRenderer(arms.target, suite.rendering)
         check_arrivals(suite)
-        check_first_prompts(suite, self.renderer, arms.context_tokens)
+        longest = check_first_prompts(suite, self.renderer, arms.context_tokens)
+        for name, trained in arms.trained_tokens.items():
+            if longest > trained:
+                progress.note(
+                    f"arm {name}: its draft was made for {trained} tokens, and a request may be {longest} long: beyond "
+                    "it expect worse acceptance; the report says which rows it touches."
+                )
+        if arms.trained_tokens:
+            store.write_manifest({**store.manifest(), "trained_tokens": dict(arms.trained_tokens)})
         self._prompts: dict[str, tuple[Prompt, ...]] | None = None
 
     @cached_property

@@ -16,7 +16,7 @@ from rich.console import Console
 from drafts.training.settings import Training, load_training
 from harness.corpus import prepare_corpus
 from harness.errors import TrainingError
-from harness.models import model_folder, read_config
+from harness.models import model_folder, read_target
 
 RECIPE = "recipe.json"
 READY = "ready.json"
@@ -38,7 +38,7 @@ def train(recipe: Path, out: Path | None, resume: bool, console: Console) -> int
 
     training, lines = load_training(recipe)
     target = model_folder(training.target.model, recipe.parent, training.target.revision)
-    num_layers = read_config(target)["num_hidden_layers"]
+    num_layers = read_target(target)["num_hidden_layers"]
     recipes = resolve_drafts(training, recipe, lines, num_layers)
     folder = out or Path(training.out or f"runs/train-{training.name}")
     first = rank_in_environment() == 0

@@ -108,9 +108,13 @@ def rows_of_run(run: Path, manifest: dict[str, Any], on_broken: Callable[[str], 
         return read_records(run / FILES[kind], kind, on_broken)
 
     requests = list(records(RequestRecord))
+    trained = manifest.get("trained_tokens", {})
     present = Counter(request.cell for request in requests)
     return build_rows(
-        tuple(_arm(arm, manifest.get("engines", {}).get(arm["name"], {})) for arm in suite["arms"]),
+        tuple(
+            _arm({**arm, "trained_tokens": trained.get(arm["name"])}, manifest.get("engines", {}).get(arm["name"], {}))
+            for arm in suite["arms"]
+        ),
         requests,
         [_complete(cell, present[cell.cell]) for cell in records(CellRecord)],
         Judged.of(

@@ -1,37 +1,140 @@
 """One layer on three of the target's layers, with a vocabulary of its own (EAGLE-3)."""
 
-from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
-from drafts.layout import ROTARY, check_layers, check_sizes, llama_layer
+from typing import Any
+
+from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Shape, Tree
+from drafts.layout import (
+    ROTARY,
+    attention_biases,
+    check_layers,
+    check_sizes,
+    engine_config,
+    llama_layer,
+    missing_zeros,
+    renamed,
+    text_fields,
+    whole_context,
+    without_prefix,
+)
 from harness.errors import CheckpointError
 
 ARCHITECTURE = "LlamaForCausalLMEagle3"
 LAYERS = "eagle_aux_hidden_state_layer_ids"
+NUM_READ = 3
+"""Layers of the target that are read where a configuration does not name them."""
+REFUSED = {
+    "norm_before_residual": "the residual is taken after the norm, where SGLang 0.5.17 takes it before",
+    "parallel_drafting": "all steps come from one pass (P-EAGLE)",
+}
+"""Features that SGLang's EAGLE-3 does not have, by key of config.json, and what they change."""
 
 
 def read(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
-    """SafeAILab's layout: `fc`, `midlayer`, `norm`, `lm_head`, `d2t`; published config.json name LlamaForCausalLM."""
+    """SafeAILab's layout, `midlayer`, and its relatives' with `layers.N`; speculators' configuration is nested.
+
+    Published config.json name LlamaForCausalLM. Norms before `fc` (EAGLE-3.1) are SGLang's own, told by the file.
+    """
     check_sizes(found, "vocab_size")
-    config = {**found.config, "architectures": [ARCHITECTURE], "tie_word_embeddings": False}
+    _refuse_features(found)
+    found, names = renamed(found, lambda name: without_prefix(name, "model."))
+    config, trained = whole_context(found, engine_config(found.config, ARCHITECTURE))
     hidden, read_size = config["hidden_size"], found.target["hidden_size"]
-    drafted = config.get("draft_vocab_size")
-    if drafted is None:
+    config |= _vocabulary(found, config["vocab_size"])
+    layers = _layers(found, config)
+    num_read = len(layers) if layers else NUM_READ
+    # SGLang reads `bias` as fc's and as o_proj's; it has no others.
+    config |= {"bias": "fc.bias" in found.shapes, "attention_bias": False}
+    expected = {"fc.weight": (hidden, num_read * read_size), "norm.weight": (hidden,)}
+    if config["draft_vocab_size"] is not None:
+        expected["lm_head.weight"] = (config["draft_vocab_size"], hidden)
+    if "d2t" in found.shapes:
+        expected["d2t"] = (config["draft_vocab_size"],)
+    if config["bias"]:
+        expected["fc.bias"] = (hidden,)
+    if hidden != read_size:  # the target's embedding is too wide, or too narrow
+        config["target_hidden_size"] = read_size
+        expected["embed_tokens.weight"] = (config["vocab_size"], hidden)
+    expected |= _norms(config, num_read, read_size)
+    first = "midlayer" if any(name.startswith("midlayer.") for name in found.shapes) else "layers.0"
+    for index in range(config["num_hidden_layers"]):
+        prefix = first if index == 0 else f"layers.{index}"
+        size = 2 * hidden if index == 0 else None
+        layer = llama_layer(prefix, {**config, "bias": False}, input_norm=index == 0, input_size=size)
+        expected |= layer | {f"{prefix}.hidden_norm.weight": (hidden,)}
+        if config["bias"]:
+            expected[f"{prefix}.self_attn.o_proj.bias"] = (hidden,)
+    zeros = missing_zeros(found, expected, "o_proj.bias")
+    # Layers after the first have an input norm in SGLang too, which it does not apply.
+    unused = ("embed_tokens.weight", "t2d", "input_layernorm.weight", *ROTARY)
+    return Loadable(config, expected, unused, renamed=names, zeros=zeros, trained_tokens=trained)
+
+
+def _refuse_features(found: Checkpoint) -> None:
+    """What no tensor would tell."""
+    path, config = found.folder / "config.json", text_fields(found.config)
+    for key, change in REFUSED.items():
+        if config.get(key) or (config.get("eagle_config") or {}).get(key):
+            raise CheckpointError(f"{path}: {key} is set: {change}. SGLang cannot run such a draft; take another.")
+    if (config.get("eagle_config") or {}).get("use_aux_hidden_state") is False:
         raise CheckpointError(
-            f"{found.folder / 'config.json'}: draft_vocab_size is missing; it is the number of rows of lm_head."
+            f"{path}: use_aux_hidden_state is false: the draft reads the target's last hidden state, which eagle3 here "
+            "does not; take a draft on several layers."
         )
+    if attention_biases(found):
+        raise CheckpointError(
+            f"{found.folder} has biases of q, k, v or o (self_attn.q_proj.bias, …), which SGLang's EAGLE-3 would leave "
+            "out; take a draft without."
+        )
+
+
+def _vocabulary(found: Checkpoint, vocab: int) -> dict[str, int | None]:
+    """The draft's vocabulary, counted in the file: published configurations leave it out, or say null.
+
+    Without a head of its own the draft takes the target's, which SGLang does where the number is null.
+    """
+    path, said = found.folder / "config.json", text_fields(found.config).get("draft_vocab_size")
+    head = found.shapes.get("lm_head.weight")
+    if head is None:
+        if said not in (None, vocab):
+            raise CheckpointError(
+                f"{found.folder}: missing: lm_head.weight, though {path.name} says draft_vocab_size {said}; a reduced "
+                "vocabulary needs a head of its own."
+            )
+        return {"draft_vocab_size": None}
+    if head[0] != vocab and "d2t" not in found.shapes:
+        raise CheckpointError(
+            f"{found.folder}: missing: d2t, which maps the draft's {head[0]} tokens to the target's {vocab}; only a "
+            "draft with the whole vocabulary can do without."
+        )
+    return {"draft_vocab_size": head[0] if said is None else said}
+
+
+def _layers(found: Checkpoint, config: dict[str, Any]) -> list[int] | None:
+    """The target's layers that are read, put where SGLang looks for them; None for its default.
+
+    Speculators' outer key counts as vLLM does: layer N's input, which is the output of N - 1.
+    """
     layers = (config.get("eagle_config") or {}).get(LAYERS)
+    outer = config.pop(LAYERS, None)
+    if layers is None and isinstance(outer, list) and all(type(at) is int for at in outer):
+        layers = [at - 1 for at in outer]
     if layers is not None:
         check_layers(found, LAYERS, layers)
-    expected = {
-        "fc.weight": (hidden, (len(layers) if layers else 3) * read_size),
-        "norm.weight": (hidden,),
-        "lm_head.weight": (drafted, hidden),
-        "d2t": (drafted,),
-        **llama_layer("midlayer", config, input_norm=True, input_size=2 * hidden),
-        "midlayer.hidden_norm.weight": (hidden,),
-    }
-    if config.get("bias"):
-        expected["fc.bias"] = (hidden,)
-    return Loadable(config, expected, ("embed_tokens.weight", "t2d", *ROTARY))
+        config["eagle_config"] = {**(config.get("eagle_config") or {}), LAYERS: layers}
+    return layers
+
+
+def _norms(config: dict[str, Any], num_read: int, read_size: int) -> dict[str, Shape]:
+    """Norms before `fc`, EAGLE-3.1's one of all layers or one of each, which the file and the configuration tell."""
+    inner = config.get("eagle_config") or {}
+    norms: dict[str, Shape] = {}
+    config["norm_before_fc"] = bool(inner.get("norm_before_fc", config.get("norm_before_fc")))
+    if config["norm_before_fc"]:
+        norms["input_norm.weight"] = (num_read * read_size,)
+    config["fc_norm"] = bool(config.get("fc_norm") or config.get("use_aux_norm") or inner.get("fc_norm"))
+    if config["fc_norm"]:
+        norms |= {f"fc_norm.{index}.weight": (read_size,) for index in range(num_read)}
+    return norms
 
 
 SPEC = DraftSpec(

@@ -7,9 +7,12 @@ import re
 from pydantic import Field
 
 from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree, full_tree
+from drafts.layout import draft_fields, engine_config, missing_zeros, renamed, without_prefix
 from harness.errors import CheckpointError
 
 ARCHITECTURE = "MedusaHeads"
+PREFIXES = ("medusa_head.", "medusa_heads.", "model.medusa_head.", "base_model.medusa_head.")
+"""What exports put before the heads' names."""
 
 
 class MedusaOptions(Options):
@@ -46,10 +49,12 @@ class MedusaOptions(Options):
 
 
 def read(found: Checkpoint, options: MedusaOptions, tree: Tree) -> Loadable:
-    """FasterDecoding's layout: `{head}.{block}.linear.*` and `{head}.{blocks}.weight`, counted in the file.
+    """FasterDecoding's layout: `{head}.{block}.linear.*` and `{head}.{blocks}.weight`, counted in the file,
+    perhaps behind a prefix; a block without a bias has zeros.
 
     Published config.json name neither the model's sizes nor the right number of heads: the target's are taken.
     """
+    found, names = renamed(found, lambda name: without_prefix(name, *PREFIXES))
     blocks: dict[int, int] = {}
     for name in found.shapes:
         if match := re.fullmatch(r"(\d+)\.(\d+)\.linear\.weight", name):
@@ -76,15 +81,14 @@ def read(found: Checkpoint, options: MedusaOptions, tree: Tree) -> Loadable:
         expected[f"{head}.{num_blocks}.weight"] = (vocab, hidden)
     facts = {"num_heads": num_heads, "num_blocks": num_blocks}
     config = {
-        **found.target,
-        "architectures": [ARCHITECTURE],
+        **engine_config(draft_fields(found.target), ARCHITECTURE),
         "num_hidden_layers": 1,
-        "tie_word_embeddings": False,
         "medusa_num_heads": num_heads,
         "medusa_num_layers": num_blocks,
         "medusa_choices": options.choices,
     }
-    return Loadable(config, expected, (), facts)
+    zeros = missing_zeros(found, expected, "linear.bias")
+    return Loadable(config, expected, (), facts, names, zeros)
 
 
 SPEC = DraftSpec(

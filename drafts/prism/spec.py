@@ -1,15 +1,31 @@
 """Modules that take turns over the draft steps, at the cost of one (PRISM)."""
 
 import re
+from dataclasses import replace
 
 from pydantic import Field
 
 from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
-from drafts.layout import check_sizes, llama_layer
+from drafts.layout import (
+    ROTARY,
+    attention_biases,
+    check_sizes,
+    engine_config,
+    llama_layer,
+    missing_zeros,
+    renamed,
+    whole_context,
+)
 from harness.errors import CheckpointError
 
 ARCHITECTURE = "LlamaForCausalLMPrism"
 STEP_TO_MODULE = "step_to_module"
+AUTHORS_KEYS = ("eagle_config", "step_mapping", "num_step_models", "num_steps", "use_adapter")
+NAMES = (
+    (re.compile(r"(?:midlayer\.(\d+)|stepModels\.(\d+)\.0)\.(.+)"), "layer"),
+    (re.compile(r"(?:fc(\d+)|stepFCs\.(\d+))\.(.+)"), "fc"),
+)
+"""Names in the authors' files: the module's number in one of two places, then the rest; and the module's part."""
 
 
 class PrismOptions(Options):
@@ -28,14 +44,58 @@ def _too_short(steps: list[int], tree: Tree) -> tuple[str, str] | None:
     return STEP_TO_MODULE, f"has {len(steps)} entries, but num_steps is {tree.num_steps}; name a module for every step."
 
 
+def _engine_name(name: str) -> str:
+    """The name in our layout of a tensor in one of the authors': theirs number modules, and fusion matrices apart."""
+    for pattern, part in NAMES:
+        if match := pattern.fullmatch(name):
+            return f"prism_modules.{match[1] or match[2]}.{part}.{match[3]}"
+    return name
+
+
+def _refuse_features(found: Checkpoint) -> None:
+    """What the authors' code can do and SGLang's worker here cannot."""
+    if found.config.get("use_adapter"):
+        raise CheckpointError(
+            f"{found.folder / 'config.json'}: use_adapter is true: modules with an adapter before the head cannot be "
+            "run; take a draft without."
+        )
+    for name in found.shapes:
+        if name.startswith("fusion_layer."):
+            raise CheckpointError(
+                f"{found.folder} has {name}: its first step reads three of the target's layers, which cannot be run "
+                "here; take a PRISM draft on the last hidden state."
+            )
+        if re.match(r"stepModels\.\d+\.[1-9]", name):
+            raise CheckpointError(f"{found.folder} has {name}: a module of several layers cannot be run here.")
+
+
+def _map_of(found: Checkpoint, num_modules: int, tree: Tree) -> object:
+    """The file's map of steps. The authors name the trained steps, or none; later ones keep the last module."""
+    mapping = found.config.get("step_mapping")
+    if isinstance(mapping, dict):
+        steps = [mapping[key] for key in sorted(mapping, key=int)]
+        return steps + steps[-1:] * (tree.num_steps - len(steps))
+    if any(name.startswith("midlayer.") for name in found.shapes):
+        return [min(step, num_modules - 1) for step in range(max(tree.num_steps, num_modules))]
+    return found.config.get(STEP_TO_MODULE)
+
+
 def read(found: Checkpoint, options: PrismOptions, tree: Tree) -> Loadable:
-    """Our layout: `prism_modules.M.fc` and `prism_modules.M.layer`, M counted from 0 in the file."""
+    """Our layout, `prism_modules.M.fc` and `prism_modules.M.layer`, or one of the authors'; M is counted in the file.
+
+    Source: Akemiiii/prism-mlsys-ae: `midlayer.M` with `fcM`, or `stepModels.M` with `stepFCs.M`.
+    """
+    if isinstance(inner := found.config.get("eagle_config"), dict) and "hidden_size" in inner:
+        found = replace(found, config={**found.config, **inner})
     check_sizes(found, "hidden_size", "vocab_size")
+    _refuse_features(found)
+    filed = found
+    found, names = renamed(found, _engine_name)
     matches = (re.match(r"prism_modules\.(\d+)\.", name) for name in found.shapes)
     num_modules = max((int(match[1]) for match in matches if match), default=-1) + 1
     if not num_modules:
         raise CheckpointError(f"{found.folder}: no tensor prism_modules.0.fc.weight; this is no PRISM checkpoint.")
-    steps = options.step_to_module or found.config.get(STEP_TO_MODULE)
+    steps = options.step_to_module or _map_of(filed, num_modules, tree)
     where = f"{found.folder / 'config.json'}: " if options.step_to_module is None else f"{found.folder}: options."
     if not isinstance(steps, list) or not all(type(module) is int for module in steps):
         raise CheckpointError(f"{where}{STEP_TO_MODULE} is {steps!r}; it has to be the list of each step's module.")
@@ -46,15 +106,26 @@ def read(found: Checkpoint, options: PrismOptions, tree: Tree) -> Loadable:
             f"{where}{STEP_TO_MODULE} is {steps}, but the file's modules are 0 to {num_modules - 1}; the map has to "
             "use each of them and no other."
         )
-    config = {**found.config, "architectures": [ARCHITECTURE], "tie_word_embeddings": False, STEP_TO_MODULE: steps}
+    config, trained = whole_context(found, engine_config(found.config, ARCHITECTURE))
+    config = {key: value for key, value in config.items() if key not in AUTHORS_KEYS} | {STEP_TO_MODULE: steps}
+    config["attention_bias"] = bool(config.get("attention_bias")) or attention_biases(found)
+    config["num_hidden_layers"] = 1
     hidden = config["hidden_size"]
     expected: dict[str, tuple[int, ...]] = {}
     for module in range(num_modules):
         prefix = f"prism_modules.{module}"
         expected |= {f"{prefix}.fc.weight": (hidden, 2 * hidden), f"{prefix}.fc.bias": (hidden,)}
         expected |= llama_layer(f"{prefix}.layer", config, input_norm=False)
+    endings = (".fc.bias", "o_proj.bias") if attention_biases(found) else (".fc.bias",)
     facts = {"num_modules": num_modules, STEP_TO_MODULE: steps}
-    return Loadable(config, expected, ("embed_tokens.weight",), facts)
+    # The authors' torch files repeat the first module under EAGLE's names.
+    aliases = tuple(name for name in names if name.startswith(("stepModels.0.0.", "stepFCs.0.")))
+    unused = ("embed_tokens.weight", "lm_head.weight", *ROTARY, *map(_alias, aliases))
+    return Loadable(config, expected, unused, facts, names, missing_zeros(found, expected, *endings), trained)
+
+
+def _alias(name: str) -> str:
+    return name.replace("stepModels.0.0.", "layers.0.").replace("stepFCs.0.", "fc.")
 
 
 SPEC = DraftSpec(

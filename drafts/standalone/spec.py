@@ -1,22 +1,27 @@
 """A small language model of the same vocabulary drafts."""
 
 from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Options, Tree
-from drafts.layout import ROTARY, check_sizes, llama_layer
+from drafts.layout import ROTARY, check_sizes, llama_layer, whole_context
+
+ROTARY_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
+"""A configuration with one of them has positions that can go on; another's are the engine's affair."""
 
 
 def read(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
     """Any language model that SGLang knows; a LLaMA's tensors are checked here, others' by SGLang alone."""
     check_sizes(found, "vocab_size")
-    config = found.config
+    config, trained = dict(found.config), None
+    if any(key in config for key in ROTARY_KEYS) or config.get("model_type") == "llama":
+        config, trained = whole_context(found, config)
     if config.get("architectures") != ["LlamaForCausalLM"]:
-        return Loadable(config, None)
+        return Loadable(config, None, trained_tokens=trained)
     hidden, vocab = config["hidden_size"], config["vocab_size"]
     expected = {"model.embed_tokens.weight": (vocab, hidden), "model.norm.weight": (hidden,)}
     if not config.get("tie_word_embeddings"):
         expected["lm_head.weight"] = (vocab, hidden)
     for index in range(config["num_hidden_layers"]):
         expected |= llama_layer(f"model.layers.{index}", config, input_norm=True)
-    return Loadable(config, expected, ("lm_head.weight", *ROTARY))
+    return Loadable(config, expected, ("lm_head.weight", *ROTARY), trained_tokens=trained)
 
 
 SPEC = DraftSpec(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from drafts.layout import text_fields
 from drafts.training.batches import split
 from drafts.training.features import Features, InMemory, Sample
 from drafts.training.hf import AutoModelForCausalLM, Target
@@ -85,7 +86,7 @@ def prepare(
     Raises:
         TrainingError: the corpus holds too little, or the disk has no room.
     """
-    config: dict[str, Any] = json.loads((target_folder / "config.json").read_text())
+    config: dict[str, Any] = text_fields(json.loads((target_folder / "config.json").read_text()))
     dtype = getattr(torch, training.target.dtype)
     loaded: Any = AutoModelForCausalLM.from_pretrained(target_folder, dtype=dtype)
     target: Target = loaded.eval().requires_grad_(False).to(processes.device)

@@ -34,6 +34,8 @@ class ArmInfo(BaseModel):
     """SGLang's name of how it drafts; from the receipt, as the next one."""
     server_args: dict[str, Any] = {}
     """Resolved arguments; none of an arm whose engine gave no receipt, or whose launch has not ended."""
+    trained_tokens: int | None = None
+    """Positions that its draft was made for, where the target has more."""
 
     @property
     def label(self) -> str:

@@ -130,6 +130,11 @@ GATES: Mapping[str, Gate] = {
         "Loops are easy to draft: acceptance rises with text that nobody would want.",
         "Let stop tokens end outputs, lower max_tokens, or take prompts that the target can answer.",
     ),
+    "beyond training": Gate(
+        "warning", "row", "No request is longer than the positions that the draft was made for.",
+        "Heads are trained on short texts; beyond their length fewer drafts are accepted, down to slower than vanilla.",
+        "Take a draft for longer texts, or shorter prompts and outputs; along-output acceptance shows where it falls.",
+    ),
     "not lossless": Gate(
         "invalid", "row", "Greedy outputs are vanilla's, or differ only where the target's scores are all but tied.",
         "A draft must not change what the target says; a faster wrong answer is no speedup.",
@@ -445,6 +450,15 @@ def looping_outputs(requests: Sequence[RequestRecord]) -> Iterable[Finding]:
     count = sum(loops(request.output_ids) for request in done)
     if done and count > FEW_LOOPS * len(done):
         yield Finding("looping outputs", f"{count} of {len(done)} outputs end in a loop")
+
+
+def beyond_training(requests: Sequence[RequestRecord], trained_tokens: int | None) -> Iterable[Finding]:
+    """Requests whose prompt and output are longer than the draft was trained for."""
+    lengths = [request.num_prompt_tokens + len(request.output_ids) for request in requests if request.error is None]
+    longer = [length for length in lengths if trained_tokens is not None and length > trained_tokens]
+    if longer:
+        evidence = f"{len(longer)} of {len(lengths)} requests, up to {max(longer)} tokens"
+        yield Finding("beyond training", f"{evidence}; the draft was made for {trained_tokens}")
 
 
 def loops(output: Sequence[int]) -> bool:

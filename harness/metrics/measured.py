@@ -264,6 +264,7 @@ class Measured:
             *gates.impossible_speedup(self._decode_speedup_low(), self.tau, self.cell.concurrency),
             *gates.unstable_step_time(list(self.steps.values()) if alone else []),
             *(() if made_up else gates.looping_outputs(requests)),
+            *gates.beyond_training(requests, arm.trained_tokens),
             *gates.late_sends(requests),
             *(gates.unsteady_load(self.blocks.values()) if self.is_open else ()),
             *gates.not_lossless(self.same),

@@ -12,14 +12,14 @@ import psutil
 
 from drafts.api import DraftError, DraftSpec, Loadable, Tree
 from drafts.layout import context_tokens
-from harness.checkpoints import lay_out, load_draft
+from harness.checkpoints import check_tokenizer, lay_out, load_draft
 from harness.engine import Receipt
 from harness.engines import EnginePool
 from harness.errors import CheckpointError, EngineError
 from harness.fairness import read_ledger
 from harness.gpu import gpu_problems, installed_torch, read_gpu_host
 from harness.load.endpoint import Endpoint, open_endpoint
-from harness.models import model_folder, num_parameters, read_config
+from harness.models import model_folder, num_parameters, read_config, read_target
 from harness.needs import DTYPE_BYTES, kv_bytes
 from harness.provenance import folder_sha256
 from harness.records import point_slug
@@ -96,7 +96,16 @@ class Arms:
     def context_tokens(self) -> int:
         """The target's context, shortened by what a round may draft beyond the last token."""
         longest = max((arm.num_draft_tokens or 0) + (arm.num_steps or 0) * (arm.topk or 0) for arm in self.suite.arms)
-        return context_tokens(read_config(self.target, needs_weights=False)) - longest
+        return context_tokens(read_target(self.target, needs_weights=False)) - longest
+
+    @property
+    def trained_tokens(self) -> dict[str, int]:
+        """Of arms whose drafts were made for fewer positions than the target has: how many."""
+        return {
+            name: loadable.trained_tokens
+            for name, loadable in self.loadables.items()
+            if loadable.trained_tokens is not None
+        }
 
     @property
     def reference(self) -> str | None:
@@ -132,7 +141,7 @@ class Arms:
         if too_large or options.fixes_tree or options.problem(tree) is not None:
             return tree == self.by_name[name].tree
         if draft is not None:
-            configs = read_config(draft), read_config(self.target)
+            configs = read_config(draft), read_target(self.target)
             try:
                 load_draft(spec, draft, *configs, self.tensors[draft], options, tree)
             except CheckpointError:
@@ -227,7 +236,7 @@ class Arms:
 
     def _gpu_engine_bytes(self) -> float:
         """What an engine takes at most: weights, KV pool, context, graphs, and the largest verify step's scores."""
-        config = read_config(self.target, needs_weights=False)
+        config = read_target(self.target, needs_weights=False)
         width = max((arm.num_draft_tokens or 1) for arm in self.suite.arms)
         # Scores, their float32 copy and probabilities, of the target's pass and of the draft's extension.
         scores = 2 * 3 * 4.0 * self.suite.running_requests * width * config.get("vocab_size", 0)
@@ -266,7 +275,7 @@ def find_arms(
     endpoints = {arm.name: open_endpoint(arm, suite.rendering.thinking) for arm in suite.arms if arm.is_endpoint}
     needs_weights = bool(arms) and not suite.target.random_weights
     target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
-    target_config = read_config(target, needs_weights)
+    target_config = read_target(target, needs_weights)
     specs: dict[str, DraftSpec] = {}
     paths: dict[str, ModelPaths] = {}
     if arms and all(arm.architecture != "vanilla" for arm in arms.values()):
@@ -290,6 +299,7 @@ def find_arms(
             options = spec.options.model_validate(arm.options)
             facts = tensors[found.draft]
             try:
+                check_tokenizer(found.draft, target)
                 loadables[name] = load_draft(
                     spec, found.draft, configs[found.draft], target_config, facts, options, arm.tree
                 )

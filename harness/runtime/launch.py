@@ -222,7 +222,8 @@ def _die_with_parent() -> None:
 
 def _group_lives(process: ServerProcess) -> bool:
     """Whether a process of the group still runs; dead ones may lie there until the system's first process looks."""
-    process.poll()  # or its first process would be such a one
+    if process.poll() is None:
+        return True
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
             if os.getpgid(pid) == process.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:

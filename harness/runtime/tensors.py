@@ -1,6 +1,7 @@
 """Names, shapes and soundness of the tensors in model folders, read in a process of its own.
 
     python -m harness.runtime.tensors FOLDER …      prints JSON: {folder: {name: {"shape": […], "finite": true}}}
+    python -m harness.runtime.tensors --write FOLDER FILE      writes its tensors under the names that stdin gives
 
 The harness process itself does not import torch.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,16 +41,29 @@ def read_tensors(folders: Sequence[Path]) -> dict[Path, dict[str, TensorFacts]]:
     """
     if not folders:
         return {}
-    command = [sys.executable, "-m", "harness.runtime.tensors", *map(str, folders)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise CheckpointError(last[0].removeprefix("error: "))
-    found: dict[str, dict[str, dict[str, Any]]] = json.loads(done.stdout)
+    found: dict[str, dict[str, dict[str, Any]]] = json.loads(_asked([*map(str, folders)]))
     return {
         Path(folder): {name: TensorFacts(tuple(fact["shape"]), fact["finite"]) for name, fact in tensors.items()}
         for folder, tensors in found.items()
     }
+
+
+def write_tensors(folder: Path, file: Path, renamed: Mapping[str, str], zeros: Mapping[str, tuple[int, ...]]) -> None:
+    """Write a folder's tensors into one file, some under other names, and zeros beside them.
+
+    Raises:
+        CheckpointError: they cannot be read or written.
+    """
+    _asked(["--write", str(folder), str(file)], json.dumps({"renamed": dict(renamed), "zeros": dict(zeros)}))
+
+
+def _asked(words: list[str], told: str = "") -> str:
+    command = [sys.executable, "-m", "harness.runtime.tensors", *words]
+    done = subprocess.run(command, input=told, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise CheckpointError(last[0].removeprefix("error: "))
+    return done.stdout
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -84,10 +98,34 @@ def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
         yield from torch.load(path, map_location="cpu", weights_only=True, mmap=True).items()
 
 
+def _write(folder: Path, file: Path, told: Mapping[str, Any]) -> int:
+    import torch
+    from safetensors.torch import save_file
+
+    renamed: dict[str, str] = told["renamed"]
+    found = {
+        renamed.get(name, name): tensor.clone(memory_format=torch.contiguous_format)  # aliases would share memory
+        for path in weight_files(folder)
+        for name, tensor in _tensors(path)
+    }
+    dtype = next((tensor.dtype for tensor in found.values() if tensor.is_floating_point()), torch.float32)
+    found |= {name: torch.zeros(shape, dtype=dtype) for name, shape in told["zeros"].items()}
+    partial = file.with_suffix(".partial")
+    save_file(found, partial, metadata={"format": "pt"})
+    partial.rename(file)
+    return 0
+
+
 def main(folders: list[str]) -> int:
-    """Print the facts of all folders."""
+    """Print the facts of all folders, or write a folder's tensors anew."""
     import torch
 
+    if folders[:1] == ["--write"]:
+        try:
+            return _write(Path(folders[1]), Path(folders[2]), json.loads(sys.stdin.read()))
+        except Exception as error:  # whatever a damaged file or a full disk makes torch raise
+            print(f"error: {folders[1]}: cannot be written anew: {str(error).splitlines()[0]}", file=sys.stderr)
+            return 1
     found: dict[str, dict[str, Any]] = {}
     for folder in folders:
         facts = found.setdefault(folder, {})

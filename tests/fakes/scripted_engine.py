@@ -333,6 +333,11 @@ class ScriptedFleet:
         return self._found.context_tokens
 
     @property
+    def trained_tokens(self) -> Mapping[str, int]:
+        """As found."""
+        return self._found.trained_tokens
+
+    @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         """As found."""
         return self._found.endpoints

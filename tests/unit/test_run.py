@@ -429,7 +429,7 @@ def test_prompts_that_changed_are_refused_where_a_run_goes_on(play, change):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("checkpoint: tiny/hass", "checkpoint: tiny/medusa", "missing: fc.weight, fc.bias"),
+        ("checkpoint: tiny/hass", "checkpoint: tiny/medusa", "missing: fc.weight"),
         ("architecture: eagle, checkpoint: tiny/hass", "architecture: medusa, checkpoint: tiny/hass", "no Medusa"),
         (
             "architecture: eagle, checkpoint: tiny/hass",
@@ -486,6 +486,29 @@ def test_where_starts_cannot_be_quick_it_is_said_and_recorded(play):
     assert play(SOUND, "--cold-start", suite=ONE_LOAD) == 0
     assert play.manifest["engine_starts"] == "cold"
     assert "preload" not in play.stage.events
+
+
+def test_requests_beyond_a_drafts_training_are_told_before_and_in_the_row(play):
+    """A head made for fewer positions than the target runs (sglang#3574); its row carries a warning with the length."""
+    shutil.copytree(EMBEDDED / "tiny" / "hass", play.folder / "short")
+    config = play.folder / "short" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 20}))
+    assert play(SOUND, suite=ONE_LOAD.replace("tiny/hass", "./short")) == 0
+    assert "arm hass: its draft was made for 20 tokens, and a request may be" in play.told
+    assert play.findings("hass")["beyond training"].endswith("the draft was made for 20")
+    assert "beyond training" not in play.findings("lookup")
+    assert play.rows["hass", "c=1"]["valid"]
+    assert verify(play.out).mismatches == ()
+
+
+def test_a_run_in_which_every_cell_failed_does_not_end_with_0(play):
+    """Whatever asked for the run must not take its report for results; without vanilla there is no report."""
+    failing = {name: replace(script, flush_error="requests are running") for name, script in SOUND.items()}
+    failing["vanilla"] = Script(flush_error="requests are running")
+    assert play(failing, suite=ONE_LOAD) == 1
+    assert not any(row["valid"] for row in play.rows.values())
+    play.out = play.folder / "unstarted"
+    assert play({**SOUND, "vanilla": Script(start_error="no such tensor")}, suite=ONE_LOAD) == 2
 
 
 TUNED = """\
