@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from harness.records import CellKey, CellRecord, Chunk, RequestRecord, Round
 
 MS = 1_000_000
+# Read where torch is imported, here and in child processes: two threads spin while they wait for each other where other
+# programs run too, and nothing in the tests is large enough to need both.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

@@ -11,12 +11,15 @@ from torch import Tensor
 
 from drafts.api import Tree
 from drafts.training.acceptance import rounds_of_sample
-from drafts.training.features import Sample, features_of
+from drafts.training.features import Features, Sample, features_of
 from drafts.training.hf import LlamaForCausalLM
 from drafts.training.layer import Attend
 from drafts.training.recipes import eagle3_layers
 
 Tokens = tuple[int, ...]
+Answers = tuple[tuple[Tokens, Tokens], ...]
+AHEAD = 6
+"""Tokens that an answer is continued by: the last round may accept more than its output holds."""
 
 
 def growing_attention() -> Attend:
@@ -39,6 +42,7 @@ class Oracle:
     def __init__(self, target_folder: Path) -> None:
         self.target = LlamaForCausalLM.from_pretrained(target_folder, dtype=torch.float32).eval().requires_grad_(False)
         self.layers = eagle3_layers(self.target.config.num_hidden_layers)
+        self._seen: dict[Answers, Features] = {}
 
     @torch.no_grad()
     def continued(self, ids: Sequence[int], count: int) -> Tokens:
@@ -57,13 +61,17 @@ class Oracle:
 
     def rounds(self, draft: Any, answers: Sequence[tuple[Tokens, Tokens]], tree: Tree) -> Iterator[list[int]]:
         """Accepted drafts of every round of every (prompt, output)."""
-        # The last round may accept more than the output holds: show it what the target would go on with.
-        longer = [
-            Sample(prompt, output + self.continued(prompt + output, tree.num_steps + 1)) for prompt, output in answers
-        ]
-        features = features_of(self.target, longer, self.layers, torch.float32)
+        assert tree.num_steps < AHEAD
+        features = self._features(tuple(answers))
         for index, (prompt, output) in enumerate(answers):
             yield rounds_of_sample(draft, features.batch([index]), len(prompt), len(output), tree)
+
+    def _features(self, answers: Answers) -> Features:
+        """The target's states along answers and what it would go on with; alike for every draft, so computed once."""
+        if answers not in self._seen:
+            longer = [Sample(prompt, output + self.continued(prompt + output, AHEAD)) for prompt, output in answers]
+            self._seen[answers] = features_of(self.target, longer, self.layers, torch.float32)
+        return self._seen[answers]
 
     @torch.no_grad()
     def first_round_logits(self, draft: Any, prompt: Tokens, tokens: Sequence[int]) -> list[Tensor]:

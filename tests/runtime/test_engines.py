@@ -43,10 +43,11 @@ from tests.runtime.oracle import Oracle
 
 TINY = EMBEDDED / "tiny"
 PROBE = Path(__file__).parent / "probe"
-PROMPTS_PER_FAMILY = 9
+PROMPTS_PER_FAMILY = 5
 ALONE_PER_FAMILY = 3
 """Of these, so many per family are also run alone and simulated."""
 CONCURRENCY = 5
+SAMPLED_AT_ONCE = 6
 MAX_TOKENS = 96
 NUM_SAMPLES = 240
 """Short continuations of one open prompt, for the distribution at a temperature above 0."""
@@ -147,7 +148,8 @@ def suite(folder: Path, **changes: Any) -> Suite:
         "load": ({"concurrency": CONCURRENCY},),
         "blocks": 1,
         "prefix_cache": True,
-        "max_total_tokens": 384,
+        "max_running_requests": SAMPLED_AT_ONCE,
+        "max_total_tokens": 272,
         "chunked_prefill_size": 48,
         **changes,
     }
@@ -178,12 +180,16 @@ def prompts_alone() -> list[Prompt]:
 
 
 def short_prompts(alone: dict[str, RequestRecord]) -> list[Prompt]:
-    """Prompts again, with room for one to three tokens after their stop token: a round can go past both."""
-    stopped = [prompt for prompt in prompts_alone() if alone[prompt.prompt_id].finish_reason == "stop"]
+    """Prompts again, with room for one to three tokens after their stop token: a round can go past both.
+
+    They are those with the shortest outputs: only the end of one matters.
+    """
+    stopped = [record for record in alone.values() if record.finish_reason == "stop"]
+    outputs = {record.prompt_id: record.output_ids for record in sorted(stopped, key=lambda r: len(r.output_ids))[:3]}
     return [
-        replace(prompt, prompt_id=f"{prompt.prompt_id}+{room}", max_tokens=len(output) + room)
-        for prompt in stopped[:3]
-        if (output := alone[prompt.prompt_id].output_ids)
+        replace(prompt, prompt_id=f"{prompt.prompt_id}+{room}", max_tokens=len(outputs[prompt.prompt_id]) + room)
+        for prompt in prompts()
+        if prompt.prompt_id in outputs
         for room in (1, 2, 3)
     ]
 
@@ -197,7 +203,7 @@ def unshared_prompts() -> list[Prompt]:
 def open_prompts() -> list[Prompt]:
     """One prompt that the target was never taught to answer, so that it is unsure, many times."""
     ids = ChatRenderer(TINY / "target").render([{"role": "user", "content": "Tell me about the sea."}])
-    return [Prompt("w", f"s{n}", 0, None, ids, prompt_sha256(ids), 6) for n in range(NUM_SAMPLES)]
+    return [Prompt("w", f"s{n}", 0, None, ids, prompt_sha256(ids), 5) for n in range(NUM_SAMPLES)]
 
 
 def run(
@@ -237,27 +243,30 @@ def arms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arms]:
 
 
 def measure(arms: Arms, name: str) -> dict[str, Any]:
-    """One arm's records: alone, with nothing cached; beside others; at a temperature."""
+    """One arm's records: alone, with nothing cached but what learns online; beside others; at a temperature."""
     greedy = {"temperature": 0.0}
     engine = arms.start(name)
     try:
         found: dict[str, Any] = {"receipt": engine.receipt, "alone": {}, "phases": []}
-        # Vanilla alone answers all: that is what the others are compared with.
-        for prompt in prompts() if name == "vanilla" else prompts_alone():
-            records, phases = run(engine, name, 1, greedy, [prompt])
-            found["alone"] |= records
-            found["phases"].append(phases)
-        found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
         if name in LOOKUPS:
-            found["blocks"] = [run(engine, name, 1, greedy, prompts()[:4])[0] for _ in range(2)]
+            blocks = [run(engine, name, 1, greedy, prompts_alone()[::ALONE_PER_FAMILY]) for _ in range(2)]
+            found["blocks"] = [records for records, _ in blocks]
+            found["alone"], found["phases"] = blocks[0][0], [phases for _, phases in blocks]
             asyncio.run(go_away(engine, prompts()[:3]))
             found["after_aborts"], _ = run(engine, name, 2, greedy, prompts()[:4])
+        else:
+            # Vanilla alone answers all: that is what the others are compared with.
+            for prompt in prompts() if name == "vanilla" else prompts_alone():
+                records, phases = run(engine, name, 1, greedy, [prompt])
+                found["alone"] |= records
+                found["phases"].append(phases)
+        found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
         if name not in ALTERED:
             found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
         if name.startswith("standalone"):
             found["unshared"] = [run(engine, name, size, greedy, unshared_prompts())[0] for size in (1, CONCURRENCY)]
         if name == "vanilla" or name in SAMPLED:
-            found["sampled"], _ = run(engine, name, 4, {"temperature": 0.7}, open_prompts())
+            found["sampled"], _ = run(engine, name, SAMPLED_AT_ONCE, {"temperature": 0.7}, open_prompts())
         return found
     finally:
         engine.stop()
@@ -305,7 +314,7 @@ def test_nothing_is_delivered_past_a_stop_token(measured, arm):
 def test_life_was_hard(measured, arm):
     """The run beside others had requests put back, prefixes found and prompts longer than a piece."""
     records = measured[arm]["beside"].values()
-    assert len(records) == 48
+    assert len(records) == 28
     assert sum(record.num_retractions for record in records) > 0
     assert sum(record.num_cached_tokens or 0 for record in records) > 0
     assert max(record.num_prompt_tokens for record in records) > 48
