@@ -132,6 +132,7 @@ def rows_of_run(run: Path, manifest: dict[str, Any], on_broken: Callable[[str], 
             FIRST_STAGE if suite.get("auto") else None,
             _limits(suite.get("limits")),
             suite["target"].get("random_weights", False),
+            suite.get("prefix_cache", False),
         ),
         records(WindowRecord),
     )

@@ -84,6 +84,7 @@ class Design:
         first_stage: launches from which the number of launches was chosen; None where the suite gives it.
         limits: on latency, for the goodput.
         random_weights: target and drafts were made at random, for times at a shape.
+        prefix_cache: prompts may share prefixes in the engines' caches.
     """
 
     temperature: float
@@ -93,6 +94,7 @@ class Design:
     first_stage: int | None = None
     limits: Limits | None = None
     random_weights: bool = False
+    prefix_cache: bool = False
 
 
 @dataclass(frozen=True)

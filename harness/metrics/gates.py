@@ -304,6 +304,7 @@ def unequal_cache(
     blocks: Mapping[CellKey, Sequence[RequestRecord]],
     baseline: Mapping[CellKey, Sequence[RequestRecord]],
     shorter_by: int = 0,
+    is_on: bool = True,
 ) -> Iterable[Finding]:
     """Prompt tokens from the prefix cache that are not the baseline's in the same block.
 
@@ -313,12 +314,13 @@ def unequal_cache(
 
     Args:
         shorter_by: by how many tokens each prefix may be shorter than the baseline's.
+        is_on: the suite asks for the cache; else nobody may find anything, at any concurrency.
     """
     plain = {(cell.launch, cell.block): requests for cell, requests in baseline.items()}
     for cell, requests in blocks.items():
         ours, theirs = _cached(requests), _cached(plain.get((cell.launch, cell.block), ()))
         pairs = {key: (ours[key], theirs[key]) for key in ours if key in theirs}
-        if cell.concurrency == 1:
+        if cell.concurrency == 1 or not is_on:
             off = [key for key, (own, other) in pairs.items() if not max(0, other - shorter_by) <= own <= other]
             if off:
                 own, other = pairs[off[0]]
@@ -327,7 +329,7 @@ def unequal_cache(
             continue
         own, other = (sum(pair[side] for pair in pairs.values()) for side in (0, 1))
         at_once = cell.concurrency or _most_at_once(plain.get((cell.launch, cell.block), ()))
-        chance = sum(sorted(theirs.values())[-at_once:])
+        chance = max(sum(sorted(found.values())[-at_once:]) for found in (ours, theirs))
         if not other - shorter_by * len(pairs) - chance <= own <= other + chance:
             evidence = f"block {cell.block}: {own} cached tokens of {len(pairs)} prompts, vanilla had {other}"
             yield Finding("unequal cache", evidence)

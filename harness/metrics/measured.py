@@ -251,7 +251,7 @@ class Measured:
             *(silent := list(gates.silent_non_speculation(requests, self._phases, arm.drafts))),
             *(() if silent else gates.nothing_accepted(requests)),
             *gates.unequal_prompts(requests, sent(self.vanilla)),
-            *gates.unequal_cache(self.blocks, self.vanilla, arm.shorter_by),
+            *gates.unequal_cache(self.blocks, self.vanilla, arm.shorter_by, self.design.prefix_cache),
             *gates.other_prompt_tokens(requests),
             *gates.unequal_sampling(seals, plain),
             *gates.engine_counters(requests),

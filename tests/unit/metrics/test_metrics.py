@@ -253,10 +253,11 @@ VANILLA_OF_4 = (0, 38, 43, 38, 38, 43, 42, 53)
         (4, VANILLA_OF_4, (37, 0, 42, 37, 37, 42, 41, 52), 1, None),
         (4, VANILLA_OF_4, (0,) * 8, 1, "block 0: 0 cached tokens of 8 prompts, vanilla had 295"),
         (4, VANILLA_OF_4, (76,) * 8, 1, "block 0: 608 cached tokens of 8 prompts, vanilla had 295"),
-        (4, (0,) * 8, (0,) * 7 + (1,), 1, "block 0: 1 cached tokens of 8 prompts, vanilla had 0"),
+        (4, (0, 0, 0), (0, 0, 29), 1, None),
+        (4, (0, 0, 29), (0, 0, 0), 1, None),
         (None, VANILLA_OF_4, (0, 37, 42, 37, 37, 42, 41, 52), 1, None),
         (None, VANILLA_OF_4, (0,) * 8, 1, "block 0: 0 cached tokens of 8 prompts, vanilla had 295"),
-        (None, (0,) * 8, (0,) * 7 + (1,), 1, "block 0: 1 cached tokens of 8 prompts, vanilla had 0"),
+        (None, VANILLA_OF_4, (76,) * 8, 1, "block 0: 608 cached tokens of 8 prompts, vanilla had 295"),
     ],
 )
 def test_a_shared_prefix_is_equal_up_to_what_pairs_and_chance_take(
@@ -284,6 +285,8 @@ def test_a_shared_prefix_is_equal_up_to_what_pairs_and_chance_take(
               for cell, requests in block("eagle", ours).items()}  # fmt: skip
     assert list(gates.unequal_cache(untold, block("vanilla", vanilla))) == []
     assert list(gates.unequal_cache(block("eagle", ours), {})) == []
+    off = gates.unequal_cache(block("eagle", (0, 0, 1)), block("vanilla", (0, 0, 0)), shorter_by, is_on=False)
+    assert [each.evidence for each in off] == ["p2: 1 cached tokens, vanilla had 0"]
 
 
 def test_which_arms_may_find_a_shorter_prefix():
