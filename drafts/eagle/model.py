@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from drafts.eagle.spec import ARCHITECTURE
+from drafts.layout import draft_fields
 from drafts.training.layer import Attend, Layer, LayerShape, reset
 
 
@@ -62,7 +63,7 @@ def eagle_config(config: Mapping[str, Any], num_layers: int = 1) -> dict[str, An
     the other before it puts the target's in place, which fails when both are one.
     """
     return {
-        **config,
+        **draft_fields(config),
         "architectures": [ARCHITECTURE],
         "num_hidden_layers": num_layers,
         "tie_word_embeddings": False,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from drafts.eagle3.spec import ARCHITECTURE
+from drafts.layout import draft_fields
 from drafts.training.layer import Attend, Attention, LayerShape, Mlp, Norm, VocabularyHead, reset
 
 
@@ -99,7 +100,7 @@ def new_eagle3(
 def eagle3_config(config: Mapping[str, Any], draft_vocab_size: int, layers: tuple[int, ...]) -> dict[str, Any]:
     """The draft's config.json; `layers` are the target layers whose inputs it reads, as SGLang counts them."""
     return {
-        **config,
+        **draft_fields(config),
         "architectures": [ARCHITECTURE],
         "num_hidden_layers": 1,
         "tie_word_embeddings": False,

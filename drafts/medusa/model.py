@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drafts.layout import draft_fields
 from drafts.medusa.spec import ARCHITECTURE
 from drafts.training.layer import Attend, VocabularyHead
 
@@ -66,7 +67,7 @@ def new_medusa(num_heads: int, head_VD: Tensor, seed: int) -> MedusaDraft:
 def medusa_config(config: Mapping[str, Any], num_heads: int) -> dict[str, Any]:
     """The draft's config.json: the target's, for its sizes, beside the published keys."""
     return {
-        **config,
+        **draft_fields(config),
         "architectures": [ARCHITECTURE],
         "num_hidden_layers": 1,
         "tie_word_embeddings": False,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drafts.layout import draft_fields
 from drafts.prism.spec import ARCHITECTURE, STEP_TO_MODULE
 from drafts.training.layer import Attend, Layer, LayerShape, reset
 
@@ -82,7 +83,7 @@ def copy_first_module(draft: PrismDraft) -> None:
 def prism_config(config: Mapping[str, Any], step_to_module: Sequence[int]) -> dict[str, Any]:
     """The draft's config.json: the target's with one layer, and the map of the steps under `step_to_module`."""
     return {
-        **config,
+        **draft_fields(config),
         "architectures": [ARCHITECTURE],
         "num_hidden_layers": 1,
         "tie_word_embeddings": False,

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from drafts.layout import draft_fields
 from drafts.training.layer import Attend, Layer, LayerShape, Norm, reset
 
 ARCHITECTURE = "LlamaForCausalLM"
@@ -66,4 +67,9 @@ def new_standalone(
 
 def standalone_config(config: Mapping[str, Any], num_layers: int = NUM_LAYERS) -> dict[str, Any]:
     """The draft's config.json."""
-    return {**config, "architectures": [ARCHITECTURE], "num_hidden_layers": num_layers, "tie_word_embeddings": True}
+    return {
+        **draft_fields(config),
+        "architectures": [ARCHITECTURE],
+        "num_hidden_layers": num_layers,
+        "tie_word_embeddings": True,
+    }

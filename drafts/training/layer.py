@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drafts.layout import draft_fields
+from drafts.training.hf import rotary_of
+
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Attention of one layer: its index, then rotated queries, keys and values [B, H, T, C]; returns [B, H, T, C]."""
 
@@ -25,19 +28,26 @@ class LayerShape:
     num_heads: int
     num_kv_heads: int
     rms_norm_eps: float
-    rope_theta: float
+    head_size: int
+    angles: tuple[float, ...]
+    """Of a position, for each pair of a head's coordinates."""
+    angle_scale: float
+    """Factor of cosine and sine."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> LayerShape:
-        """The shape of the layers that a Hugging Face LLaMA config.json describes."""
-        rope = config.get("rope_parameters") or {}
+        """The shape of a draft's layers, from its own config.json or its target's."""
+        fields = draft_fields(config)
+        angles, scale = rotary_of(config)
         return cls(
-            hidden_size=config["hidden_size"],
-            intermediate_size=config["intermediate_size"],
-            num_heads=config["num_attention_heads"],
-            num_kv_heads=config.get("num_key_value_heads", config["num_attention_heads"]),
-            rms_norm_eps=config["rms_norm_eps"],
-            rope_theta=rope.get("rope_theta", config.get("rope_theta", 10000.0)),
+            hidden_size=fields["hidden_size"],
+            intermediate_size=fields["intermediate_size"],
+            num_heads=fields["num_attention_heads"],
+            num_kv_heads=fields["num_key_value_heads"],
+            rms_norm_eps=fields["rms_norm_eps"],
+            head_size=fields["head_dim"],
+            angles=tuple(angles.tolist()),
+            angle_scale=scale,
         )
 
 
@@ -68,14 +78,16 @@ class Attention(nn.Module):
         """`input_size` is what queries, keys and values are made from; the hidden size unless told."""
         super().__init__()
         read = input_size or shape.hidden_size
-        self.head_size = shape.hidden_size // shape.num_heads
+        self.head_size = shape.head_size
         self.groups = shape.num_heads // shape.num_kv_heads
-        self.rope_theta = shape.rope_theta
-        kv_size = shape.num_kv_heads * self.head_size
-        self.q_proj = nn.Linear(read, shape.hidden_size, bias=False)
+        self.angles: Tensor
+        self.register_buffer("angles", torch.tensor(shape.angles), persistent=False)
+        self.angle_scale = shape.angle_scale
+        size, kv_size = shape.num_heads * self.head_size, shape.num_kv_heads * self.head_size
+        self.q_proj = nn.Linear(read, size, bias=False)
         self.k_proj = nn.Linear(read, kv_size, bias=False)
         self.v_proj = nn.Linear(read, kv_size, bias=False)
-        self.o_proj = nn.Linear(shape.hidden_size, shape.hidden_size, bias=False)
+        self.o_proj = nn.Linear(size, shape.hidden_size, bias=False)
 
     def forward(self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
         """Project, rotate, attend, project back."""
@@ -83,7 +95,7 @@ class Attention(nn.Module):
             proj(x_BTD).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q, k = rotated(q, positions_BT, self.rope_theta), rotated(k, positions_BT, self.rope_theta)
+        q, k = (rotated(x, positions_BT, self.angles, self.angle_scale) for x in (q, k))
         if self.groups > 1:
             k, v = k.repeat_interleave(self.groups, 1), v.repeat_interleave(self.groups, 1)
         out: Tensor = self.o_proj(attend(index, q, k, v).transpose(1, 2).flatten(-2))
@@ -125,12 +137,15 @@ class Layer(nn.Module):
         return out
 
 
-def rotated(x_BHTC: Tensor, positions_BT: Tensor, theta: float) -> Tensor:
-    """Rotary position embedding, the two halves of each head as the two coordinates (as Hugging Face and SGLang do)."""
+def rotated(x_BHTC: Tensor, positions_BT: Tensor, angles: Tensor, scale: float = 1.0) -> Tensor:
+    """Rotary position embedding, the two halves of each head as the two coordinates (as Hugging Face and SGLang do).
+
+    Args:
+        angles: of one position [C / 2]; `scale` is the factor of cosine and sine.
+    """
     half = x_BHTC.shape[-1] // 2
-    frequencies = theta ** (-torch.arange(half, device=x_BHTC.device, dtype=torch.float32) / half)
-    angles = positions_BT[:, None, :, None].float() * frequencies
-    cos, sin = angles.cos().to(x_BHTC.dtype), angles.sin().to(x_BHTC.dtype)
+    turned = positions_BT[:, None, :, None].float() * angles
+    cos, sin = (scale * turned.cos()).to(x_BHTC.dtype), (scale * turned.sin()).to(x_BHTC.dtype)
     a, b = x_BHTC[..., :half], x_BHTC[..., half:]
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 

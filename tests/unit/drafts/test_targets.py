@@ -1,0 +1,91 @@
+"""Drafts for targets of several families, trained for a step, written, and read as a run reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from drafts.api import Tree, discover
+from drafts.layout import OWN, TAKEN
+from drafts.training import cards
+from drafts.training.features import Sample, features_of
+from drafts.training.hf import AutoModelForCausalLM, LlamaConfig
+from drafts.training.load import load_draft as load_trained
+from drafts.training.recipe import Start
+from drafts.training.recipes import RECIPES
+from harness.checkpoints import load_draft
+from harness.models import read_config, read_target
+from harness.runtime.tensors import TensorFacts
+
+MINIATURE: dict[str, Any] = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "num_hidden_layers": 6, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+}  # fmt: skip
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama-3.1": {"model_type": "llama", "rope_parameters": LLAMA3},
+    "qwen2": {"tie_word_embeddings": True},
+    "qwen3": {"head_dim": 16},
+    "mistral": {"sliding_window": None, "head_dim": 16},
+}
+"""What these families' configurations have that LLaMA's have not, as transformers writes them."""
+SAMPLES = [Sample((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(8))) for i in range(3)]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A target with random weights, and its folder as transformers writes it."""
+    from transformers import AutoConfig
+
+    fields = {"model_type": request.param, **MINIATURE, **FAMILIES[request.param]}
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+    folder = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(folder)
+    return model.eval().requires_grad_(False), folder
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_trained_draft_is_one_that_a_run_loads(
+    target: tuple[Any, Path], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tensors are those that its config.json says, and nothing of the target's layers is in there."""
+    model, folder = target
+    recipe, config = RECIPES[name], read_target(folder)
+    features = features_of(model, SAMPLES, recipe.layers(config["num_hidden_layers"]))
+    draft: Any = recipe.new(Start(config, model, features, np.arange(len(SAMPLES)), 0))
+    phase = recipe.phases[0]
+    phase.begin(draft)
+    loss = phase.loss(draft, features.batch([0, 1, 2]), phase.objective)
+    loss.backward()
+    torch.optim.SGD([weight for weight in draft.parameters() if weight.requires_grad], 0.01).step()
+    monkeypatch.setattr(cards, "card", lambda ledger: "")
+    cards.save_draft(draft, recipe.config(config), {"draft": name}, folder, tmp_path)
+    spec = discover()[recipe.architecture]
+    facts = {
+        key: TensorFacts(tuple(value.shape), True) for key, value in load_file(tmp_path / "model.safetensors").items()
+    }
+    found = load_draft(spec, tmp_path, read_config(tmp_path), read_config(folder), facts, spec.options(), Tree(3, 2, 6))
+    assert found.as_filed
+    assert found.trained_tokens is None
+    LlamaConfig(**found.config)  # refuses fields of other layers
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert "layer_types" not in written
+    assert written["head_dim"] == (16 if folder.name.startswith(("qwen3", "mistral")) else 8)
+    load_trained(tmp_path, model)
+
+
+def test_what_is_taken_from_a_target_is_listed() -> None:
+    """docs/training.md names every field, and no other."""
+    text = Path("docs/training.md").read_text()
+    for key in (*TAKEN, *OWN):
+        assert f"`{key}`" in text
