@@ -147,7 +147,8 @@ GATES: Mapping[str, Gate] = {
     ),
     "other distribution": Gate(
         "invalid", "row", "At a temperature above 0, short continuations are distributed as vanilla's (p ≥ 0.001).",
-        "A draft must not change what is sampled; rejection sampling is easy to get almost right.",
+        "A draft must not change what is sampled; rejection sampling is easy to get almost right. Only gross faults "
+        "are found this way: docs/measuring.md says which.",
         "Read the p value; repeat the run: chance alone brings this about once in a thousand rows.",
     ),
     "lossy setting": Gate(

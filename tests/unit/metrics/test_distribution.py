@@ -89,3 +89,49 @@ def test_continuations_that_could_not_be_compared_are_told() -> None:
     """No samples, or only one outcome, show nothing; greedy rows and vanilla need none."""
     assert [found.gate for found in gates.other_distribution(None, expected=True)] == ["untested distribution"]
     assert list(gates.other_distribution(None)) == []
+
+
+QUESTIONS, SAMPLES, WORDS = 4, 60, 8
+"""As every arm is asked (harness/execute.py, harness/reference.py); words that can follow."""
+
+
+def continuations(
+    draw: np.random.Generator, sharpness: float, threshold: float
+) -> tuple[dict[str, list[tuple[int, ...]]], dict[str, list[tuple[int, ...]]]]:
+    """Three tokens of each question from a target, and from a lossy arm: its draft always proposes the best token, and
+    verification takes that wherever the target gives it the threshold or more. The first token is the prefill's."""
+    honest, lossy = {}, {}
+    for question in range(QUESTIONS):
+        true, taken = np.ones(1), np.ones(1)
+        for place in range(3):
+            best_C = np.maximum(draw.beta(sharpness, 1, true.size), 1 / WORDS)[:, None]
+            rest_CV = draw.dirichlet([0.5] * (WORDS - 1), true.size) * (1 - best_C)
+            next_CV = np.hstack([best_C, rest_CV])
+            sure_CV = np.where((best_C >= threshold) & (place > 0), np.eye(WORDS)[0], next_CV)
+            true, taken = (true[:, None] * next_CV).ravel(), (taken[:, None] * sure_CV).ravel()
+        for samples, chances in ((honest, true), (lossy, taken)):
+            chosen = draw.choice(chances.size, SAMPLES, p=chances / chances.sum())
+            samples[str(question)] = [(int(outcome),) for outcome in chosen]
+    return honest, lossy
+
+
+def found_share(sharpness: float, threshold: float, level: float = gates.LEAST_P, runs: int = 300) -> float:
+    """Of so many runs with new targets, the share in which the test finds a difference."""
+    draw, count = np.random.default_rng(7), 0
+    for _ in range(runs):
+        found = same_distribution(*continuations(draw, sharpness, threshold))
+        count += found is not None and found.p < level
+    return count / runs
+
+
+def test_what_the_sampling_test_can_find() -> None:
+    """docs/measuring.md says so: with targets that give their best token two thirds, or five sixths, on average, a
+    threshold of 0.3 is found nearly always, one of 0.8 hardly ever; vanilla against itself as often as the level says.
+    """
+    for sharpness, threshold, least, most in (
+        (2, 0.3, 0.98, 1.00), (2, 0.5, 0.65, 0.85), (2, 0.8, 0.00, 0.03), (5, 0.3, 0.98, 1.00),
+        (5, 0.5, 0.90, 1.00), (5, 0.8, 0.15, 0.32),
+    ):  # fmt: skip
+        assert least <= found_share(sharpness, threshold) <= most, (sharpness, threshold)
+    assert 0.02 <= found_share(2, 2.0, level=0.05) <= 0.08
+    assert found_share(2, 2.0) <= 0.01
