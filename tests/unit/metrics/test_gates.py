@@ -114,6 +114,7 @@ FAULTS: dict[str, tuple[Shape, Fault]] = {
     "impossible speedup": (Shape(launches=5), of_requests(slower_decode(0.4))),
     "unstable step time": (GREEDY, of_requests(slower_decode(2.5), block=1)),
     "looping outputs": (SAMPLED, of_requests(lambda request: {"output_ids": (7,) * len(request.output_ids)})),
+    "beyond training": (GREEDY, lambda study: study.change_arm("eagle", trained_tokens=4)),
     "not lossless": (GREEDY, one_output_wrong),
     "unexplained difference": (GREEDY, one_output_changed),
     "other distribution": (SAMPLED, other_samples),
