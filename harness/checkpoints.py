@@ -11,11 +11,33 @@ from typing import Any
 from drafts.api import Checkpoint, DraftSpec, Loadable, Options, Tree
 from drafts.layout import text_fields
 from harness.errors import CheckpointError
+from harness.models import read_config, read_target
 from harness.runtime.tensors import TensorFacts, weight_files, write_tensors
+from harness.suite import Arm
 
 NAMES_SHOWN = 6
 TOKENIZER = "tokenizer.json"
 WRITTEN = "model.safetensors"
+
+
+def load_arms_draft(
+    arm: Arm, spec: DraftSpec, draft: Path, target: Path, tensors: Mapping[str, TensorFacts]
+) -> Loadable:
+    """What an arm's engine is to load; a run, `plan` and `doctor` all ask here.
+
+    Args:
+        tensors: of the draft's folder.
+
+    Raises:
+        CheckpointError: it does not fit, with the arm's name.
+    """
+    assert arm.tree is not None
+    configs = read_config(draft), read_target(target, needs_weights=False)
+    try:
+        check_tokenizer(draft, target)
+        return load_draft(spec, draft, *configs, tensors, spec.options.model_validate(arm.options), arm.tree)
+    except CheckpointError as error:
+        raise CheckpointError(f"arm {arm.name}: {error}") from error
 
 
 def load_draft(

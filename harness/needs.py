@@ -9,12 +9,15 @@ from typing import Any
 
 import psutil
 
-from harness.errors import CheckpointError
+from drafts.api import DraftError, discover
+from harness.checkpoints import load_arms_draft
+from harness.errors import CheckpointError, HarnessError
 from harness.fairness import read_ledger, unfair
 from harness.gpu import read_gpu_host
 from harness.models import WEIGHTS, hub_bytes, local_folder, read_target
 from harness.provenance import file_sha256
-from harness.suite import Suite, Workload
+from harness.runtime.tensors import read_tensors
+from harness.suite import Arm, Suite, Workload
 from harness.workloads.load import home_of
 from harness.workloads.sources import SOURCES
 
@@ -53,6 +56,7 @@ def needs_of(suite: Suite, suite_folder: Path) -> tuple[str, ...]:
     return (
         *map(str, models),
         *endpoints,
+        *draft_needs(suite, suite_folder),
         *workloads,
         *fairness_needs(suite, suite_folder),
         memory_need(suite, models, memory_bytes()),
@@ -71,6 +75,33 @@ def model_needs(suite: Suite, suite_folder: Path) -> tuple[ModelNeed, ...]:
         _model(f"draft {arm.name}", arm.checkpoint, suite_folder) for arm in suite.arms if arm.checkpoint is not None
     ]
     return (target, *drafts)
+
+
+def draft_needs(suite: Suite, suite_folder: Path) -> list[str]:
+    """For each draft with weights that is on this machine whether a run would take it, by the run's own check."""
+    name, revision = suite.target.model, suite.target.revision
+    target = local_folder(name if revision is None else f"{name}@{revision}", suite_folder)
+    folders = {arm.name: local_folder(arm.checkpoint, suite_folder) for arm in suite.arms if arm.checkpoint is not None}
+    here = {name: folder for name, folder in folders.items() if folder is not None}
+    if target is None:
+        return [f"draft {name}: not known whether it fits before the target's download" for name in here]
+    return [
+        f"draft {arm.name}: {_judged(arm, here[arm.name], target)}"
+        for arm in suite.arms
+        if arm.name in here and arm.tree is not None
+    ]
+
+
+def _judged(arm: Arm, draft: Path, target: Path) -> str:
+    try:
+        if arm.architecture not in discover():
+            raise DraftError(f"architecture {arm.architecture} is not installed; see bench.py list.")
+        found = load_arms_draft(arm, discover()[arm.architecture], draft, target, read_tensors([draft])[draft])
+    except HarnessError as error:
+        return f"DOES NOT FIT: {error}"
+    if found.trained_tokens is None:
+        return "fits"
+    return f"fits; made for {found.trained_tokens} tokens, beyond which expect worse acceptance"
 
 
 def _model(role: str, name: str, suite_folder: Path) -> ModelNeed:

@@ -12,7 +12,7 @@ import psutil
 
 from drafts.api import DraftError, DraftSpec, Loadable, Tree
 from drafts.layout import context_tokens
-from harness.checkpoints import check_tokenizer, lay_out, load_draft
+from harness.checkpoints import lay_out, load_arms_draft, load_draft
 from harness.engine import Receipt
 from harness.engines import EnginePool
 from harness.errors import CheckpointError, EngineError
@@ -290,21 +290,12 @@ def find_arms(
             raise DraftError(f"arm {arm.name}, architecture {spec.name}: {error}") from error
         draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
-    configs = {path.draft: read_config(path.draft) for path in paths.values() if path.draft is not None}
-    tensors = read_tensors(list(configs))
-    loadables: dict[str, Loadable] = {}
-    for name, found in paths.items():
-        arm, spec = arms[name], specs[name]
-        if found.draft is not None and arm.tree is not None:
-            options = spec.options.model_validate(arm.options)
-            facts = tensors[found.draft]
-            try:
-                check_tokenizer(found.draft, target)
-                loadables[name] = load_draft(
-                    spec, found.draft, configs[found.draft], target_config, facts, options, arm.tree
-                )
-            except CheckpointError as error:
-                raise CheckpointError(f"arm {name}: {error}") from error
+    tensors = read_tensors(list(dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)))
+    loadables = {
+        name: load_arms_draft(arms[name], specs[name], found.draft, target, tensors[found.draft])
+        for name, found in paths.items()
+        if found.draft is not None and arms[name].tree is not None
+    }
     return Arms(suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness import needs
-from harness.models import local_folder
-from harness.needs import ModelNeed, kv_bytes, memory_need, needs_of
+from harness.doctor import diagnose_suite
+from harness.models import EMBEDDED, local_folder, read_config
+from harness.needs import ModelNeed, draft_needs, kv_bytes, memory_need, needs_of
 from harness.suite import load_suite
 
 TINY, REAL = load_suite(Path("suites/prism_paper-tiny.yaml")), load_suite(Path("suites/mt_bench.yaml"))
@@ -38,6 +41,35 @@ def test_what_would_be_downloaded_is_said_with_its_size_where_known():
     assert any(
         line.startswith("workload mt_bench: downloaded once from lm-sys/FastChat@0e6d3e4beaab") for line in lines
     )
+
+
+def test_every_draft_that_is_here_is_read_before_a_run(tmp_path):
+    """By the run's own check: one that fits, one for fewer positions, one for another target."""
+    for name, changes in (("good", {}), ("short", {"max_position_embeddings": 128}), ("other", {"vocab_size": 99})):
+        shutil.copytree(EMBEDDED / "tiny" / "hass", tmp_path / name)
+        config = {**read_config(tmp_path / name), **changes}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    arm = next(arm for arm in TINY.arms if arm.architecture == "eagle")
+    arms = [arm.model_copy(update={"name": n, "checkpoint": f"./{n}"}) for n in ("good", "short", "other")]
+    suite = TINY.model_copy(update={"arms": (*arms, TINY.arms[0]), "workloads": TINY.workloads[:1]})
+    assert draft_needs(suite, tmp_path)[:2] == [
+        "draft good: fits",
+        "draft short: fits; made for 128 tokens, beyond which expect worse acceptance",
+    ]
+    refused = draft_needs(suite, tmp_path)[2]
+    assert refused.startswith("draft other: DOES NOT FIT: arm other: ")
+    assert "vocab_size is 99, but the target's is 2048" in refused
+    assert [finding.ok for finding in diagnose_suite(suite, tmp_path) if "draft other: " in finding.text] == [False]
+    shutil.rmtree(tmp_path / "good")
+    assert not [line for line in draft_needs(suite, tmp_path) if line.startswith("draft good")]
+
+
+@pytest.mark.parametrize("name", ["prism_paper-tiny", "zoo", "quickstart"])
+def test_the_drafts_of_the_projects_own_suites_fit(name):
+    """Those that come with the project."""
+    lines = draft_needs(load_suite(Path(f"suites/{name}.yaml")), Path("suites"))
+    assert lines
+    assert [line for line in lines if not line.endswith(": fits")] == []
 
 
 def test_memory_is_judged_by_what_is_known(tmp_path):
