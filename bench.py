@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from harness.metrics.row import Row
-    from harness.store import RunStore
-    from harness.suite import Suite
-    from reports.files import Run
+    from draftbench.harness.metrics.row import Row
+    from draftbench.harness.store import RunStore
+    from draftbench.harness.suite import Suite
+    from draftbench.reports.files import Run
 
 COMMANDS = (
     "run", "plan", "list", "doctor", "report", "explain", "verify", "rerun", "compare", "publish", "selftest",
@@ -50,7 +50,7 @@ def main(words: list[str]) -> int:
     args = parse(words)
     from rich.console import Console
 
-    from harness.errors import HarnessError
+    from draftbench.harness.errors import HarnessError
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -126,7 +126,7 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 def command_run(args: argparse.Namespace, console: Console) -> int:
     """Load a suite, run it, write the report."""
-    from harness.suite import load_suite
+    from draftbench.harness.suite import load_suite
 
     suite = only(load_suite(args.suite), args.only)
     folder = run_folder(args.out, args.resume, suite.name)
@@ -146,19 +146,19 @@ def run_suite(
     cold: bool = False,
 ) -> Run:
     """Find the models, make the reference pass, run the cells, score what differs, read the results."""
-    from drafts.api import discover
-    from harness.contamination import suite_contamination
-    from harness.fairness import check_fairness
-    from harness.metrics.rows import wanted_launches
-    from harness.plan import num_launches, plan_cells
-    from harness.progress import Progress
-    from harness.provenance import has_gpu
-    from harness.run import LiveRun
-    from harness.runtime.arms import find_arms
-    from harness.scoring import check_scoring, score_run
-    from harness.suite import with_tokenizer
-    from harness.workloads.load import describe
-    from reports.files import read_run, rows_of_run
+    from draftbench.drafts.api import discover
+    from draftbench.harness.corpora.contamination import suite_contamination
+    from draftbench.harness.host.provenance import has_gpu
+    from draftbench.harness.metrics.rows import wanted_launches
+    from draftbench.harness.models.fairness import check_fairness
+    from draftbench.harness.run.live import LiveRun
+    from draftbench.harness.run.plan import num_launches, plan_cells
+    from draftbench.harness.run.progress import Progress
+    from draftbench.harness.run.scoring import check_scoring, score_run
+    from draftbench.harness.runtime.arms import find_arms
+    from draftbench.harness.suite import with_tokenizer
+    from draftbench.harness.workloads.conversations import describe
+    from draftbench.reports.files import read_run, rows_of_run
 
     check_scoring(suite)
     arms = find_arms(suite, discover(), suite_folder, folder, has_gpu())
@@ -189,9 +189,9 @@ def run_suite(
 
 def command_plan(args: argparse.Namespace, console: Console) -> int:
     """Print the cells in their order and what they will cost."""
-    from harness.needs import needs_of
-    from harness.plan import estimate, plan_cells
-    from harness.suite import load_suite
+    from draftbench.harness.models.required import needs_of
+    from draftbench.harness.run.plan import estimate, plan_cells
+    from draftbench.harness.suite import load_suite
 
     suite = load_suite(args.suite)
     for cell in plan_cells(suite):
@@ -207,9 +207,9 @@ def command_list(args: argparse.Namespace, console: Console) -> int:
     """Print what a suite can name."""
     from tabulate import tabulate
 
-    from drafts.api import discover
-    from harness.models import embedded_names
-    from harness.workloads.sources import SOURCES
+    from draftbench.drafts.api import discover
+    from draftbench.harness.models.find import embedded_names
+    from draftbench.harness.workloads.sources import SOURCES
 
     specs = discover().values()
     rows = [
@@ -231,8 +231,8 @@ def command_list(args: argparse.Namespace, console: Console) -> int:
 
 def command_doctor(args: argparse.Namespace, console: Console) -> int:
     """Check this host, and what a suite needs; exit code 1 if something is missing."""
-    from harness.doctor import diagnose, diagnose_suite
-    from harness.suite import load_suite
+    from draftbench.harness.host.doctor import diagnose, diagnose_suite
+    from draftbench.harness.suite import load_suite
 
     findings = diagnose()
     if args.suite is not None:
@@ -244,14 +244,14 @@ def command_doctor(args: argparse.Namespace, console: Console) -> int:
 
 def command_report(args: argparse.Namespace, console: Console) -> int:
     """Write results.csv, results.json and report.md from a run's records."""
-    from reports.files import read_run
+    from draftbench.reports.files import read_run
 
     return show(read_run(args.run), console)
 
 
 def command_verify(args: argparse.Namespace, console: Console) -> int:
     """Make a report again from the records beside it; exit code 1 if a number does not match."""
-    from reports.verify import verify
+    from draftbench.reports.verify import verify
 
     verdict = verify(args.report)
     for mismatch in verdict.mismatches:
@@ -265,10 +265,10 @@ def command_rerun(args: argparse.Namespace, console: Console) -> int:
     """Run a report's suite again, from its manifest alone; exit code 1 if a row is not reproduced."""
     from pydantic import ValidationError
 
-    from harness.errors import RecordError
-    from harness.suite import Suite, relocated
-    from reports.compare import HEADERS, NOTE, compare
-    from reports.files import read_run
+    from draftbench.harness.errors import RecordError
+    from draftbench.harness.suite import Suite, relocated
+    from draftbench.reports.compare import HEADERS, NOTE, compare
+    from draftbench.reports.files import read_run
 
     folder = args.report if args.report.is_dir() else args.report.parent
     before = read_run(folder)
@@ -290,8 +290,8 @@ def command_rerun(args: argparse.Namespace, console: Console) -> int:
 
 def command_compare(args: argparse.Namespace, console: Console) -> int:
     """Show which rows moved between two runs; exit code 1 if one fell by more than is allowed."""
-    from reports.compare import HEADERS, NOTE, compare, manifest_differences
-    from reports.files import read_run
+    from draftbench.reports.compare import HEADERS, NOTE, compare, manifest_differences
+    from draftbench.reports.files import read_run
 
     before, after = read_run(args.run_a), read_run(args.run_b)
     moved = compare(before, after)
@@ -333,7 +333,7 @@ def percentage(text: str) -> float:
 
 def command_publish(args: argparse.Namespace, console: Console) -> int:
     """Redact a run, show what was replaced, and put it into reports/published once that is agreed to."""
-    from reports.publish import prepare
+    from draftbench.reports.publish import prepare
 
     draft = prepare(args.run, args.name or args.run.resolve().name, tuple(args.redact))
     try:
@@ -359,9 +359,9 @@ def command_publish(args: argparse.Namespace, console: Console) -> int:
 
 def command_explain(args: argparse.Namespace, console: Console) -> int:
     """Say what a gate looks at, why, and what to do; or list them."""
-    from harness.errors import HarnessError
-    from harness.metrics.gates import GATES
-    from harness.strict_yaml import nearest
+    from draftbench.harness.errors import HarnessError
+    from draftbench.harness.metrics.gates import GATES
+    from draftbench.harness.suite.strict_yaml import nearest
 
     name = " ".join(args.gate)
     if name and name not in GATES:
@@ -376,10 +376,10 @@ def command_explain(args: argparse.Namespace, console: Console) -> int:
 
 def command_selftest(args: argparse.Namespace, console: Console) -> int:
     """Measure the client against a null server and two equal engines against each other; exit code 1 if they differ."""
-    from harness.load.null_server import client_cost
-    from reports.files import read_run
-    from reports.sections import verdict_table
-    from reports.table import clear
+    from draftbench.harness.load.null_server import client_cost
+    from draftbench.reports.files import read_run
+    from draftbench.reports.sections import verdict_table
+    from draftbench.reports.table import clear
 
     for concurrency in (1, 8, 64):
         cost = client_cost(concurrency)
@@ -407,9 +407,9 @@ def command_selftest(args: argparse.Namespace, console: Console) -> int:
 
 def command_outputs(args: argparse.Namespace, console: Console) -> int:
     """Let the target alone answer every turn of a suite's workloads and write token ids, one object a line."""
-    from harness.corpus import write_outputs
-    from harness.errors import SuiteError
-    from harness.suite import load_suite
+    from draftbench.harness.corpora.answers import write_outputs
+    from draftbench.harness.errors import SuiteError
+    from draftbench.harness.suite import load_suite
 
     suite = load_suite(args.suite)
     suite = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if not arm.is_endpoint)})
@@ -426,10 +426,10 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
 
 def command_tune(args: argparse.Namespace, console: Console) -> int:
     """Try trees for every draft on prompts that are not the suite's, and write a suite with the best of them."""
-    from harness.errors import RecordError
-    from harness.store import MANIFEST
-    from harness.suite import load_suite
-    from harness.tune import tune_suite
+    from draftbench.harness.errors import RecordError
+    from draftbench.harness.store import MANIFEST
+    from draftbench.harness.suite import load_suite
+    from draftbench.harness.tune.search import tune_suite
 
     suite = only(load_suite(args.suite), args.only)
     out = args.out or args.suite.with_name(f"{args.suite.stem}-tuned.yaml")
@@ -452,11 +452,11 @@ def command_tune(args: argparse.Namespace, console: Console) -> int:
 
 def command_contamination(args: argparse.Namespace, console: Console) -> int:
     """Print how much of a suite's prompts stands in a corpus; exit code 1 if a whole prompt does."""
-    from harness.contamination import file_contamination
-    from harness.models import model_folder
-    from harness.needs import ledgers_here
-    from harness.suite import load_suite
-    from reports.sections import contamination_section
+    from draftbench.harness.corpora.contamination import file_contamination
+    from draftbench.harness.models.find import model_folder
+    from draftbench.harness.models.required import ledgers_here
+    from draftbench.harness.suite import load_suite
+    from draftbench.reports.sections import contamination_section
 
     suite = load_suite(args.suite)
     target = model_folder(suite.target.model, args.suite.parent, suite.target.revision)
@@ -472,14 +472,14 @@ def command_contamination(args: argparse.Namespace, console: Console) -> int:
 
 def command_train(args: argparse.Namespace, console: Console) -> int:
     """Train the drafts of a recipe; exit code 1 if one of them failed."""
-    from harness.training import train
+    from draftbench.harness.train import train
 
     return train(args.recipe, args.out, args.resume, console)
 
 
 def command_schema(args: argparse.Namespace, console: Console) -> int:
     """Print the JSON Schema of suites."""
-    from harness.suite import suite_schema
+    from draftbench.harness.suite import suite_schema
 
     print(json.dumps(suite_schema(), indent=2))
     return 0
@@ -487,7 +487,7 @@ def command_schema(args: argparse.Namespace, console: Console) -> int:
 
 def only(suite: Suite, names: str | None) -> Suite:
     """The suite with the named arms and the baseline."""
-    from harness.errors import SuiteError
+    from draftbench.harness.errors import SuiteError
 
     if names is None:
         return suite
@@ -502,8 +502,8 @@ def only(suite: Suite, names: str | None) -> Suite:
 
 def run_folder(folder: Path | None, resume: bool, name: str) -> Path:
     """Where the run's files go: named, the newest one to resume, or a new name."""
-    from harness.errors import RecordError
-    from harness.store import MANIFEST
+    from draftbench.harness.errors import RecordError
+    from draftbench.harness.store import MANIFEST
 
     if folder is not None:
         return folder
@@ -518,8 +518,8 @@ def run_folder(folder: Path | None, resume: bool, name: str) -> Path:
 
 def open_store(suite: Suite, folder: Path, command: str, suite_text: str, resume: bool) -> RunStore:
     """The run's records: new ones, or those to go on with."""
-    from harness.provenance import git_commit, host, package_versions, suite_sha256
-    from harness.store import RunStore
+    from draftbench.harness.host.provenance import git_commit, host, package_versions, suite_sha256
+    from draftbench.harness.store import RunStore
 
     resolved = suite.model_dump(mode="json")
     if resume:
@@ -541,8 +541,8 @@ def open_store(suite: Suite, folder: Path, command: str, suite_text: str, resume
 
 def show(run: Run, console: Console) -> int:
     """Write a run's result files, print the main table and the report's path; exit code 1 if no row is valid."""
-    from reports.files import write_files
-    from reports.terminal import print_rows
+    from draftbench.reports.files import write_files
+    from draftbench.reports.terminal import print_rows
 
     report = write_files(run)
     valid = print_rows(run, console)

@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from drafts.api import Tree
-from drafts.training.acceptance import measure_acceptance
-from drafts.training.features import features_of
-from drafts.training.hf import LlamaForCausalLM
-from drafts.training.load import load_draft
-from drafts.training.recipes import eagle3_layers
-from drafts.training.tokens import read_samples
-from harness.models import EMBEDDED
+from draftbench.drafts.api import Tree
+from draftbench.drafts.training.acceptance import measure_acceptance
+from draftbench.drafts.training.features import features_of
+from draftbench.drafts.training.hf import LlamaForCausalLM
+from draftbench.drafts.training.load import load_draft
+from draftbench.drafts.training.recipes import eagle3_layers
+from draftbench.drafts.training.tokens import read_samples
+from draftbench.harness.models.find import EMBEDDED
 
 TREE = Tree(num_steps=5, topk=4, num_draft_tokens=16)
 DRAFTS = ("standalone", "eagle", "hass", "stacked-2", "prism", "eagle3")

@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.load.null_server import TOKENS_PER_CHUNK, client_cost, load_null, null_engine
-from harness.records import RequestRecord
-from harness.store import RunStore
+from draftbench.harness.load.null_server import TOKENS_PER_CHUNK, client_cost, load_null, null_engine
+from draftbench.harness.records import RequestRecord
+from draftbench.harness.store import RunStore
 
 CONCURRENCIES = (1, 8, 64)
 REQUESTS, CHUNKS, AT_ONCE = 10_000, 40, 64

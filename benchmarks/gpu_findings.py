@@ -15,11 +15,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from harness.errors import RecordError
-from harness.metrics.blocks import graph_shares
-from harness.records import CellRecord, GraphUse, WindowRecord
-from harness.store import CELLS, MANIFEST, TELEMETRY
-from harness.units import seconds
+from draftbench.harness.errors import RecordError
+from draftbench.harness.metrics.blocks import graph_shares
+from draftbench.harness.records import CellRecord, GraphUse, WindowRecord
+from draftbench.harness.store import CELLS, MANIFEST, TELEMETRY
+from draftbench.harness.units import seconds
 
 EXPECTED = {"eagle": ("target", "draft", "extend"), "prism": ("target", "draft", "extend")}
 """Phases that must run in graphs, by architecture; of any other the target's passes alone: Medusa's heads and proposers

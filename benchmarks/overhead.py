@@ -19,19 +19,19 @@ from statistics import fmean
 import numpy as np
 from scipy.stats import bootstrap
 
-from drafts.api import discover
-from harness.engine import Engine
-from harness.load.generator import RoundBook, run_closed_loop
-from harness.load.prompts import Prompt
-from harness.metrics.throughput import output_tokens_per_s
-from harness.models import EMBEDDED
-from harness.provenance import has_gpu
-from harness.records import CellKey, RequestRecord, WindowRecord
-from harness.runtime.arms import find_arms
-from harness.suite import load_suite
-from harness.telemetry.sampler import Sampler, open_sampler
-from harness.units import seconds
-from harness.workloads.render import ChatRenderer
+from draftbench.drafts.api import discover
+from draftbench.harness.engine import Engine
+from draftbench.harness.host.provenance import has_gpu
+from draftbench.harness.load.generator import RoundBook, run_closed_loop
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.metrics.throughput import output_tokens_per_s
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.records import CellKey, RequestRecord, WindowRecord
+from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.suite import load_suite
+from draftbench.harness.telemetry.sampler import Sampler, open_sampler
+from draftbench.harness.units import seconds
+from draftbench.harness.workloads.render import ChatRenderer
 
 ARM, TOKENS, PROMPT = "hass", 128, "Work out 345 + 567 + 891."
 SWITCH = Path(__file__).parent / "switch"

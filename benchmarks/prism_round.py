@@ -30,9 +30,9 @@ from tabulate import tabulate
 
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.suite_run import run_suite
-from harness.metrics.blocks import round_split
-from harness.models import EMBEDDED, num_parameters
-from harness.records import CellRecord, PhaseTimes, RequestRecord
+from draftbench.harness.metrics.blocks import round_split
+from draftbench.harness.models.find import EMBEDDED, num_parameters
+from draftbench.harness.records import CellRecord, PhaseTimes, RequestRecord
 
 MAPS = {1: [0, 0, 0, 0, 0], 2: [0, 1, 1, 1, 1], 3: [0, 1, 2, 2, 2]}
 TREE = {"num_steps": 5, "topk": 4, "num_draft_tokens": 16}

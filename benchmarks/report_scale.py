@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.provenance import suite_sha256
+from draftbench.harness.host.provenance import suite_sha256
 
 BLOCKS, LAUNCHES, ROUNDS = 2, 5, 1_000_000
 ARMS = ("vanilla", "medusa", "eagle", "hass", "prism")

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drafts.layout import llama_layer
-from harness.models import EMBEDDED
+from draftbench.drafts.layout import llama_layer
+from draftbench.harness.models.find import EMBEDDED
 
 COMMON = {
     "architectures": ["LlamaForCausalLM"],

@@ -21,8 +21,8 @@ from rich.console import Console
 from scipy.stats import bootstrap
 
 from bench import run_suite
-from harness.metrics.row import Row
-from harness.suite import Suite
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.suite import Suite
 
 DRAFT = {"architecture": "eagle", "checkpoint": "tiny/hass", "num_steps": 5, "topk": 4, "num_draft_tokens": 16}
 BLOCKS = 10

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import bootstrap
 
-from drafts.api import discover
-from harness.provenance import has_gpu
-from harness.runtime.arms import Arms, find_arms
-from harness.suite import load_suite
+from draftbench.drafts.api import discover
+from draftbench.harness.host.provenance import has_gpu
+from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.suite import load_suite
 
 
 def start_s(arms: Arms, name: str) -> float:

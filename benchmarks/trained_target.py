@@ -43,7 +43,7 @@ def train(data: Path, out: Path, size: str, seconds: float | None) -> int:
         set_aside(out)
         limit = [] if seconds is None else ["--seconds", str(seconds)]
         words = ["--gsm8k", str(data / "gsm8k_train.jsonl"), "--out", str(target), "--size", size, *limit]
-        code = subprocess.run([sys.executable, "-m", "drafts.training.target", *words]).returncode
+        code = subprocess.run([sys.executable, "-m", "draftbench.drafts.training.target", *words]).returncode
         if code:
             return code
     if not (out / "prompts.jsonl").exists():
@@ -99,7 +99,7 @@ def write_prompts(data: Path, path: Path, count: int) -> None:
     """Prompts for the drafts' corpus: synthetic ones of the train split, and GSM8K's."""
     from itertools import islice
 
-    from drafts.training.corpus import gsm8k_chats, synthetic_chats
+    from draftbench.drafts.training.corpus import gsm8k_chats, synthetic_chats
 
     chats = list(islice(synthetic_chats(100), count - count // 6))
     chats += random.Random(1).sample(gsm8k_chats(data / "gsm8k_train.jsonl"), count // 6)
@@ -137,7 +137,7 @@ def main() -> int:
     parser.add_argument("part", choices=("train", "report", "sweep"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder with gsm8k_train.jsonl")
-    parser.add_argument("--size", default="200m", help="as drafts.training.target has them")
+    parser.add_argument("--size", default="200m", help="as draftbench.drafts.training.target has them")
     parser.add_argument("--seconds", type=float, help="how long the target is trained")
     parser.add_argument("--smoke", action="store_true", help="as little as shows that it runs")
     args = parser.parse_args()

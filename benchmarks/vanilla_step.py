@@ -13,16 +13,16 @@ from statistics import median
 
 import torch
 
-from drafts.api import discover
-from drafts.training.hf import LlamaForCausalLM
-from harness.load.generator import RoundBook, run_closed_loop
-from harness.load.prompts import Prompt
-from harness.metrics.throughput import decode_step_s
-from harness.models import EMBEDDED
-from harness.records import CellKey, RequestRecord
-from harness.runtime.arms import find_arms
-from harness.suite import load_suite
-from harness.workloads.render import ChatRenderer
+from draftbench.drafts.api import discover
+from draftbench.drafts.training.hf import LlamaForCausalLM
+from draftbench.harness.load.generator import RoundBook, run_closed_loop
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.metrics.throughput import decode_step_s
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.suite import load_suite
+from draftbench.harness.workloads.render import ChatRenderer
 
 ROUNDS, TOKENS = 7, 96
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.errors import HarnessError
+from draftbench.harness.errors import HarnessError
 
 ENTRY_POINTS = "draftbench.drafts"
 """Entry-point group of architectures: name = "package.module:SPEC"."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drafts.api import Checkpoint, Shape
-from harness.errors import CheckpointError
+from draftbench.drafts.api import Checkpoint, Shape
+from draftbench.harness.errors import CheckpointError
 
 ROTARY = (".rotary_emb.inv_freq",)
 """Written by old versions of transformers, computed by everyone."""

@@ -1,5 +1,5 @@
 """What a draft without a KV cache in the engine is: it looks at tokens (and, if it asks, at what the target saw) and
-proposes a tree. No SGLang in here; `harness.runtime.drafts.proposals` brings it into the engine.
+proposes a tree. No SGLang in here; `draftbench.harness.runtime.drafts.proposals` brings it into the engine.
 
 One Proposer serves all requests of an engine. The engine calls, per request:
 
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal, Protocol
 
-from drafts.api import Capabilities, DraftSpec, Needs, Options, Tree, full_tree
-from drafts.ngram import ngram_arguments
+from draftbench.drafts.api import Capabilities, DraftSpec, Needs, Options, Tree, full_tree
+from draftbench.drafts.ngram.spec import ngram_arguments
 
 
 @dataclass(frozen=True)

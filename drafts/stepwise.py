@@ -9,7 +9,7 @@ The module that `factory(config)` makes has
 
 and calls `attend(index, q, k, v)` with queries, keys and values [B, H, T, C], rotated if it wants them rotated, for
 attention number `index` from 0; the result is [B, H, T, C]. `step` counts draft steps from 1 and is plain Python: it
-must not depend on data. `drafts.training.layer` has LLaMA's blocks in this form.
+must not depend on data. `draftbench.drafts.training.layer` has LLaMA's blocks in this form.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Shape, Tree
-from drafts.layout import check_layers, check_sizes
+from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Shape, Tree
+from draftbench.drafts.layout import check_layers, check_sizes
 
 ARCHITECTURE = "StepwiseDraftModel"
 LAYERS = "target_layers"
@@ -76,5 +76,5 @@ def stepwise_spec(
         ),
         options=options,
         read=read,
-        engine_module="harness.runtime.drafts.stepwise",
+        engine_module="draftbench.harness.runtime.drafts.stepwise",
     )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.records import GraphUse, PhaseTimes
+from draftbench.harness.records import GraphUse, PhaseTimes
 
 
 class Receipt(BaseModel):

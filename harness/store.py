@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import RecordError
-from harness.records import (
+from draftbench.harness.errors import RecordError
+from draftbench.harness.records import (
     CellKey,
     CellRecord,
     ControlRecord,

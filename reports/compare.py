@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.errors import RecordError
-from harness.metrics.compare import MIN_LAUNCHES
-from harness.metrics.moves import Estimate, move
-from harness.metrics.row import Row
-from harness.records import ReferenceRecord
-from harness.store import REFERENCES, read_records
-from harness.units import MISSING, fixed
-from reports.files import Run
+from draftbench.harness.errors import RecordError
+from draftbench.harness.metrics.compare import MIN_LAUNCHES
+from draftbench.harness.metrics.moves import Estimate, move
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.records import ReferenceRecord
+from draftbench.harness.store import REFERENCES, read_records
+from draftbench.harness.units import MISSING, fixed
+from draftbench.reports.files import Run
 
 Change = Literal["faster", "slower", "no difference shown", "baseline", "not comparable"]
 NOTE = (

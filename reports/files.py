@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from harness.errors import RecordError
-from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.row import Row, rows_as_json
-from harness.metrics.rows import build_rows
-from harness.metrics.throughput import Limits
-from harness.records import (
+from draftbench.harness.errors import RecordError
+from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
+from draftbench.harness.metrics.row import Row, rows_as_json
+from draftbench.harness.metrics.rows import build_rows
+from draftbench.harness.metrics.throughput import Limits
+from draftbench.harness.records import (
     SCHEMA_VERSION,
     CellRecord,
     ControlRecord,
@@ -30,13 +30,13 @@ from harness.records import (
     ScoreRecord,
     WindowRecord,
 )
-from harness.store import FILES, MANIFEST, REQUESTS, read_records
-from harness.suite import FIRST_STAGE
-from harness.workloads.sources import SYNTHETIC
-from reports.latex import render_latex
-from reports.markdown import render_markdown
-from reports.page import render_page
-from reports.plots import draw_figures, save_figures
+from draftbench.harness.store import FILES, MANIFEST, REQUESTS, read_records
+from draftbench.harness.suite import FIRST_STAGE
+from draftbench.harness.workloads.sources import SYNTHETIC
+from draftbench.reports.latex import render_latex
+from draftbench.reports.markdown import render_markdown
+from draftbench.reports.page import render_page
+from draftbench.reports.plots import draw_figures, save_figures
 
 R = TypeVar("R", bound=BaseModel)
 REPORT, PAGE, CSV, JSON, LATEX = "report.md", "report.html", "results.csv", "results.json", "results.tex"

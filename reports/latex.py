@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from harness.metrics.row import Row
-from reports.sections import acceptance_table, round_table
-from reports.table import main_headers, main_row, meanings
+from draftbench.harness.metrics.row import Row
+from draftbench.reports.sections import acceptance_table, round_table
+from draftbench.reports.table import main_headers, main_row, meanings
 
 _SYMBOLS = {
     "τ": r"$\tau$", "×": r"$\times$", "–": "--", "−": "$-$", "Σ": r"$\Sigma$",

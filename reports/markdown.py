@@ -7,12 +7,12 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.metrics.row import Row
-from harness.records import ENDPOINT
-from harness.workloads.sources import SYNTHETIC
-from reports.foreign import markdown_text, rows_with_strings, with_strings
-from reports.sections import sections
-from reports.table import (
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.records import ENDPOINT
+from draftbench.harness.workloads.sources import SYNTHETIC
+from draftbench.reports.foreign import markdown_text, rows_with_strings, with_strings
+from draftbench.reports.sections import sections
+from draftbench.reports.table import (
     MAIN_HEADERS,
     TRAINING_MEANING,
     arm_text,

@@ -13,11 +13,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.metrics.row import Row
-from reports.markdown import answer, conditions, notes
-from reports.plots import INK, Plot
-from reports.sections import sections
-from reports.table import (
+from draftbench.harness.metrics.row import Row
+from draftbench.reports.markdown import answer, conditions, notes
+from draftbench.reports.plots import INK, Plot
+from draftbench.reports.sections import sections
+from draftbench.reports.table import (
     TRAINING_MEANING,
     arms_table,
     best_rows,

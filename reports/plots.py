@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.metrics.row import Row
-from harness.metrics.throughput import crossovers
-from harness.records import load_slug
-from reports.table import place
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.throughput import crossovers
+from draftbench.harness.records import load_slug
+from draftbench.reports.table import place
 
 WIDTH_IN = 3.35
 """A column of the usual two-column papers."""

@@ -14,14 +14,14 @@ import orjson
 import yaml
 from tabulate import tabulate
 
-from harness.errors import RecordError
-from harness.provenance import suite_sha256
-from harness.store import FILES, MANIFEST
-from reports.files import REPORT, Run, read_manifest, read_run, write_results
-from reports.foreign import markdown_text
-from reports.markdown import answer
-from reports.redact import Redactor, names_here
-from reports.verify import Verdict, verify
+from draftbench.harness.errors import RecordError
+from draftbench.harness.host.provenance import suite_sha256
+from draftbench.harness.store import FILES, MANIFEST
+from draftbench.reports.files import REPORT, Run, read_manifest, read_run, write_results
+from draftbench.reports.foreign import markdown_text
+from draftbench.reports.markdown import answer
+from draftbench.reports.redact import Redactor, names_here
+from draftbench.reports.verify import Verdict, verify
 
 PUBLISHED = Path(__file__).parent / "published"
 INDEX = "README.md"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.fairness import Training
-from harness.metrics.row import Row
-from harness.units import MISSING, fixed
-from reports.table import arm_text, load_heading, load_text, milliseconds, whole_percent, workload_text
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.models.fairness import Training
+from draftbench.harness.units import MISSING, fixed
+from draftbench.reports.table import arm_text, load_heading, load_text, milliseconds, whole_percent, workload_text
 
 Table = tuple[list[str], list[list[str]]]
 """Headers, and lines of cells."""

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.fairness import Training, tuning_text
-from harness.metrics.row import Row, is_simulated
-from harness.records import ENDPOINT
-from harness.units import MISSING, fixed
+from draftbench.harness.metrics.row import Row, is_simulated
+from draftbench.harness.models.fairness import Training, tuning_text
+from draftbench.harness.records import ENDPOINT
+from draftbench.harness.units import MISSING, fixed
 
 MAIN_HEADERS = ("arm", "workload", "conc.", "τ", "tokens/s", "speedup [95%]", "TTFT ms", "TPOT ms", "c", "lossless")
 LATENCY_HEADERS = ("latency ms",)

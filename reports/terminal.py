@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reports.files import Run
-from reports.markdown import answer
-from reports.table import DECODE_HEADERS, best_rows, main_headers, main_row
+from draftbench.reports.files import Run
+from draftbench.reports.markdown import answer
+from draftbench.reports.table import DECODE_HEADERS, best_rows, main_headers, main_row
 
 WIDE = 140
 LEFT_OUT = ("TTFT ms", "TPOT ms")

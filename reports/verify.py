@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from harness.errors import RecordError
-from harness.provenance import suite_sha256
-from reports.files import PAGE, REPORT, read_run, results
-from reports.page import render_page, without_figures
+from draftbench.harness.errors import RecordError
+from draftbench.harness.host.provenance import suite_sha256
+from draftbench.reports.files import PAGE, REPORT, read_run, results
+from draftbench.reports.page import render_page, without_figures
 
 Cells = list[tuple[str, str]]
 """A line's parts, each with where it stands."""

@@ -1,6 +1,6 @@
 """The page of a training study from what `bench.py train` left: ledgers, accepted drafts, curves.
 
-    python -m reports.zoo TRAINED [TRAINED …] --out reports/published/tiny-zoo [--run RUN]
+    python -m draftbench.reports.zoo TRAINED [TRAINED …] --out reports/published/tiny-zoo [--run RUN]
 
 Acceptance lengths are tokens over rounds of all held-out answers. Intervals are 95% and come from resampling answers
 within their kinds, and seeds where there are several; comparisons resample both drafts' answers together.
@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from harness.errors import RecordError
-from harness.fairness import Training
-from harness.metrics.row import Row
-from harness.units import MISSING
-from reports.files import read_run
-from reports.table import speedup_text
+from draftbench.harness.errors import RecordError
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.models.fairness import Training
+from draftbench.harness.units import MISSING
+from draftbench.reports.files import read_run
+from draftbench.reports.table import speedup_text
 
 RESAMPLES = 2000
 LEVELS = (2.5, 97.5)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.records import CellKey, CellRecord, Chunk, RequestRecord, Round
+from draftbench.harness.records import CellKey, CellRecord, Chunk, RequestRecord, Round
 
 MS = 1_000_000
 # Read where torch is imported, here and in child processes: two threads spin while they wait for each other where other

@@ -16,7 +16,7 @@ def activate() -> None:
     """Put a switch around draftbench's recorder, in an engine that draftbench has started."""
     if "DRAFTBENCH_ENGINE_FOLDER" not in os.environ:
         return
-    from harness.runtime import rounds
+    from draftbench.harness.runtime import rounds
 
     record_accepted_drafts, record_phases = rounds.record_accepted_drafts, rounds.record_phases
 

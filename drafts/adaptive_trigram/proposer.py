@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from drafts.adaptive_trigram.spec import AdaptiveTrigramOptions
-from drafts.api import Tree
-from drafts.proposer import Context, TokenTree, Verified
+from draftbench.drafts.adaptive_trigram.spec import AdaptiveTrigramOptions
+from draftbench.drafts.api import Tree
+from draftbench.drafts.proposer import Context, TokenTree, Verified
 
 Pair = tuple[int, int]
 

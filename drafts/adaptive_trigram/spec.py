@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from drafts.proposer import StatefulOptions, proposer_spec
+from draftbench.drafts.proposer import StatefulOptions, proposer_spec
 
 
 class AdaptiveTrigramOptions(StatefulOptions):
@@ -17,6 +17,6 @@ SPEC = proposer_spec(
     name="adaptive_trigram",
     title="tri-gram counts of the outputs, searched with exploration; no weights, learns online",
     origin="Liu et al. 2024, ADED",
-    factory="drafts.adaptive_trigram.proposer:AdaptiveTrigram",
+    factory="draftbench.drafts.adaptive_trigram.proposer:AdaptiveTrigram",
     options=AdaptiveTrigramOptions,
 )

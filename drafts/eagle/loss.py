@@ -17,8 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from drafts.training.features import Batch
-from drafts.training.layer import Attend
+from draftbench.drafts.training.features import Batch
+from draftbench.drafts.training.layer import Attend
 
 
 class FeatureDraft(Protocol):

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drafts.eagle.spec import ARCHITECTURE
-from drafts.layout import draft_fields
-from drafts.training.layer import Attend, Layer, LayerShape, reset
+from draftbench.drafts.eagle.spec import ARCHITECTURE
+from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
 
 
 class EagleDraft(nn.Module):

@@ -1,7 +1,7 @@
 """A layer, or several, on the target's last hidden state drafts a tree; HASS is a way to train the same weights."""
 
-from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
-from drafts.layout import (
+from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
+from draftbench.drafts.layout import (
     ROTARY,
     attention_biases,
     check_sizes,

@@ -1,6 +1,7 @@
 """EAGLE-3's objective: training-time test, cross-entropy on the draft's vocabulary, no loss on hidden states.
 
-The passes are those of `drafts.eagle.loss`; the first reads three layers of the target, and gradients flow through all.
+The passes are those of `draftbench.drafts.eagle.loss`; the first reads three layers of the target, and gradients flow
+through all.
 Source: EAGLE-3 (arXiv 2503.01840, section 3; weights 0.8^j: SafeAILab/EAGLE eagle/traineagle3/main.py).
 
 Shapes: V target vocabulary, N learned entries, K the target's likeliest tokens.
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drafts.eagle.loss import aligned_passes
-from drafts.eagle3.model import Eagle3Draft
-from drafts.training.features import Batch
+from draftbench.drafts.eagle.loss import aligned_passes
+from draftbench.drafts.eagle3.model import Eagle3Draft
+from draftbench.drafts.training.features import Batch
 
 
 @dataclass(frozen=True)

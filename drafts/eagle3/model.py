@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drafts.eagle3.spec import ARCHITECTURE
-from drafts.layout import draft_fields
-from drafts.training.layer import Attend, Attention, LayerShape, Mlp, Norm, VocabularyHead, reset
+from draftbench.drafts.eagle3.spec import ARCHITECTURE
+from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.training.layer import Attend, Attention, LayerShape, Mlp, Norm, VocabularyHead, reset
 
 
 class Eagle3Layer(nn.Module):

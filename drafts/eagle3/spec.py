@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Shape, Tree
-from drafts.layout import (
+from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Shape, Tree
+from draftbench.drafts.layout import (
     ROTARY,
     attention_biases,
     check_layers,
@@ -16,7 +16,7 @@ from drafts.layout import (
     whole_context,
     without_prefix,
 )
-from harness.errors import CheckpointError
+from draftbench.harness.errors import CheckpointError
 
 ARCHITECTURE = "LlamaForCausalLMEagle3"
 LAYERS = "eagle_aux_hidden_state_layer_ids"

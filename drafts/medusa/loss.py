@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drafts.medusa.model import MedusaDraft
-from drafts.training.features import Batch
+from draftbench.drafts.medusa.model import MedusaDraft
+from draftbench.drafts.training.features import Batch
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drafts.layout import draft_fields
-from drafts.medusa.spec import ARCHITECTURE
-from drafts.training.layer import Attend, VocabularyHead
+from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.medusa.spec import ARCHITECTURE
+from draftbench.drafts.training.layer import Attend, VocabularyHead
 
 
 class ResidualBlock(nn.Module):

@@ -6,9 +6,9 @@ import re
 
 from pydantic import Field
 
-from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree, full_tree
-from drafts.layout import draft_fields, engine_config, missing_zeros, renamed, without_prefix
-from harness.errors import CheckpointError
+from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree, full_tree
+from draftbench.drafts.layout import draft_fields, engine_config, missing_zeros, renamed, without_prefix
+from draftbench.harness.errors import CheckpointError
 
 ARCHITECTURE = "MedusaHeads"
 PREFIXES = ("medusa_head.", "medusa_heads.", "model.medusa_head.", "base_model.medusa_head.")
@@ -102,5 +102,5 @@ SPEC = DraftSpec(
     options=MedusaOptions,
     read=read,
     largest_tree=full_tree,
-    engine_module="harness.runtime.drafts.medusa",
+    engine_module="draftbench.drafts.medusa.engine",
 )

@@ -2,12 +2,12 @@
 
 Warm-up: one module makes all passes, with the loss on hidden states. Then its weights are copied into every module, the
 loss on hidden states is dropped, and pass j is made by the module of draft step j.
-Source: PRISM (arXiv 2602.01762, section 3.2); the passes: `drafts.eagle.loss`.
+Source: PRISM (arXiv 2602.01762, section 3.2); the passes: `draftbench.drafts.eagle.loss`.
 """
 
 from __future__ import annotations
 
-from drafts.prism.model import PrismDraft, copy_first_module
+from draftbench.drafts.prism.model import PrismDraft, copy_first_module
 
 
 def begin_warm_up(draft: PrismDraft) -> None:

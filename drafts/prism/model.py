@@ -2,7 +2,7 @@
 
 A module is what an EAGLE head is: a fusion matrix and one LLaMA layer, no input norm, no final norm. The map f from
 draft steps to modules says which one runs at a step; all write their keys and values into the same cache, and module
-f(1) reads the target's hidden states. Input and output are as in `drafts.eagle.model`.
+f(1) reads the target's hidden states. Input and output are as in `draftbench.drafts.eagle.model`.
 Source: PRISM (arXiv 2602.01762, section 3.2); the fusion's form and the absence of norms follow EAGLE, as the paper
 leaves them open.
 
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drafts.layout import draft_fields
-from drafts.prism.spec import ARCHITECTURE, STEP_TO_MODULE
-from drafts.training.layer import Attend, Layer, LayerShape, reset
+from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.prism.spec import ARCHITECTURE, STEP_TO_MODULE
+from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
 
 
 class PrismModule(nn.Module):

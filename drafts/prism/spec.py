@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
-from drafts.layout import (
+from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
+from draftbench.drafts.layout import (
     ROTARY,
     attention_biases,
     check_sizes,
@@ -16,7 +16,7 @@ from drafts.layout import (
     renamed,
     whole_context,
 )
-from harness.errors import CheckpointError
+from draftbench.harness.errors import CheckpointError
 
 ARCHITECTURE = "LlamaForCausalLMPrism"
 STEP_TO_MODULE = "step_to_module"
@@ -138,5 +138,5 @@ SPEC = DraftSpec(
     capabilities=Capabilities(Needs("last"), draft_kv=True, children="beams", trainable=True),
     options=PrismOptions,
     read=read,
-    engine_module="harness.runtime.drafts.prism",
+    engine_module="draftbench.drafts.prism.engine",
 )

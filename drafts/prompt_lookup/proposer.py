@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from drafts.api import Tree
-from drafts.prompt_lookup.spec import PromptLookupOptions
-from drafts.proposer import Context, TokenTree, Verified
+from draftbench.drafts.api import Tree
+from draftbench.drafts.prompt_lookup.spec import PromptLookupOptions
+from draftbench.drafts.proposer import Context, TokenTree, Verified
 
 
 class PromptLookup:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from drafts.api import Options
-from drafts.proposer import proposer_spec
+from draftbench.drafts.api import Options
+from draftbench.drafts.proposer import proposer_spec
 
 
 class PromptLookupOptions(Options):
@@ -19,6 +19,6 @@ SPEC = proposer_spec(
     name="prompt_lookup",
     title="what followed the same tokens earlier in the request drafts; no weights, no memory of other requests",
     origin="Saxena 2023, prompt lookup decoding",
-    factory="drafts.prompt_lookup.proposer:PromptLookup",
+    factory="draftbench.drafts.prompt_lookup.proposer:PromptLookup",
     options=PromptLookupOptions,
 )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from drafts.standalone.model import StandaloneDraft
-from drafts.training.features import Batch
+from draftbench.drafts.standalone.model import StandaloneDraft
+from draftbench.drafts.training.features import Batch
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from drafts.layout import draft_fields
-from drafts.training.layer import Attend, Layer, LayerShape, Norm, reset
+from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.training.layer import Attend, Layer, LayerShape, Norm, reset
 
 ARCHITECTURE = "LlamaForCausalLM"
 NUM_LAYERS = 2

@@ -1,7 +1,7 @@
 """A small language model of the same vocabulary drafts."""
 
-from drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Options, Tree
-from drafts.layout import ROTARY, check_sizes, llama_layer, whole_context
+from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Options, Tree
+from draftbench.drafts.layout import ROTARY, check_sizes, llama_layer, whole_context
 
 ROTARY_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
 """A configuration with one of them has positions that can go on; another's are the engine's affair."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from drafts.api import Tree
-from drafts.proposer import Context, TokenTree, Verified
-from drafts.token_recycling.spec import CANDIDATES, TokenRecyclingOptions
+from draftbench.drafts.api import Tree
+from draftbench.drafts.proposer import Context, TokenTree, Verified
+from draftbench.drafts.token_recycling.spec import CANDIDATES, TokenRecyclingOptions
 
 
 def fixed_paths(tree: Tree, rank_decay: float) -> list[tuple[int, ...]]:

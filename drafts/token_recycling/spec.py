@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from drafts.api import Needs
-from drafts.proposer import StatefulOptions, proposer_spec
+from draftbench.drafts.api import Needs
+from draftbench.drafts.proposer import StatefulOptions, proposer_spec
 
 CANDIDATES = 8
 """Next tokens that are kept of each token, as published."""
@@ -23,7 +23,7 @@ SPEC = proposer_spec(
     name="token_recycling",
     title="the target's own candidates at every verified node draft; no weights, learns online",
     origin="Luo et al. 2024, Token Recycling",
-    factory="drafts.token_recycling.proposer:TokenRecycling",
+    factory="draftbench.drafts.token_recycling.proposer:TokenRecycling",
     needs=Needs(node_topk=CANDIDATES),
     options=TokenRecyclingOptions,
 )

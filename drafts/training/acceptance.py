@@ -18,10 +18,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from drafts.api import Tree
-from drafts.medusa.model import MedusaDraft
-from drafts.training.features import Batch, Features, Sample
-from drafts.training.layer import Attend
+from draftbench.drafts.api import Tree
+from draftbench.drafts.medusa.model import MedusaDraft
+from draftbench.drafts.training.features import Batch, Features, Sample
+from draftbench.drafts.training.layer import Attend
 
 
 class Draft(Protocol):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drafts.training.extract import by_length
-from drafts.training.settings import Budget
+from draftbench.drafts.training.extract import by_length
+from draftbench.drafts.training.settings import Budget
 
 Rows = list[list[int]]
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from drafts.training.shards import write_atomically
+from draftbench.drafts.training.shards import write_atomically
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 LEDGER = "training.json"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from harness.workloads.synthetic import FAMILIES, generate
+from draftbench.harness.workloads.synthetic import FAMILIES, generate
 
 Chat = tuple[str, str]
 """One user message and the assistant's answer."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from drafts.training.recipe import Recipe, with_objective
-from drafts.training.recipes import recipes
-from drafts.training.settings import DraftEntry, Training
-from harness.strict_yaml import nearest, refuse, spelled
-from harness.yaml_lines import Path_
+from draftbench.drafts.training.recipe import Recipe, with_objective
+from draftbench.drafts.training.recipes import recipes
+from draftbench.drafts.training.settings import DraftEntry, Training
+from draftbench.harness.suite.strict_yaml import nearest, refuse, spelled
+from draftbench.harness.suite.yaml_lines import Path_
 
 Problems = list[tuple[Path_, str]]
 

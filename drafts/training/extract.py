@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drafts.training.hf import Target
+from draftbench.drafts.training.hf import Target
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 16384}
 """Tokens that the target reads at once: on a CPU few enough for its cache."""

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drafts.training.extract import states_of
-from drafts.training.hf import Target
-from drafts.training.layer import Attend
+from draftbench.drafts.training.extract import states_of
+from draftbench.drafts.training.hf import Target
+from draftbench.drafts.training.layer import Attend
 
 TOP_TOKENS = 16
 """Tokens of the target's distribution that drafts learn; on the embedded target they hold more than 0.99 of the mass.

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drafts.layout import draft_fields
-from harness.errors import TrainingError
+from draftbench.drafts.layout import draft_fields
+from draftbench.harness.errors import TrainingError
 
 if not torch.cuda.is_available():
     # torchvision's compiled operators do not load beside a CPU build of torch, but its Python part, which transformers

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drafts.layout import draft_fields
-from drafts.training.hf import rotary_of
+from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.training.hf import rotary_of
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Attention of one layer: its index, then rotated queries, keys and values [B, H, T, C]; returns [B, H, T, C]."""

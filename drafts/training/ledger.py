@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from drafts.api import Tree
-from drafts.medusa.model import MedusaDraft
-from drafts.training.acceptance import accepted_over, all_rounds
-from drafts.training.features import Features, Sample
-from drafts.training.loop import Task, Trainer
-from drafts.training.recipe import Recipe
-from drafts.training.settings import TreeSize
-from drafts.training.shards import write_atomically
+from draftbench.drafts.api import Tree
+from draftbench.drafts.medusa.model import MedusaDraft
+from draftbench.drafts.training.acceptance import accepted_over, all_rounds
+from draftbench.drafts.training.features import Features, Sample
+from draftbench.drafts.training.loop import Task, Trainer
+from draftbench.drafts.training.recipe import Recipe
+from draftbench.drafts.training.settings import TreeSize
+from draftbench.drafts.training.shards import write_atomically
 
 ACCEPTANCE = "acceptance.jsonl"
 Groups = dict[str, tuple[Features, Sequence[Sample]]]

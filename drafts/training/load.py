@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from drafts.eagle.model import new_eagle
-from drafts.eagle3.model import new_eagle3
-from drafts.medusa.model import new_medusa
-from drafts.prism.model import new_prism
-from drafts.standalone.model import new_standalone
-from drafts.training.hf import LlamaForCausalLM
+from draftbench.drafts.eagle.model import new_eagle
+from draftbench.drafts.eagle3.model import new_eagle3
+from draftbench.drafts.medusa.model import new_medusa
+from draftbench.drafts.prism.model import new_prism
+from draftbench.drafts.standalone.model import new_standalone
+from draftbench.drafts.training.hf import LlamaForCausalLM
 
 
 def load_draft(folder: Path, target: LlamaForCausalLM) -> Any:

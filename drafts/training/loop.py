@@ -18,16 +18,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from drafts.training.batches import Step, part_of, steps
-from drafts.training.extract import by_length
-from drafts.training.features import Features
-from drafts.training.memory import trim_memory
-from drafts.training.optimizers import new_optimizers, rate_at
-from drafts.training.processes import Processes
-from drafts.training.recipe import Phase
-from drafts.training.settings import Budget
-from drafts.training.shards import write_atomically
-from harness.errors import TrainingError
+from draftbench.drafts.training.batches import Step, part_of, steps
+from draftbench.drafts.training.extract import by_length
+from draftbench.drafts.training.features import Features
+from draftbench.drafts.training.memory import trim_memory
+from draftbench.drafts.training.optimizers import new_optimizers, rate_at
+from draftbench.drafts.training.processes import Processes
+from draftbench.drafts.training.recipe import Phase
+from draftbench.drafts.training.settings import Budget
+from draftbench.drafts.training.shards import write_atomically
+from draftbench.harness.errors import TrainingError
 
 STATE, CURVE = "state.pt", "loss.jsonl"
 FLOPS_EVERY = 50

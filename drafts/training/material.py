@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from drafts.layout import text_fields
-from drafts.training.batches import split
-from drafts.training.features import Features, InMemory, Sample
-from drafts.training.hf import AutoModelForCausalLM, Target
-from drafts.training.ledger import Groups
-from drafts.training.processes import Processes
-from drafts.training.progress import Reporter
-from drafts.training.settings import Training
-from drafts.training.shards import (
+from draftbench.drafts.layout import text_fields
+from draftbench.drafts.training.batches import split
+from draftbench.drafts.training.features import Features, InMemory, Sample
+from draftbench.drafts.training.hf import AutoModelForCausalLM, Target
+from draftbench.drafts.training.ledger import Groups
+from draftbench.drafts.training.processes import Processes
+from draftbench.drafts.training.progress import Reporter
+from draftbench.drafts.training.settings import Training
+from draftbench.drafts.training.shards import (
     INDEX,
     Origin,
     Shards,
@@ -30,9 +30,9 @@ from drafts.training.shards import (
     write_index,
     write_shards,
 )
-from drafts.training.tokens import TokenFiles, read_samples, write_tokens
-from harness.errors import TrainingError
-from harness.provenance import file_sha256, folder_sha256
+from draftbench.drafts.training.tokens import TokenFiles, read_samples, write_tokens
+from draftbench.harness.errors import TrainingError
+from draftbench.harness.host.provenance import file_sha256, folder_sha256
 
 HELD_OUT_SAMPLES = 200
 """Of the validation split, where a recipe names no held-out prompts."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from drafts.training.layer import VocabularyHead
-from drafts.training.settings import Budget
+from draftbench.drafts.training.layer import VocabularyHead
+from draftbench.drafts.training.settings import Budget
 
 
 def new_optimizers(draft: nn.Module, budget: Budget) -> tuple[torch.optim.Optimizer, ...]:

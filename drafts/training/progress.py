@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.units import duration
+from draftbench.harness.units import duration
 
 Advance = Callable[[float, str], None]
 """Told the share that is done, and what to say of it."""

@@ -1,6 +1,6 @@
 """Write the prompts of the embedded drafts' corpus; `bench.py train drafts/training/tiny_zoo.yaml` has them answered.
 
-python -m drafts.training.prompts --gsm8k gsm8k_train.jsonl --out drafts/training/prompts.jsonl
+python -m draftbench.drafts.training.prompts --gsm8k gsm8k_train.jsonl --out drafts/training/prompts.jsonl
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from itertools import islice
 from pathlib import Path
 
-from drafts.training.corpus import Chat, gsm8k_chats, synthetic_chats
+from draftbench.drafts.training.corpus import Chat, gsm8k_chats, synthetic_chats
 
 NUM_SYNTHETIC, NUM_GSM8K = 3000, 500
 SYNTHETIC_SEED, GSM8K_SEED, ORDER_SEED = 100, 1, 2

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drafts.api import Options
-from drafts.training.features import Batch, Features
-from drafts.training.hf import Target
+from draftbench.drafts.api import Options
+from draftbench.drafts.training.features import Batch, Features
+from draftbench.drafts.training.hf import Target
 
 COUNTED_TOKENS = 2_000_000
 """Tokens of the corpus from which the most frequent ones are counted."""

@@ -10,19 +10,19 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from torch import nn
 
-from drafts.api import Options
-from drafts.eagle.loss import EagleObjective, eagle_loss
-from drafts.eagle.model import eagle_config, new_eagle
-from drafts.eagle3.loss import Eagle3Objective, eagle3_loss
-from drafts.eagle3.model import eagle3_config, new_eagle3
-from drafts.medusa.loss import MedusaObjective, medusa_loss
-from drafts.medusa.model import medusa_config, new_medusa
-from drafts.prism.loss import begin_switching, begin_warm_up
-from drafts.prism.model import new_prism, prism_config
-from drafts.standalone.loss import StandaloneObjective, standalone_loss
-from drafts.standalone.model import NUM_LAYERS, new_standalone, standalone_config
-from drafts.training.recipe import Phase, Recipe, Start
-from harness.errors import TrainingError
+from draftbench.drafts.api import Options
+from draftbench.drafts.eagle.loss import EagleObjective, eagle_loss
+from draftbench.drafts.eagle.model import eagle_config, new_eagle
+from draftbench.drafts.eagle3.loss import Eagle3Objective, eagle3_loss
+from draftbench.drafts.eagle3.model import eagle3_config, new_eagle3
+from draftbench.drafts.medusa.loss import MedusaObjective, medusa_loss
+from draftbench.drafts.medusa.model import medusa_config, new_medusa
+from draftbench.drafts.prism.loss import begin_switching, begin_warm_up
+from draftbench.drafts.prism.model import new_prism, prism_config
+from draftbench.drafts.standalone.loss import StandaloneObjective, standalone_loss
+from draftbench.drafts.standalone.model import NUM_LAYERS, new_standalone, standalone_config
+from draftbench.drafts.training.recipe import Phase, Recipe, Start
+from draftbench.harness.errors import TrainingError
 
 ENTRY_POINTS = "draftbench.recipes"
 ONE_STEP = EagleObjective(1, 1.0, 1.0, 0.0, 10, 1.0, True)

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from drafts.api import Tree
-from harness.strict_yaml import Section, load_strict, refuse, spelled
-from harness.suite import Name, Positive, Sampling, Target, Workload, resolved_workloads
-from harness.suite_problems import workload_problems
-from harness.yaml_lines import Path_
+from draftbench.drafts.api import Tree
+from draftbench.harness.suite import Name, Positive, Sampling, Target, Workload, resolved_workloads
+from draftbench.harness.suite.problems import workload_problems
+from draftbench.harness.suite.strict_yaml import Section, load_strict, refuse, spelled
+from draftbench.harness.suite.yaml_lines import Path_
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[int, Field(ge=0)]

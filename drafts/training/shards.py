@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drafts.training.extract import states_of
-from drafts.training.features import Seen
-from drafts.training.hf import Target
-from drafts.training.tokens import TokenFiles
-from harness.errors import TrainingError
+from draftbench.drafts.training.extract import states_of
+from draftbench.drafts.training.features import Seen
+from draftbench.drafts.training.hf import Target
+from draftbench.drafts.training.tokens import TokenFiles
+from draftbench.harness.errors import TrainingError
 
 SHARD_BYTES = 64 << 20
 """Size of a shard's file, about."""

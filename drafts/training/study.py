@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from drafts.training.cards import LEDGER, draw_curve, save_draft
-from drafts.training.features import Features
-from drafts.training.ledger import differences, held_out_acceptance, ledger_of, settings_of
-from drafts.training.loop import STATE, Task, Trainer
-from drafts.training.material import Material
-from drafts.training.processes import Processes
-from drafts.training.progress import Reporter
-from drafts.training.recipe import Recipe, Start
-from drafts.training.settings import DraftEntry, Training
-from drafts.training.shards import write_atomically
-from harness.errors import TrainingError
+from draftbench.drafts.training.cards import LEDGER, draw_curve, save_draft
+from draftbench.drafts.training.features import Features
+from draftbench.drafts.training.ledger import differences, held_out_acceptance, ledger_of, settings_of
+from draftbench.drafts.training.loop import STATE, Task, Trainer
+from draftbench.drafts.training.material import Material
+from draftbench.drafts.training.processes import Processes
+from draftbench.drafts.training.progress import Reporter
+from draftbench.drafts.training.recipe import Recipe, Start
+from draftbench.drafts.training.settings import DraftEntry, Training
+from draftbench.drafts.training.shards import write_atomically
+from draftbench.harness.errors import TrainingError
 
 SEARCH_SHARE = 0.1
 """Of the data and of the budget, for the search of a learning rate."""

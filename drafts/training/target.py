@@ -1,7 +1,7 @@
 """Train the embedded target, or a larger one of its kind: a Llama on synthetic chats and GSM8K's train split.
 
-    python -m drafts.training.target --gsm8k gsm8k_train.jsonl --out drafts/checkpoints/tiny/target
-    python -m drafts.training.target --gsm8k gsm8k_train.jsonl --out target --size 200m --seconds 180    (on a GPU)
+    python -m draftbench.drafts.training.target --gsm8k gsm8k_train.jsonl --out drafts/checkpoints/tiny/target
+    python -m draftbench.drafts.training.target --gsm8k gsm8k_train.jsonl --out target --size 200m --seconds 180  (GPU)
 
 The embedded one is deep and thin, because then a one-layer draft is cheap relative to the target, as it is with large
 models. A run that was stopped goes on from its last saved step.
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from drafts.training.corpus import (
+from draftbench.drafts.training.corpus import (
     IGNORED,
     chat_mask,
     gsm8k_chats,
@@ -29,8 +29,8 @@ from drafts.training.corpus import (
     packed_rows,
     sha256_of,
 )
-from drafts.training.hf import LlamaConfig, LlamaForCausalLM
-from drafts.training.tokenizer import END, PAD, VOCAB_TOKENS, save_tokenizer, train_tokenizer
+from draftbench.drafts.training.hf import LlamaConfig, LlamaForCausalLM
+from draftbench.drafts.training.tokenizer import END, PAD, VOCAB_TOKENS, save_tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def train(recipe: Recipe, gsm8k_path: Path, out: Path, device: str = "cpu") -> N
             torch.save(state, state_path)
     save_checkpoint(model, tokenizer, out)
     ledger = {
-        "script": "python -m drafts.training.target",
+        "script": "python -m draftbench.drafts.training.target",
         "recipe": asdict(recipe),
         "data": {"gsm8k_train_sha256": sha256_of(gsm8k_path), "synthetic": "train split of all families"},
         "num_parameters": sum(p.numel() for p in model.parameters()),

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from drafts.training.features import Sample, learned_entries
-from harness.errors import TrainingError
+from draftbench.drafts.training.features import Sample, learned_entries
+from draftbench.harness.errors import TrainingError
 
 IDS, ANSWERS, SAMPLES = "ids.bin", "answers.bin", "samples.npy"
 

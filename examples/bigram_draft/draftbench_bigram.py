@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import Field
 
-from drafts.api import Options, Tree
-from drafts.proposer import Context, TokenTree, Verified, proposer_spec
+from draftbench.drafts.api import Options, Tree
+from draftbench.drafts.proposer import Context, TokenTree, Verified, proposer_spec
 
 
 class BigramOptions(Options):

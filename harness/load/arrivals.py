@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from harness.errors import SuiteError, WorkloadError
-
-if TYPE_CHECKING:
-    from harness.suite import LoadPoint
-
-TRACE_FORMAT = 'each line is an object with at_s, in seconds and not before the line above: {"at_s": 0.25}'
+from draftbench.harness.errors import WorkloadError
+from draftbench.harness.suite import LoadPoint
+from draftbench.harness.suite.trace import read_trace
 
 
 def arrival_times(point: LoadPoint, workload: str, num_prompts: int, seed: int) -> tuple[float, ...] | None:
@@ -43,33 +38,3 @@ def arrival_times(point: LoadPoint, workload: str, num_prompts: int, seed: int) 
     span_s = (count - 1) * size / point.rate
     groups = [0.0, *sorted(draw.random() * span_s for _ in range(count - 2)), span_s]
     return tuple(groups[number // size] for number in range(num_prompts))
-
-
-def read_trace(path: Path) -> tuple[float, ...]:
-    """Arrival times of a trace, in seconds after its first one.
-
-    Raises:
-        SuiteError: a line that is none, with file and line; a file that cannot be read or holds no arrival.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path}: cannot be read: {error}.") from error
-    times: list[float] = []
-    for number, line in enumerate(lines, 1):
-        at_s = _arrival(line)
-        if at_s is None or (times and at_s < times[-1]):
-            raise SuiteError(f"{path}:{number}: {line[:80]!r} is no arrival; {TRACE_FORMAT}.")
-        times.append(at_s)
-    if not times:
-        raise SuiteError(f"{path}: there is no arrival in it; {TRACE_FORMAT}.")
-    return tuple(at_s - times[0] for at_s in times)
-
-
-def _arrival(line: str) -> float | None:
-    try:
-        at_s = json.loads(line)["at_s"]
-    except (ValueError, TypeError, KeyError):
-        return None
-    known = isinstance(at_s, int | float) and not isinstance(at_s, bool) and math.isfinite(at_s) and at_s >= 0
-    return float(at_s) if known else None

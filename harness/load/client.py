@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 
-from harness.records import Chunk
+from draftbench.harness.records import Chunk
 
 REQUEST_TIMEOUT_S = 600.0
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import aiohttp
 
-from harness.engine import EngineEvents
-from harness.errors import EngineError
-from harness.load.client import JSON, Answer, stream_request
-from harness.load.openai import stream_completion
-from harness.load.prompts import Prompt
-from harness.suite import Arm
+from draftbench.harness.engine import EngineEvents
+from draftbench.harness.errors import EngineError
+from draftbench.harness.load.client import JSON, Answer, stream_request
+from draftbench.harness.load.openai import stream_completion
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.suite import Arm
 
 CONTACT_TIMEOUT_S = 10
 TOLD = (

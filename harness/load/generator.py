@@ -13,13 +13,13 @@ from typing import Any
 
 import aiohttp
 
-from harness.engine import Engine
-from harness.errors import EngineError
-from harness.load.client import REQUEST_TIMEOUT_S, Answer, stream_request
-from harness.load.endpoint import Endpoint
-from harness.load.prompts import Prompt
-from harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord, Round
-from harness.units import NS_PER_S, seconds
+from draftbench.harness.engine import Engine
+from draftbench.harness.errors import EngineError
+from draftbench.harness.load.client import REQUEST_TIMEOUT_S, Answer, stream_request
+from draftbench.harness.load.endpoint import Endpoint
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord, Round
+from draftbench.harness.units import NS_PER_S, seconds
 
 FLUSH_TIMEOUT_S = 30
 LINE_BYTES = 4 << 20

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from harness.errors import EngineError
+from draftbench.harness.errors import EngineError
 
 
 @dataclass(frozen=True)

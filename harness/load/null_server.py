@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection
 import orjson
 from aiohttp import web
 
-from harness.engine import EngineEvents
-from harness.errors import EngineError
-from harness.load.generator import RoundBook, run_closed_loop
-from harness.load.prompts import Prompt
-from harness.records import CellKey, RequestRecord
+from draftbench.harness.engine import EngineEvents
+from draftbench.harness.errors import EngineError
+from draftbench.harness.load.generator import RoundBook, run_closed_loop
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.records import CellKey, RequestRecord
 
 PROMPT_TOKENS, TOKENS_PER_CHUNK = 100, 3
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import aiohttp
 
-from harness.load.client import Answer, stream
-from harness.load.prompts import Prompt
-from harness.records import Chunk
+from draftbench.harness.load.client import Answer, stream
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.records import Chunk
 
 NO_USAGE = (
     "the server sent no usage, so how many tokens it delivered is not known; it has to support "

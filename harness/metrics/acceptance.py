@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.records import RequestRecord, Round
+from draftbench.harness.records import RequestRecord, Round
 
 
 def rounds_of(requests: Iterable[RequestRecord]) -> list[Round]:

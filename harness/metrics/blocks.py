@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 
-from harness.metrics.compare import BlockKey, Part, Work, prompt_part
-from harness.metrics.evidence import Design
-from harness.metrics.gates import PromptKey
-from harness.metrics.latency import latency_s, mean
-from harness.metrics.throughput import output_tokens_per_s, whole_window_s
-from harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord
-from harness.units import seconds
+from draftbench.harness.metrics.compare import BlockKey, Part, Work, prompt_part
+from draftbench.harness.metrics.evidence import Design
+from draftbench.harness.metrics.gates import PromptKey
+from draftbench.harness.metrics.latency import latency_s, mean
+from draftbench.harness.metrics.throughput import output_tokens_per_s, whole_window_s
+from draftbench.harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord
+from draftbench.harness.units import seconds
 
 Blocks = Mapping[CellKey, list[RequestRecord]]
 """A row's cells with their requests."""

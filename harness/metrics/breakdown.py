@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from harness.metrics.acceptance import acceptance_length, conditional_acceptance, rounds_of, survival
-from harness.records import RequestRecord, Round
+from draftbench.harness.metrics.acceptance import acceptance_length, conditional_acceptance, rounds_of, survival
+from draftbench.harness.records import RequestRecord, Round
 
 STRETCH = 32
 """Tokens of the first stretch of an output; each later one is as long as all before it."""

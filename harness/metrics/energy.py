@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.records import DeviceReading, RequestRecord, WindowRecord
-from harness.units import seconds
+from draftbench.harness.records import DeviceReading, RequestRecord, WindowRecord
+from draftbench.harness.units import seconds
 
 MIN_WINDOW_S = 30.0
 """Energy counters move every 20 to 100 ms and sampled power lags by up to a second."""

@@ -9,9 +9,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.metrics.lossless import Output, ReferenceKey, key_of
-from harness.metrics.throughput import Limits
-from harness.records import ENDPOINT, CellKey, ReferenceRecord, RescoreRecord, SampleRecord, ScoreRecord, WindowRecord
+from draftbench.harness.metrics.lossless import Output, ReferenceKey, key_of
+from draftbench.harness.metrics.throughput import Limits
+from draftbench.harness.records import (
+    ENDPOINT,
+    CellKey,
+    ReferenceRecord,
+    RescoreRecord,
+    SampleRecord,
+    ScoreRecord,
+    WindowRecord,
+)
 
 PAIRED = ("EAGLE", "EAGLE3", "FROZEN_KV_MTP")
 """What SGLang 0.5.17 counts as EAGLE (SpeculativeAlgorithm.is_eagle); Medusa and PRISM run as EAGLE."""

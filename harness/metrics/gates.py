@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from harness.metrics.acceptance import acceptance_length, disagrees_with_engine, rounds_of
-from harness.metrics.distribution import SameDistribution
-from harness.metrics.energy import different_sources, held_back, too_short, unequal_clocks
-from harness.metrics.evidence import ArmInfo
-from harness.metrics.latency import latency_s, mean, ttft_s
-from harness.metrics.lossless import Losslessness
-from harness.metrics.throughput import steady_window_ns
-from harness.records import CellKey, CellRecord, PhaseTimes, RequestRecord, WindowRecord
-from harness.units import seconds
+from draftbench.harness.metrics.acceptance import acceptance_length, disagrees_with_engine, rounds_of
+from draftbench.harness.metrics.distribution import SameDistribution
+from draftbench.harness.metrics.energy import different_sources, held_back, too_short, unequal_clocks
+from draftbench.harness.metrics.evidence import ArmInfo
+from draftbench.harness.metrics.latency import latency_s, mean, ttft_s
+from draftbench.harness.metrics.lossless import Losslessness
+from draftbench.harness.metrics.throughput import steady_window_ns
+from draftbench.harness.records import CellKey, CellRecord, PhaseTimes, RequestRecord, WindowRecord
+from draftbench.harness.units import seconds
 
 PromptKey = tuple[str, int]
 """Prompt and turn."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from harness.records import RequestRecord
-from harness.units import seconds
+from draftbench.harness.records import RequestRecord
+from draftbench.harness.units import seconds
 
 
 def ttft_s(request: RequestRecord) -> float | None:

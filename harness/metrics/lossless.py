@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.records import ReferenceRecord, RequestRecord, RescoreRecord
+from draftbench.harness.records import ReferenceRecord, RequestRecord, RescoreRecord
 
 ReferenceKey = tuple[str, str, int]
 """Workload, prompt and turn."""

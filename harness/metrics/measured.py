@@ -8,8 +8,8 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from harness.metrics import acceptance, gates
-from harness.metrics.blocks import (
+from draftbench.harness.metrics import acceptance, gates
+from draftbench.harness.metrics.blocks import (
     Blocks,
     chosen_prompts,
     geometric_mean,
@@ -20,13 +20,13 @@ from harness.metrics.blocks import (
     served_per_s,
     speeds,
 )
-from harness.metrics.breakdown import acceptance_along, acceptance_by
-from harness.metrics.compare import BlockKey, Ratio, compare
-from harness.metrics.distribution import SameDistribution, same_distribution
-from harness.metrics.energy import Figure, joules_per_token, net_joules_per_token, over_time
-from harness.metrics.evidence import ArmInfo, Design, Judged, Telemetry
-from harness.metrics.gates import Finding
-from harness.metrics.latency import (
+from draftbench.harness.metrics.breakdown import acceptance_along, acceptance_by
+from draftbench.harness.metrics.compare import BlockKey, Ratio, compare
+from draftbench.harness.metrics.distribution import SameDistribution, same_distribution
+from draftbench.harness.metrics.energy import Figure, joules_per_token, net_joules_per_token, over_time
+from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged, Telemetry
+from draftbench.harness.metrics.gates import Finding
+from draftbench.harness.metrics.latency import (
     Gap,
     chunk_gaps,
     itl_chunk_s,
@@ -37,10 +37,10 @@ from harness.metrics.latency import (
     tpot_s,
     ttft_s,
 )
-from harness.metrics.lossless import Losslessness, lossless_detail, losslessness
-from harness.metrics.row import Row
-from harness.metrics.scores import answers_detail
-from harness.metrics.throughput import (
+from draftbench.harness.metrics.lossless import Losslessness, lossless_detail, losslessness
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.scores import answers_detail
+from draftbench.harness.metrics.throughput import (
     decode_step_s,
     goodput_per_s,
     median_decode_tokens_per_s,
@@ -49,8 +49,8 @@ from harness.metrics.throughput import (
     steady_tokens_per_s,
     within_limits,
 )
-from harness.records import ENDPOINT, CellKey, CellRecord, PhaseTimes, RequestRecord, Round, WindowRecord
-from harness.units import seconds
+from draftbench.harness.records import ENDPOINT, CellKey, CellRecord, PhaseTimes, RequestRecord, Round, WindowRecord
+from draftbench.harness.units import seconds
 
 
 @dataclass(frozen=True)

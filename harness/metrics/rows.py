@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.metrics.blocks import Blocks, chosen_prompts, speeds
-from harness.metrics.compare import compare, launches_needed, verdict
-from harness.metrics.evidence import ArmInfo, Design, Judged, Telemetry
-from harness.metrics.measured import Measured, scope_text
-from harness.metrics.row import Row, is_simulated
-from harness.metrics.throughput import crossovers
-from harness.records import CellKey, CellRecord, RequestRecord, WindowRecord
+from draftbench.harness.metrics.blocks import Blocks, chosen_prompts, speeds
+from draftbench.harness.metrics.compare import compare, launches_needed, verdict
+from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged, Telemetry
+from draftbench.harness.metrics.measured import Measured, scope_text
+from draftbench.harness.metrics.row import Row, is_simulated
+from draftbench.harness.metrics.throughput import crossovers
+from draftbench.harness.records import CellKey, CellRecord, RequestRecord, WindowRecord
 
 Point = tuple[str, str]
 """Workload and load."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.records import CellKey, ScoreRecord
+from draftbench.harness.records import CellKey, ScoreRecord
 
 PromptKey = tuple[str, int]
 """Prompt and turn."""

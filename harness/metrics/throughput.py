@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from harness.metrics.acceptance import acceptance_length, rounds_of
-from harness.metrics.latency import chunk_gaps, tpot_s, ttft_s
-from harness.records import RequestRecord
-from harness.units import seconds
+from draftbench.harness.metrics.acceptance import acceptance_length, rounds_of
+from draftbench.harness.metrics.latency import chunk_gaps, tpot_s, ttft_s
+from draftbench.harness.records import RequestRecord
+from draftbench.harness.units import seconds
 
 
 def output_tokens_per_s(requests: Sequence[RequestRecord]) -> float | None:

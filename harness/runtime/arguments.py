@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.runtime import cuda
-from harness.runtime.cpu import environment as cpu
-from harness.runtime.differences import differences
+from draftbench.harness.runtime import cuda
+from draftbench.harness.runtime.cpu import environment as cpu
+from draftbench.harness.runtime.differences import differences
 
 if TYPE_CHECKING:
-    from drafts.api import DraftSpec
-    from harness.suite import Arm, Suite
+    from draftbench.drafts.api import DraftSpec
+    from draftbench.harness.suite import Arm, Suite
 
 Argument = str | int | float | bool | tuple[int, ...]
 

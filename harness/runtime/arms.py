@@ -10,24 +10,24 @@ from typing import Any
 
 import psutil
 
-from drafts.api import DraftError, DraftSpec, Loadable, Tree
-from drafts.layout import context_tokens
-from harness.checkpoints import lay_out, load_arms_draft, load_draft
-from harness.engine import Receipt
-from harness.engines import EnginePool
-from harness.errors import CheckpointError, EngineError
-from harness.fairness import read_ledger
-from harness.gpu import gpu_problems, installed_torch, read_gpu_host
-from harness.load.endpoint import Endpoint, open_endpoint
-from harness.models import model_folder, num_parameters, read_config, read_target
-from harness.needs import DTYPE_BYTES, kv_bytes
-from harness.provenance import folder_sha256
-from harness.records import point_slug
-from harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
-from harness.runtime.launch import SglangEngine, engine_environment, start_engine
-from harness.runtime.preload import Preloaded, preloaded
-from harness.runtime.tensors import TensorFacts, read_tensors
-from harness.suite import Arm, Suite
+from draftbench.drafts.api import DraftError, DraftSpec, Loadable, Tree
+from draftbench.drafts.layout import context_tokens
+from draftbench.harness.engine import Receipt
+from draftbench.harness.errors import CheckpointError, EngineError
+from draftbench.harness.host.gpu import gpu_problems, installed_torch, read_gpu_host
+from draftbench.harness.host.provenance import folder_sha256
+from draftbench.harness.load.endpoint import Endpoint, open_endpoint
+from draftbench.harness.models.checkpoints import lay_out, load_arms_draft, load_draft
+from draftbench.harness.models.fairness import read_ledger
+from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
+from draftbench.harness.models.required import DTYPE_BYTES, kv_bytes
+from draftbench.harness.records import point_slug
+from draftbench.harness.run.pool import EnginePool
+from draftbench.harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
+from draftbench.harness.runtime.launch import SglangEngine, engine_environment, start_engine
+from draftbench.harness.runtime.preload import Preloaded, preloaded
+from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
+from draftbench.harness.suite import Arm, Suite
 
 CPU_ENGINE_BYTES = 2.4e9
 """Memory of one engine's processes with a tiny model on the CPU, as measured, rounded up."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.suite import Suite
+    from draftbench.harness.suite import Suite
 
 
 def engine_environment(exact: bool) -> dict[str, str]:

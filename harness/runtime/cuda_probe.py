@@ -1,6 +1,6 @@
 """Whether the packages of SGLang's CUDA build can be imported here, asked in a process of its own.
 
-    python -m harness.runtime.cuda_probe        prints JSON
+    python -m draftbench.harness.runtime.cuda_probe        prints JSON
 
 The harness process itself imports none of them.
 """
@@ -43,7 +43,7 @@ class CudaFacts:
 
 def probe_cuda() -> CudaFacts:
     """Import everything in another process; one that dies or hangs is an error of torch's."""
-    command = [sys.executable, "-m", "harness.runtime.cuda_probe"]
+    command = [sys.executable, "-m", "draftbench.harness.runtime.cuda_probe"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
         return CudaFacts(**json.loads(done.stdout.splitlines()[-1]))

@@ -27,7 +27,7 @@ from multiprocessing import connection, forkserver, spawn
 from multiprocessing.connection import Connection
 from typing import Any
 
-from harness.runtime.cuda_imports import answering, devices_seen_by_a_fork, is_untouched
+from draftbench.harness.runtime.cuda_imports import answering, devices_seen_by_a_fork, is_untouched
 
 MODULES = (
     "sglang.launch_server",
@@ -37,8 +37,8 @@ MODULES = (
     "sglang.srt.models.registry",  # with it every model's module
     "sglang.srt.speculative.eagle_worker_v2",
     "sglang.srt.speculative.standalone_worker_v2",
-    "harness.runtime.plugin",
-    "harness.runtime.rounds",
+    "draftbench.harness.runtime.plugin",
+    "draftbench.harness.runtime.rounds",
 )
 """What server and scheduler import before they are ready."""
 

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import psutil
 
-from harness.engine import EngineEvents, Receipt
-from harness.errors import EngineError
-from harness.records import GraphUse, PhaseTimes
-from harness.runtime import cuda
-from harness.runtime.arguments import Argument, command_line
-from harness.runtime.cpu import environment as cpu
-from harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
-from harness.runtime.preload import Preloaded, ServerProcess
+from draftbench.harness.engine import EngineEvents, Receipt
+from draftbench.harness.errors import EngineError
+from draftbench.harness.records import GraphUse, PhaseTimes
+from draftbench.harness.runtime import cuda
+from draftbench.harness.runtime.arguments import Argument, command_line
+from draftbench.harness.runtime.cpu import environment as cpu
+from draftbench.harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
+from draftbench.harness.runtime.preload import Preloaded, ServerProcess
 
 TESTED_SGLANG = "0.5.17"
 READY_TIMEOUT_S = 900.0

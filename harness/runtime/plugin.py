@@ -28,7 +28,7 @@ def activate() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        from harness.runtime.cpu import install
+        from draftbench.harness.runtime.cpu import install
 
         install()
     _record_in_scheduler(Path(folder))
@@ -41,21 +41,21 @@ def _record_in_scheduler(folder: Path) -> None:
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
 
-        from harness.runtime.graphs import record_graphs
-        from harness.runtime.rounds import RoundLog, clock_of, record_accepted_drafts, record_phases
-        from harness.runtime.stops import stop_before_the_limit
+        from draftbench.harness.runtime.graphs import record_graphs
+        from draftbench.harness.runtime.rounds import RoundLog, clock_of, record_accepted_drafts, record_phases
+        from draftbench.harness.runtime.stops import stop_before_the_limit
 
         stop_before_the_limit()
         log = RoundLog(folder / ROUNDS)
         arm = json.loads(os.environ[DRAFT])
         simulation, exact = arm.pop("simulation"), arm.pop("dtype") == "float32"
         if exact and torch.cuda.is_available():
-            from harness.runtime.cuda import install_float32
+            from draftbench.harness.runtime.cuda import install_float32
 
             install_float32()
         install_architecture(**arm, on_failure=log.failed)
         if simulation is not None:
-            from harness.runtime.simulated import simulate_acceptance
+            from draftbench.harness.runtime.simulated import simulate_acceptance
 
             simulate_acceptance(**simulation)
         result = original(scheduler, *args, **kwargs)
@@ -75,11 +75,11 @@ def install_architecture(
     architecture: str, options: dict[str, Any], tree: list[int] | None, on_failure: Callable[[str], None]
 ) -> None:
     """Give SGLang what the architecture brings along: a proposer, or models and a draft worker in place of EAGLE's."""
-    from drafts.api import Tree, discover
+    from draftbench.drafts.api import Tree, discover
 
     spec = discover()[architecture]
     if spec.proposer_factory is not None and tree is not None:
-        from harness.runtime.drafts import proposals
+        from draftbench.harness.runtime.drafts import proposals
 
         validated = spec.options.model_validate(options)
         proposals.install(spec, validated, Tree(*tree), lambda why: on_failure(f"{architecture}: {why}"))
@@ -99,7 +99,7 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
     import sglang
     import torch
 
-    from harness.runtime.graphs import captured_sizes
+    from draftbench.harness.runtime.graphs import captured_sizes
 
     worker = scheduler.draft_worker
     draft_worker = getattr(worker, "draft_worker", None)

@@ -14,12 +14,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol, cast
 
-from harness.errors import EngineError
-from harness.runtime.forks import ForkRequest
+from draftbench.harness.errors import EngineError
+from draftbench.harness.runtime.forks import ForkRequest
 
 READY_TIMEOUT_S = 300.0
 """Imports take over a minute where the machine is loaded."""
-COMMAND = "import sys; from harness.runtime.forks import serve_requests; serve_requests(int(sys.argv[1]))"
+COMMAND = "import sys; from draftbench.harness.runtime.forks import serve_requests; serve_requests(int(sys.argv[1]))"
 LOG_LINES_SHOWN = 15
 
 

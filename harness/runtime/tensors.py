@@ -1,7 +1,7 @@
 """Names, shapes and soundness of the tensors in model folders, read in a process of its own.
 
-    python -m harness.runtime.tensors FOLDER …      prints JSON: {folder: {name: {"shape": […], "finite": true}}}
-    python -m harness.runtime.tensors --write FOLDER FILE      writes its tensors under the names that stdin gives
+    python -m draftbench.harness.runtime.tensors FOLDER …  prints JSON: {folder: {name: {"shape": […], "finite": true}}}
+    python -m draftbench.harness.runtime.tensors --write FOLDER FILE   writes its tensors under the names from stdin
 
 The harness process itself does not import torch.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import CheckpointError
+from draftbench.harness.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ def write_tensors(folder: Path, file: Path, renamed: Mapping[str, str], zeros: M
 
 
 def _asked(words: list[str], told: str = "") -> str:
-    command = [sys.executable, "-m", "harness.runtime.tensors", *words]
+    command = [sys.executable, "-m", "draftbench.harness.runtime.tensors", *words]
     done = subprocess.run(command, input=told, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]

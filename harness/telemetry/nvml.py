@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import pynvml
 
-from harness.records import EnergySource
-from harness.telemetry.sensor import Sample, Sensor, Unreadable, why
+from draftbench.harness.records import EnergySource
+from draftbench.harness.telemetry.sensor import Sample, Sensor, Unreadable, why
 
 CLOCK_REASONS = {
     pynvml.nvmlClocksEventReasonGpuIdle: "idle",

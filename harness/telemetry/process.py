@@ -6,8 +6,8 @@ import time
 
 import psutil
 
-from harness.records import ProcessUsage
-from harness.telemetry.sensor import why
+from draftbench.harness.records import ProcessUsage
+from draftbench.harness.telemetry.sensor import why
 
 
 class ProcessWatch:

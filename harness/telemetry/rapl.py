@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from harness.telemetry.sensor import Sample, Sensor, Unreadable, why
+from draftbench.harness.telemetry.sensor import Sample, Sensor, Unreadable, why
 
 POWERCAP = Path("/sys/class/powercap")
 

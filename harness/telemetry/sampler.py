@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from harness.records import CellKey, WindowRecord
-from harness.telemetry.nvml import gpu_sensors
-from harness.telemetry.rapl import rapl_sensors
-from harness.telemetry.sensor import Sensor, energy_problem
-from harness.telemetry.window import Window
+from draftbench.harness.records import CellKey, WindowRecord
+from draftbench.harness.telemetry.nvml import gpu_sensors
+from draftbench.harness.telemetry.rapl import rapl_sensors
+from draftbench.harness.telemetry.sensor import Sensor, energy_problem
+from draftbench.harness.telemetry.window import Window
 
 SETTLE_S = 2.0
 """Longer than the second over which drivers average power."""

@@ -9,10 +9,10 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from harness.records import CellKey, DeviceReading, WindowRecord
-from harness.telemetry.process import ProcessWatch
-from harness.telemetry.sensor import Sample, Sensor, energy_quantity, why
-from harness.units import seconds
+from draftbench.harness.records import CellKey, DeviceReading, WindowRecord
+from draftbench.harness.telemetry.process import ProcessWatch
+from draftbench.harness.telemetry.sensor import Sample, Sensor, energy_quantity, why
+from draftbench.harness.units import seconds
 
 
 def _shares(looks: Sequence[tuple[str, ...]]) -> dict[str, float]:

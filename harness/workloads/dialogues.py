@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from harness.errors import WorkloadError
-from harness.suite import Workload
-from harness.workloads import synthetic
-from harness.workloads.load import rows_of
-from harness.workloads.prompts import chosen
-from harness.workloads.render import ChatRenderer
-from harness.workloads.rows import record_of, text_of
+from draftbench.harness.errors import WorkloadError
+from draftbench.harness.suite import Workload
+from draftbench.harness.workloads import synthetic
+from draftbench.harness.workloads.conversations import rows_of
+from draftbench.harness.workloads.prompts import chosen
+from draftbench.harness.workloads.published import record_of, text_of
+from draftbench.harness.workloads.render import ChatRenderer
 
 Messages = list[dict[str, str]]
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from harness.errors import WorkloadError
+from draftbench.harness.errors import WorkloadError
 
 Item = TypeVar("Item")
 

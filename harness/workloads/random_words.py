@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from harness.errors import WorkloadError
+from draftbench.harness.errors import WorkloadError
 
 ATTEMPTS = 20
 MIN_WORDS = 100

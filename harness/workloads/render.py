@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.errors import CheckpointError, WorkloadError
-from harness.suite import Rendering
+from draftbench.harness.errors import CheckpointError, WorkloadError
+from draftbench.harness.suite import Rendering
 
 
 class ChatRenderer:

@@ -34,7 +34,7 @@ def run_isolated(program: str, time_s: float = TIME_S) -> bool:
     Raises:
         WorkloadError: this host does not let a user isolate a process, so nothing was run.
     """
-    from harness.errors import WorkloadError
+    from draftbench.harness.errors import WorkloadError
 
     word = secrets.token_hex(16)
     child = subprocess.Popen(

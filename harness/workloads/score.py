@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-from harness.workloads.prompts import Answer, Exact, Formula, Number, Program
-from harness.workloads.sandbox import run_isolated
+from draftbench.harness.workloads.prompts import Answer, Exact, Formula, Number, Program
+from draftbench.harness.workloads.sandbox import run_isolated
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 _FENCED = re.compile(r"```[ \t]*(?:python|py|Python)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)

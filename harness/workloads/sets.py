@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.errors import WorkloadError
-from harness.workloads.prompts import Answer, Conversation, Formula, Number, Program
-from harness.workloads.rows import text_of, texts_of
+from draftbench.harness.errors import WorkloadError
+from draftbench.harness.workloads.prompts import Answer, Conversation, Formula, Number, Program
+from draftbench.harness.workloads.published import text_of, texts_of
 
 Record = dict[str, Any]
 Maker = Callable[[Record, str, int, str], Conversation | None]

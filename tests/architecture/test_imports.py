@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 HEAVY = {"torch", "transformers", "sglang"}
-SOURCES = sorted(path for folder in ("harness", "drafts", "reports") for path in Path(folder).rglob("*.py"))
+ROOMS = ("harness", "drafts", "reports")
+SOURCES = sorted(path for folder in ROOMS for path in Path(folder).rglob("*.py"))
 LEAVES = {"harness/errors.py", "harness/units.py", "harness/records.py"}
-TORCH_ALLOWED = ("harness/runtime/", "drafts/training/")
+ENGINE_MODULES = ("engine", "tree")
+"""Of an architecture's folder: what runs in the engine's process."""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -29,31 +31,39 @@ def top(module: str) -> str:
     return module.split(".")[0]
 
 
+def in_engine(path: Path) -> bool:
+    """Whether a module runs in the engine's process."""
+    return str(path).startswith("harness/runtime/") or (path.parts[0] == "drafts" and path.stem in ENGINE_MODULES)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_only_allowed_imports(path: Path):
-    """SGLang only in harness/runtime; torch only in the engine's side, models, losses and training; nobody bench."""
+    """SGLang only on the engine's side; torch there and in models, losses and training; nobody bench."""
     name, found = str(path), set(imports(path))
     tops = {top(module) for module in found}
+    own = {module.removeprefix("draftbench.") for module in found if top(module) == "draftbench"}
     assert "bench" not in tops
-    if not name.startswith("harness/runtime/"):
+    assert not tops & set(ROOMS), "a package has one name: draftbench." + path.parts[0]
+    if not in_engine(path):
         assert "sglang" not in tops
-    may_torch = name.startswith(TORCH_ALLOWED) or (name.startswith("drafts/") and path.stem in ("model", "loss"))
-    if not may_torch:
+    is_model = path.parts[0] == "drafts" and path.stem in ("model", "loss")
+    if not (in_engine(path) or is_model or name.startswith("drafts/training/")):
         assert not tops & HEAVY
     if name in LEAVES:
-        assert tops <= set(sys.stdlib_module_names) | {"pydantic", "yaml", "harness"}
-    if name.startswith("drafts/"):
-        banned = ("harness.runtime", "harness.load", "harness.metrics", "reports")
-        assert not [module for module in found if module.startswith(banned)]
+        assert tops <= set(sys.stdlib_module_names) | {"pydantic", "yaml", "draftbench"}
+    if path.parts[0] == "drafts":
+        banned = ("harness.load", "harness.metrics", "reports", *(() if in_engine(path) else ("harness.runtime",)))
+        assert not [module for module in own if module.startswith(banned)]
     if name.startswith("harness/metrics/"):
-        assert not [m for m in found if m.startswith("harness.") and not m.startswith(
-            ("harness.metrics", "harness.records", "harness.units", "harness.errors"))]  # fmt: skip
+        allowed = ("harness.metrics", "harness.records", "harness.units", "harness.errors")
+        assert not [module for module in own if not module.startswith(allowed)]
 
 
 def test_the_harness_process_imports_nothing_heavy():
     """Everything that bench.py imports to run a suite leaves torch, transformers and sglang out."""
+    modules = ["harness.run.live", "harness.runtime.arms", "harness.host.doctor", "reports.files", "reports.terminal"]
     code = (
-        "import sys, bench, harness.execute, harness.runtime.arms, reports.files, reports.terminal, harness.doctor;"
+        f"import sys, bench, {', '.join('draftbench.' + module for module in modules)};"
         "print(sorted({'torch', 'transformers', 'sglang'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

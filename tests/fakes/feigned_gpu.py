@@ -75,7 +75,7 @@ def resolve(words: Sequence[str]) -> dict[str, Any]:
     """What a receipt says of a server that was started with these words."""
     from sglang.srt.server_args import prepare_server_args
 
-    from harness.runtime.plugin import resolved
+    from draftbench.harness.runtime.plugin import resolved
 
     return resolved(prepare_server_args(list(words)))
 

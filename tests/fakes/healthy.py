@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.row import Row
-from harness.metrics.rows import build_rows
-from harness.records import (
+from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.rows import build_rows
+from draftbench.harness.records import (
     ENDPOINT,
     CellKey,
     CellRecord,

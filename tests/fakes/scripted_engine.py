@@ -20,14 +20,14 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from drafts.api import DraftSpec, Tree
-from harness.engine import EngineEvents, Receipt
-from harness.engines import EnginePool
-from harness.errors import EngineError
-from harness.load.endpoint import Endpoint
-from harness.records import PhaseTimes
-from harness.runtime.arms import Arms
-from harness.suite import Arm
+from draftbench.drafts.api import DraftSpec, Tree
+from draftbench.harness.engine import EngineEvents, Receipt
+from draftbench.harness.errors import EngineError
+from draftbench.harness.load.endpoint import Endpoint
+from draftbench.harness.records import PhaseTimes
+from draftbench.harness.run.pool import EnginePool
+from draftbench.harness.runtime.arms import Arms
+from draftbench.harness.suite import Arm
 
 Tokens = tuple[int, ...]
 EOS = 1
@@ -296,7 +296,7 @@ def rounds_of_output(output: Tokens, accepted: Sequence[int]) -> tuple[list[Toke
 
 
 class ScriptedFleet:
-    """A suite's arms as `harness.engines.Fleet`, bench.py and `tune` have them, their engines played on a stage.
+    """A suite's arms as `draftbench.harness.run.pool.Fleet`, bench.py and `tune` have them; their engines are played.
 
     Args:
         found: the real arms, which find and check the models.

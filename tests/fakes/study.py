@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.row import Row
-from harness.metrics.rows import build_rows
-from harness.records import CellKey, CellRecord, Chunk, PhaseTimes, ReferenceRecord, RequestRecord, Round
+from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.rows import build_rows
+from draftbench.harness.records import CellKey, CellRecord, Chunk, PhaseTimes, ReferenceRecord, RequestRecord, Round
 
 MS = 1_000_000
 NUM_PROMPTS, NUM_ROUNDS, NODES = 4, 12, 5

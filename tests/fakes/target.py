@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from drafts.training.features import Sample
-from drafts.training.hf import LlamaConfig, LlamaForCausalLM
+from draftbench.drafts.training.features import Sample
+from draftbench.drafts.training.hf import LlamaConfig, LlamaForCausalLM
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from harness.provenance import has_gpu
-from harness.telemetry.nvml import gpu_sensors
-from harness.telemetry.sampler import Sampler
+from draftbench.harness.host.provenance import has_gpu
+from draftbench.harness.telemetry.nvml import gpu_sensors
+from draftbench.harness.telemetry.sampler import Sampler
 
 pytestmark = pytest.mark.skipif(not has_gpu(), reason="no NVIDIA GPU")
 

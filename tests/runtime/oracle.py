@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drafts.api import Tree
-from drafts.training.acceptance import rounds_of_sample
-from drafts.training.features import Features, Sample, features_of
-from drafts.training.hf import LlamaForCausalLM
-from drafts.training.layer import Attend
-from drafts.training.recipes import eagle3_layers
+from draftbench.drafts.api import Tree
+from draftbench.drafts.training.acceptance import rounds_of_sample
+from draftbench.drafts.training.features import Features, Sample, features_of
+from draftbench.drafts.training.hf import LlamaForCausalLM
+from draftbench.drafts.training.layer import Attend
+from draftbench.drafts.training.recipes import eagle3_layers
 
 Tokens = tuple[int, ...]
 Answers = tuple[tuple[Tokens, Tokens], ...]

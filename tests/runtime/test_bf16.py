@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from drafts.api import discover
-from drafts.training.hf import LlamaForCausalLM
-from harness.models import EMBEDDED
-from harness.provenance import has_gpu
-from harness.records import RequestRecord
-from harness.runtime.arms import find_arms
-from harness.suite import Suite
+from draftbench.drafts.api import discover
+from draftbench.drafts.training.hf import LlamaForCausalLM
+from draftbench.harness.host.provenance import has_gpu
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.records import RequestRecord
+from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.suite import Suite
 from tests.runtime.oracle import Oracle
 from tests.runtime.test_engines import prompts, run
 

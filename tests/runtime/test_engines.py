@@ -25,20 +25,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.stats import chi2_contingency
 
-from drafts.api import Tree, discover
-from drafts.training.load import load_draft
-from harness.errors import EngineError
-from harness.load.generator import RoundBook, flush_cache, run_closed_loop
-from harness.load.prompts import Prompt
-from harness.metrics import acceptance
-from harness.metrics.blocks import round_split
-from harness.models import EMBEDDED
-from harness.provenance import has_gpu
-from harness.records import CellKey, RequestRecord
-from harness.runtime.arms import Arms, find_arms
-from harness.suite import Suite
-from harness.workloads.render import ChatRenderer, prompt_sha256
-from harness.workloads.synthetic import FAMILIES, SyntheticTask, generate, is_correct
+from draftbench.drafts.api import Tree, discover
+from draftbench.drafts.training.load import load_draft
+from draftbench.harness.errors import EngineError
+from draftbench.harness.host.provenance import has_gpu
+from draftbench.harness.load.generator import RoundBook, flush_cache, run_closed_loop
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.metrics import acceptance
+from draftbench.harness.metrics.blocks import round_split
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.suite import Suite
+from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
+from draftbench.harness.workloads.synthetic import FAMILIES, SyntheticTask, generate, is_correct
 from tests.runtime.oracle import Oracle
 
 TINY = EMBEDDED / "tiny"

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from benchmarks.gpu import STEPS, WEIGHTS
-from harness.records import CellRecord
+from draftbench.harness.records import CellRecord
 
 pytestmark = pytest.mark.slow
 

@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from drafts.medusa.model import new_medusa
-from harness.models import EMBEDDED
-from harness.provenance import has_gpu
-from harness.runtime.cpu.environment import engine_environment
+from draftbench.drafts.medusa.model import new_medusa
+from draftbench.harness.host.provenance import has_gpu
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.runtime.cpu.environment import engine_environment
 
 ENGINE_SIDE = """
 import sys
 from types import SimpleNamespace
 import torch
 from safetensors.torch import load_file
-from harness.runtime.drafts.medusa import MedusaHeads
+from draftbench.drafts.medusa.engine import MedusaHeads
 config = SimpleNamespace(
     hidden_size=128, vocab_size=2048, medusa_num_heads=4, medusa_num_layers=1, medusa_choices=None
 )

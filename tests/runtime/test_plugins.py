@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from drafts.api import Tree
-from harness.models import EMBEDDED
+from draftbench.drafts.api import Tree
+from draftbench.harness.models.find import EMBEDDED
 from tests.runtime.oracle import Oracle
 
 ROOT = Path(__file__).parents[2]

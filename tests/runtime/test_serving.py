@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from drafts.api import discover
-from harness.provenance import has_gpu
-from harness.runtime.arms import find_arms
-from harness.suite import load_suite
+from draftbench.drafts.api import discover
+from draftbench.harness.host.provenance import has_gpu
+from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
 SUITE = """\

@@ -15,19 +15,19 @@ from typing import Any
 import psutil
 import pytest
 
-from drafts.api import discover
-from harness.errors import EngineError
-from harness.execute import run_loop
-from harness.load.prompts import Prompt
-from harness.models import EMBEDDED
-from harness.provenance import has_gpu
-from harness.records import CellKey, RequestRecord
-from harness.runtime import preload
-from harness.runtime.arguments import PER_PROCESS_ARGUMENTS
-from harness.runtime.arms import Arms, find_arms
-from harness.runtime.launch import SglangEngine
-from harness.suite import Suite, load_suite
-from harness.workloads.render import ChatRenderer
+from draftbench.drafts.api import discover
+from draftbench.harness.errors import EngineError
+from draftbench.harness.host.provenance import has_gpu
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.harness.run.execute import run_loop
+from draftbench.harness.runtime import preload
+from draftbench.harness.runtime.arguments import PER_PROCESS_ARGUMENTS
+from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.runtime.launch import SglangEngine
+from draftbench.harness.suite import Suite, load_suite
+from draftbench.harness.workloads.render import ChatRenderer
 
 ARM = "hass"
 IDLE_BYTES = 1e9
@@ -90,7 +90,7 @@ def test_a_child_has_its_servers_environment_and_group_but_not_its_memory():
     """SGLang's server sets variables before it starts its scheduler, and on a GPU has initialised CUDA by then."""
     code = (
         "import multiprocessing, os\n"
-        "from harness.runtime.forks import fork_children_nearby\n"
+        "from draftbench.harness.runtime.forks import fork_children_nearby\n"
         "os.setsid()\n"
         "fork_children_nearby()\n"
         "os.environ['LATER'] = 'set by the server'\n"
@@ -140,9 +140,9 @@ def test_a_scheduler_that_cannot_start_ends_the_engine_and_its_log_is_shown(quic
 KILLED = """
 import sys, time
 from pathlib import Path
-from drafts.api import discover
-from harness.runtime.arms import find_arms
-from harness.suite import load_suite
+from draftbench.drafts.api import discover
+from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.suite import load_suite
 arms = find_arms(load_suite(Path("suites/quickstart.yaml")), discover(), Path("suites"), Path(sys.argv[1]), False)
 engine = arms.forking(print).start("vanilla")
 print("running", flush=True)

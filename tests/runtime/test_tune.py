@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.suite import load_suite
+from draftbench.harness.suite import load_suite
 
 pytestmark = pytest.mark.slow
 SUITE = """\

@@ -9,9 +9,10 @@ from statistics import fmean, stdev
 
 import pytest
 
-from harness.errors import SuiteError, WorkloadError
-from harness.load.arrivals import arrival_times, read_trace
-from harness.suite import LoadPoint
+from draftbench.harness.errors import SuiteError, WorkloadError
+from draftbench.harness.load.arrivals import arrival_times
+from draftbench.harness.suite import LoadPoint
+from draftbench.harness.suite.trace import read_trace
 
 
 def times(seed: int = 0, workload: str = "w", count: int = 4000, **point: object) -> tuple[float, ...]:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from drafts.api import Checkpoint, Tree, discover
-from harness.checkpoints import lay_out, load_draft
-from harness.errors import CheckpointError
-from harness.models import EMBEDDED, read_config
-from harness.runtime.tensors import TensorFacts, read_tensors, weight_files
+from draftbench.drafts.api import Checkpoint, Tree, discover
+from draftbench.harness.errors import CheckpointError
+from draftbench.harness.models.checkpoints import lay_out, load_draft
+from draftbench.harness.models.find import EMBEDDED, read_config
+from draftbench.harness.runtime.tensors import TensorFacts, read_tensors, weight_files
 
 TINY = EMBEDDED / "tiny"
 TARGET = read_config(TINY / "target")

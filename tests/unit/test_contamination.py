@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import bench
-from harness.contamination import Contamination, Overlap, find_contamination, grams_of
-from harness.errors import SuiteError, WorkloadError
-from harness.models import EMBEDDED
-from harness.suite import Rendering, Suite, load_suite
-from harness.workloads.render import ChatRenderer
-from reports.sections import contamination_section
+from draftbench.harness.corpora.contamination import Contamination, Overlap, find_contamination, grams_of
+from draftbench.harness.errors import SuiteError, WorkloadError
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.suite import Rendering, Suite, load_suite
+from draftbench.harness.workloads.render import ChatRenderer
+from draftbench.reports.sections import contamination_section
 
 LONG = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen."
 OTHER = "Red orange yellow green blue indigo violet black white grey brown pink gold silver."

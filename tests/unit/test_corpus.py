@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-import harness.corpus
-from drafts.training.settings import load_training
-from harness.corpus import Ask, Keep, prepare_corpus, write_outputs
-from harness.load.prompts import Prompt
-from harness.models import EMBEDDED
-from harness.suite import Suite, load_suite
-from harness.workloads.render import ChatRenderer
+import draftbench.harness.corpora.answers
+from draftbench.drafts.training.settings import load_training
+from draftbench.harness.corpora.answers import Ask, Keep, prepare_corpus, write_outputs
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.suite import Suite, load_suite
+from draftbench.harness.workloads.render import ChatRenderer
 
 TARGET = EMBEDDED / "tiny" / "target"
 RENDERER = ChatRenderer(TARGET)
@@ -67,7 +67,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, played: Played, tex
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in CHATS))
     (tmp_path / "recipe.yaml").write_text(text)
     training, _ = load_training(tmp_path / "recipe.yaml")
-    monkeypatch.setattr(harness.corpus, "asking", played.asking)
+    monkeypatch.setattr(draftbench.harness.corpora.answers, "asking", played.asking)
     path, facts = prepare_corpus(training, training.corpus, "corpus", TARGET, tmp_path, lambda text: None)
     return [json.loads(line) for line in path.read_text().splitlines()], facts
 
@@ -114,7 +114,7 @@ def test_outputs_hold_every_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     workloads = text[text.index("workloads:") : text.index("sampling:")]
     suite = tmp_path / "suite.yaml"
     suite.write_text(text.replace(workloads, "workloads: [{name: chats, source: chat_jsonl, path: chats.jsonl}]\n"))
-    monkeypatch.setattr(harness.corpus, "asking", Played().asking)
+    monkeypatch.setattr(draftbench.harness.corpora.answers, "asking", Played().asking)
     with (tmp_path / "out.jsonl").open("w") as out:
         write_outputs(load_suite(suite), tmp_path, out, lambda text: None)
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3

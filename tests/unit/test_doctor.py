@@ -6,8 +6,8 @@ import contextlib
 
 import pytest
 
-from harness import doctor
-from harness.telemetry.sensor import Sample, Unreadable
+from draftbench.harness import doctor
+from draftbench.harness.telemetry.sensor import Sample, Unreadable
 
 
 class Readable:

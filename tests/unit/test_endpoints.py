@@ -13,17 +13,17 @@ import pytest
 from aiohttp import web
 
 import bench
-from harness import doctor
-from harness.errors import EngineError, SuiteError
-from harness.load.endpoint import Endpoint, open_endpoint
-from harness.load.generator import LINE_BYTES, RoundBook, run_closed_loop
-from harness.load.prompts import Prompt
-from harness.metrics.latency import chunk_gaps, itl_chunk_s, itl_token_s, tpot_s, ttft_s
-from harness.metrics.throughput import output_tokens_per_s, steady_tokens_per_s
-from harness.needs import needs_of
-from harness.plan import estimate
-from harness.records import CellKey, RequestRecord
-from harness.suite import Arm, load_suite
+from draftbench.harness import doctor
+from draftbench.harness.errors import EngineError, SuiteError
+from draftbench.harness.load.endpoint import Endpoint, open_endpoint
+from draftbench.harness.load.generator import LINE_BYTES, RoundBook, run_closed_loop
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.metrics.latency import chunk_gaps, itl_chunk_s, itl_token_s, tpot_s, ttft_s
+from draftbench.harness.metrics.throughput import output_tokens_per_s, steady_tokens_per_s
+from draftbench.harness.models.required import needs_of
+from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.harness.run.plan import estimate
+from draftbench.harness.suite import Arm, load_suite
 
 KEY = "sk-very-secret"
 MESSAGES = ({"role": "user", "content": "Hello"},)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import bench
-from harness.errors import CheckpointError, SuiteError
-from harness.fairness import check_fairness, read_ledger, unfair
-from harness.models import EMBEDDED
-from harness.needs import needs_of
-from harness.suite import Suite, load_suite, suite_schema
+from draftbench.harness.errors import CheckpointError, SuiteError
+from draftbench.harness.models.fairness import check_fairness, read_ledger, unfair
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.models.required import needs_of
+from draftbench.harness.suite import Suite, load_suite, suite_schema
 
 TREE = "num_steps: 3, topk: 2, num_draft_tokens: 6"
 SUITE = f"""\

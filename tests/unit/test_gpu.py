@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from harness import doctor, needs
-from harness.doctor import cuda_findings
-from harness.errors import EngineError
-from harness.gpu import Gpu, GpuHost, gpu_problems, read_gpu_host, shared_with
-from harness.provenance import gpu_names, host
-from harness.runtime import arms
-from harness.runtime.cuda_probe import CudaFacts
-from harness.suite import load_suite
+from draftbench.harness import doctor, needs
+from draftbench.harness.errors import EngineError
+from draftbench.harness.host.doctor import cuda_findings
+from draftbench.harness.host.gpu import Gpu, GpuHost, gpu_problems, read_gpu_host, shared_with
+from draftbench.harness.host.provenance import gpu_names, host
+from draftbench.harness.runtime import arms
+from draftbench.harness.runtime.cuda_probe import CudaFacts
+from draftbench.harness.suite import load_suite
 
 H200 = Gpu("NVIDIA H200", 150 * 10**9, 149 * 10**9, (9, 0))
 GOOD = GpuHost("580.159.03", (H200,))

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from drafts.api import Loadable, Tree, discover
-from harness.checkpoints import check_tokenizer, lay_out, load_draft
-from harness.errors import CheckpointError
-from harness.runtime.tensors import TensorFacts
+from draftbench.drafts.api import Loadable, Tree, discover
+from draftbench.harness.errors import CheckpointError
+from draftbench.harness.models.checkpoints import check_tokenizer, lay_out, load_draft
+from draftbench.harness.runtime.tensors import TensorFacts
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -9,11 +9,11 @@ import orjson
 import pytest
 from aiohttp import web
 
-from harness.engine import EngineEvents
-from harness.errors import EngineError
-from harness.load.generator import RoundBook, flush_cache, run_closed_loop, run_open_loop
-from harness.load.prompts import Prompt
-from harness.records import CellKey, RequestRecord
+from draftbench.harness.engine import EngineEvents
+from draftbench.harness.errors import EngineError
+from draftbench.harness.load.generator import RoundBook, flush_cache, run_closed_loop, run_open_loop
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.records import CellKey, RequestRecord
 
 CELL = CellKey(launch=0, block=0, arm="a", workload="w", concurrency=2)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import needs
-from harness.doctor import diagnose_suite
-from harness.models import EMBEDDED, local_folder, read_config
-from harness.needs import ModelNeed, draft_needs, kv_bytes, memory_need, needs_of
-from harness.suite import load_suite
+from draftbench.harness import needs
+from draftbench.harness.host.doctor import diagnose_suite
+from draftbench.harness.models.find import EMBEDDED, local_folder, read_config
+from draftbench.harness.models.required import ModelNeed, draft_needs, kv_bytes, memory_need, needs_of
+from draftbench.harness.suite import load_suite
 
 TINY, REAL = load_suite(Path("suites/prism_paper-tiny.yaml")), load_suite(Path("suites/mt_bench.yaml"))
 

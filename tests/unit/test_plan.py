@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from harness.plan import balanced_orders, plan_cells, turn_groups, turn_orders
-from harness.records import CellKey
-from harness.suite import Suite
+from draftbench.harness.records import CellKey
+from draftbench.harness.run.plan import balanced_orders, plan_cells, turn_groups, turn_orders
+from draftbench.harness.suite import Suite
 from tests.fakes.study import FakeArm, FakeRun
 
 SIX = [FakeArm("vanilla", 10.0), *(FakeArm(name, 20.0, (2,)) for name in "bcdef")]

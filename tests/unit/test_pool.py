@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from harness.engine import Receipt
-from harness.engines import EnginePool
-from harness.errors import EngineError
+from draftbench.harness.engine import Receipt
+from draftbench.harness.errors import EngineError
+from draftbench.harness.run.pool import EnginePool
 
 
 class FakeEngine:

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 import bench
-from drafts.api import Tree
-from harness.metrics.rows import wanted_launches
-from harness.models import EMBEDDED
-from harness.records import ControlRecord, ReferenceRecord, SampleRecord
-from harness.runtime import arms
-from harness.runtime.tensors import read_tensors
-from harness.store import RunStore
-from harness.suite import load_suite
-from harness.workloads.load import load_set
-from reports import files
-from reports.verify import verify
+from draftbench.drafts.api import Tree
+from draftbench.harness.metrics.rows import wanted_launches
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.records import ControlRecord, ReferenceRecord, SampleRecord
+from draftbench.harness.runtime import arms
+from draftbench.harness.runtime.tensors import read_tensors
+from draftbench.harness.store import RunStore
+from draftbench.harness.suite import load_suite
+from draftbench.harness.workloads.conversations import load_set
+from draftbench.reports import files
+from draftbench.reports.verify import verify
 from tests.fakes.scripted_engine import EOS, WORDS, Asked, Script, ScriptedFleet, Stage, another_word, own_answer
 
 SUITE = """\

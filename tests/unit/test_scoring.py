@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.records import CellKey, ScoreRecord
-from harness.scoring import score_run
-from harness.store import SCORES, RunStore, read_records
-from harness.suite import load_suite
-from harness.workloads.load import load_workload
-from harness.workloads.prompts import Exact
-from harness.workloads.render import ChatRenderer
+from draftbench.harness.records import CellKey, ScoreRecord
+from draftbench.harness.run.scoring import score_run
+from draftbench.harness.store import SCORES, RunStore, read_records
+from draftbench.harness.suite import load_suite
+from draftbench.harness.workloads.conversations import load_workload
+from draftbench.harness.workloads.prompts import Exact
+from draftbench.harness.workloads.render import ChatRenderer
 
 
 def test_answers_are_scored_once_each(tmp_path, request_record):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import RecordError
-from harness.records import ProcessUsage, RequestRecord, RescoreRecord, WindowRecord
-from harness.store import CELLS, FILES, INTERRUPTED, REQUESTS, TELEMETRY, RunStore, read_records
+from draftbench.harness.errors import RecordError
+from draftbench.harness.records import ProcessUsage, RequestRecord, RescoreRecord, WindowRecord
+from draftbench.harness.store import CELLS, FILES, INTERRUPTED, REQUESTS, TELEMETRY, RunStore, read_records
 
 MANIFEST = {"suite_sha256": "s"}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import SuiteError
-from harness.plan import estimate, plan_cells
-from harness.suite import Suite, load_suite, relocated, suite_schema
-from harness.workloads.sources import SYNTHETIC
+from draftbench.harness.errors import SuiteError
+from draftbench.harness.run.plan import estimate, plan_cells
+from draftbench.harness.suite import Suite, load_suite, relocated, suite_schema
+from draftbench.harness.workloads.sources import SYNTHETIC
 
 GOOD = """\
 version: 1

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from drafts.training.entries import resolve_drafts
-from drafts.training.recipes import RECIPES
-from drafts.training.settings import load_training
-from harness.errors import HarnessError, SuiteError, TrainingError
-from harness.models import EMBEDDED
-from harness.suite import Workload
-from harness.training import read_ready, train
-from harness.workloads.dialogues import dialogues, learnable
-from harness.workloads.render import ChatRenderer
+from draftbench.drafts.training.entries import resolve_drafts
+from draftbench.drafts.training.recipes import RECIPES
+from draftbench.drafts.training.settings import load_training
+from draftbench.harness.errors import HarnessError, SuiteError, TrainingError
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.suite import Workload
+from draftbench.harness.train import read_ready, train
+from draftbench.harness.workloads.dialogues import dialogues, learnable
+from draftbench.harness.workloads.render import ChatRenderer
 from tests.fakes.target import new_target, own_answers
 
 ROOT = Path(__file__).parents[2]

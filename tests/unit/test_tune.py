@@ -10,15 +10,15 @@ import pytest
 import yaml
 
 import bench
-from drafts.api import Tree, discover, stepwise_tree
-from harness.errors import EngineError, SuiteError, WorkloadError
-from harness.fairness import unfair
-from harness.metrics.row import Row
-from harness.runtime.arms import find_arms
-from harness.suite import Suite, Tuning, load_suite
-from harness.trees import spread_trees
-from harness.tune import Tried, candidates, finalists, prompts_sha256, stage_suite, tune, tuned_suite
-from harness.workloads.load import load_workload
+from draftbench.drafts.api import Tree, discover, stepwise_tree
+from draftbench.harness.errors import EngineError, SuiteError, WorkloadError
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.models.fairness import unfair
+from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.suite import Suite, Tuning, load_suite
+from draftbench.harness.tune.search import Tried, candidates, finalists, prompts_sha256, stage_suite, tune, tuned_suite
+from draftbench.harness.tune.trees import spread_trees
+from draftbench.harness.workloads.conversations import load_workload
 
 SUITE = """\
 version: 1

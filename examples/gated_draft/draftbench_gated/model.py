@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drafts.eagle.loss import EagleObjective, eagle_loss
-from drafts.training.layer import Attend, Layer, LayerShape, reset
-from drafts.training.recipe import Phase, Recipe, Start
+from draftbench.drafts.eagle.loss import EagleObjective, eagle_loss
+from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
+from draftbench.drafts.training.recipe import Phase, Recipe, Start
 
 
 class GatedDraft(nn.Module):

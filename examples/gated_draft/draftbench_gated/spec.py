@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from drafts.api import Shape
-from drafts.layout import llama_layer
-from drafts.stepwise import stepwise_spec
+from draftbench.drafts.api import Shape
+from draftbench.drafts.layout import llama_layer
+from draftbench.drafts.stepwise import stepwise_spec
 
 
 def expected(config: Mapping[str, Any]) -> dict[str, Shape]:

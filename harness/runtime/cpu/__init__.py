@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def install() -> None:
     """Put our parts in place of SGLang's, once per engine process, before its models are built."""
-    from harness.runtime.cpu import attention, lean_layers, sampling
+    from draftbench.harness.runtime.cpu import attention, lean_layers, sampling
 
     attention.install()
     sampling.install()

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from typing import Any
 
-from drafts.api import Tree
-from drafts.proposer import Context, Proposer, TokenTree
+from draftbench.drafts.api import Tree
+from draftbench.drafts.proposer import Context, Proposer, TokenTree
 
 ANSWER_WITHIN_S = 10.0
 NOTHING = TokenTree((), ())

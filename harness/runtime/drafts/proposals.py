@@ -16,10 +16,10 @@ from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
 from sglang.srt.model_executor.model_runner import ModelRunner
 from sglang.srt.speculative import ngram_worker
 
-from drafts.api import DraftSpec, Needs, Tree
-from drafts.proposer import Context, Proposer, TokenTree, Verified
-from harness.runtime.drafts.guarded import NOTHING, Call, Guarded
-from harness.runtime.drafts.trees import accepted_path, padded, tree_mask
+from draftbench.drafts.api import DraftSpec, Needs, Tree
+from draftbench.drafts.proposer import Context, Proposer, TokenTree, Verified
+from draftbench.harness.runtime.drafts.guarded import NOTHING, Call, Guarded
+from draftbench.harness.runtime.drafts.trees import accepted_path, padded, tree_mask
 
 
 @dataclass

@@ -16,11 +16,11 @@ from sglang.srt.layers.logits_processor import LogitsProcessor
 from sglang.srt.layers.radix_attention import RadixAttention
 from torch import Tensor, nn
 
-from harness.runtime.drafts.steps import StepCounter, SteppedDraftWorker
+from draftbench.harness.runtime.drafts.steps import StepCounter, SteppedDraftWorker
 
 
 class StepwiseDraftModel(nn.Module):
-    """Any draft of `drafts.stepwise`; the engine's config.json names its maker under `stepwise_factory`."""
+    """Any draft of `draftbench.drafts.stepwise`; the engine's config.json names its maker under `stepwise_factory`."""
 
     def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
         super().__init__()

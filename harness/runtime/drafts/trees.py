@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drafts.proposer import TokenTree
+from draftbench.drafts.proposer import TokenTree
 
 
 def padded(tree: TokenTree, size: int, filler: int) -> tuple[list[int], list[int]]:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drafts.api import Shape
-from drafts.eagle.loss import EagleObjective, eagle_loss
-from drafts.layout import llama_layer
-from drafts.stepwise import stepwise_spec
-from drafts.training.layer import Attend, Layer, LayerShape, reset
-from drafts.training.recipe import Phase, Recipe, Start
+from draftbench.drafts.api import Shape
+from draftbench.drafts.eagle.loss import EagleObjective, eagle_loss
+from draftbench.drafts.layout import llama_layer
+from draftbench.drafts.stepwise import stepwise_spec
+from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
+from draftbench.drafts.training.recipe import Phase, Recipe, Start
 
 READ_LAYERS = (1, 11, 20)
 

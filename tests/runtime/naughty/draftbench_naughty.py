@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from drafts.api import DraftSpec, Needs, Options, Tree
-from drafts.prompt_lookup.proposer import PromptLookup
-from drafts.prompt_lookup.spec import PromptLookupOptions
-from drafts.proposer import Context, TokenTree, Verified, proposer_spec
+from draftbench.drafts.api import DraftSpec, Needs, Options, Tree
+from draftbench.drafts.prompt_lookup.proposer import PromptLookup
+from draftbench.drafts.prompt_lookup.spec import PromptLookupOptions
+from draftbench.drafts.proposer import Context, TokenTree, Verified, proposer_spec
 
 GOOD_ROUNDS = 10
 

@@ -42,7 +42,7 @@ def record_table(folder: Path) -> None:
     import torch
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-    from drafts.token_recycling.proposer import TokenRecycling
+    from draftbench.drafts.token_recycling.proposer import TokenRecycling
 
     passes: list[Any] = []
 

@@ -26,9 +26,9 @@ from benchmarks.paper_worth import (
     tree_of,
 )
 from benchmarks.shapes import SHAPES
-from harness.models import num_parameters
-from harness.runtime.simulated import Chances, draw_lengths
-from harness.suite import load_suite
+from draftbench.harness.models.find import num_parameters
+from draftbench.harness.runtime.simulated import Chances, draw_lengths
+from draftbench.harness.suite import load_suite
 
 SETS = tuple(PROMPT_TOKENS)
 

@@ -11,10 +11,18 @@ from benchmarks.gpu_findings import graphs, main
 from benchmarks.prism_round import new_suite, ratio, reading_ms, round_ns, tables
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.what_if import MEASURED, measured_alphas
-from harness.models import num_parameters
-from harness.records import CellKey, CellRecord, GraphUse, PhaseTimes, ProcessUsage, RequestRecord, WindowRecord
-from harness.runtime.tensors import read_tensors
-from harness.suite import Suite
+from draftbench.harness.models.find import num_parameters
+from draftbench.harness.records import (
+    CellKey,
+    CellRecord,
+    GraphUse,
+    PhaseTimes,
+    ProcessUsage,
+    RequestRecord,
+    WindowRecord,
+)
+from draftbench.harness.runtime.tensors import read_tensors
+from draftbench.harness.suite import Suite
 
 
 def times(round_ns: int) -> PhaseTimes:

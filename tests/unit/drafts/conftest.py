@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drafts.training.features import Features, Sample, features_of
-from drafts.training.loop import Task, Trainer
-from drafts.training.processes import Processes
-from drafts.training.recipe import Recipe, Start
-from drafts.training.settings import Budget
+from draftbench.drafts.training.features import Features, Sample, features_of
+from draftbench.drafts.training.loop import Task, Trainer
+from draftbench.drafts.training.processes import Processes
+from draftbench.drafts.training.recipe import Recipe, Start
+from draftbench.drafts.training.settings import Budget
 from tests.fakes.target import CONFIG, new_target, own_answers
 
 NUM_LAYERS = 6

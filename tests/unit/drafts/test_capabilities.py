@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from drafts.api import DraftError, Needs, discover
-from drafts.proposer import StatefulOptions
-from drafts.training.recipes import RECIPES
+from draftbench.drafts.api import DraftError, Needs, discover
+from draftbench.drafts.proposer import StatefulOptions
+from draftbench.drafts.training.recipes import RECIPES
 
 
 def test_what_is_trainable_has_a_recipe() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from drafts.api import Tree
-from drafts.proposer import Context
-from harness.runtime.drafts import guarded
-from harness.runtime.drafts.guarded import Guarded
+from draftbench.drafts.api import Tree
+from draftbench.drafts.proposer import Context
+from draftbench.harness.runtime.drafts import guarded
+from draftbench.harness.runtime.drafts.guarded import Guarded
 
 NAUGHTY = Path(__file__).parents[2] / "runtime" / "naughty"
 BUDGET = Tree(3, 1, 4)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from drafts.api import Tree
-from drafts.prism.model import PrismDraft
-from drafts.training.acceptance import measure_acceptance
-from drafts.training.features import Features, Sample
-from drafts.training.loop import CURVE, STATE, Trainer
-from drafts.training.recipe import with_objective
-from drafts.training.recipes import RECIPES
-from harness.errors import TrainingError
+from draftbench.drafts.api import Tree
+from draftbench.drafts.prism.model import PrismDraft
+from draftbench.drafts.training.acceptance import measure_acceptance
+from draftbench.drafts.training.features import Features, Sample
+from draftbench.drafts.training.loop import CURVE, STATE, Trainer
+from draftbench.drafts.training.recipe import with_objective
+from draftbench.drafts.training.recipes import RECIPES
+from draftbench.harness.errors import TrainingError
 
 New = Callable[..., Trainer]
 

@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from drafts.adaptive_trigram.proposer import AdaptiveTrigram
-from drafts.adaptive_trigram.spec import AdaptiveTrigramOptions
-from drafts.api import Tree
-from drafts.prompt_lookup.proposer import PromptLookup
-from drafts.prompt_lookup.spec import PromptLookupOptions
-from drafts.proposer import Context, TokenTree, Verified
-from drafts.token_recycling.proposer import TokenRecycling, fixed_paths
-from drafts.token_recycling.spec import TokenRecyclingOptions
-from harness.runtime.cpu.environment import SHIM_FOLDER
-from harness.runtime.drafts.trees import accepted_path, padded, tree_mask
+from draftbench.drafts.adaptive_trigram.proposer import AdaptiveTrigram
+from draftbench.drafts.adaptive_trigram.spec import AdaptiveTrigramOptions
+from draftbench.drafts.api import Tree
+from draftbench.drafts.prompt_lookup.proposer import PromptLookup
+from draftbench.drafts.prompt_lookup.spec import PromptLookupOptions
+from draftbench.drafts.proposer import Context, TokenTree, Verified
+from draftbench.drafts.token_recycling.proposer import TokenRecycling, fixed_paths
+from draftbench.drafts.token_recycling.spec import TokenRecyclingOptions
+from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
+from draftbench.harness.runtime.drafts.trees import accepted_path, padded, tree_mask
 
 SPEC = importlib.util.spec_from_file_location("shim", SHIM_FOLDER / "sgl_kernel" / "speculative.py")
 assert SPEC is not None

@@ -9,9 +9,9 @@ import torch
 from sglang.srt.layers.rotary_embedding import base, get_rope
 from sglang.srt.server_args import ServerArgs, set_global_server_args_for_scheduler
 
-from drafts.training.hf import LlamaConfig, rotary_of
-from drafts.training.layer import rotated
-from harness.errors import TrainingError
+from draftbench.drafts.training.hf import LlamaConfig, rotary_of
+from draftbench.drafts.training.layer import rotated
+from draftbench.harness.errors import TrainingError
 from tests.fakes.target import CONFIG
 
 SIZE = 64

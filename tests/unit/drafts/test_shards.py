@@ -13,11 +13,19 @@ import numpy as np
 import pytest
 import torch
 
-from drafts.training import shards
-from drafts.training.features import Features, Sample, features_of
-from drafts.training.shards import Origin, Shards, check_room, features_bytes, is_complete, write_index, write_shards
-from drafts.training.tokens import TokenFiles, read_samples, write_tokens
-from harness.errors import TrainingError
+from draftbench.drafts.training import shards
+from draftbench.drafts.training.features import Features, Sample, features_of
+from draftbench.drafts.training.shards import (
+    Origin,
+    Shards,
+    check_room,
+    features_bytes,
+    is_complete,
+    write_index,
+    write_shards,
+)
+from draftbench.drafts.training.tokens import TokenFiles, read_samples, write_tokens
+from draftbench.harness.errors import TrainingError
 
 LAYERS = (0, 3)
 

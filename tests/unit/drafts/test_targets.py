@@ -11,17 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from drafts.api import Tree, discover
-from drafts.layout import OWN, TAKEN
-from drafts.training import cards
-from drafts.training.features import Sample, features_of
-from drafts.training.hf import AutoModelForCausalLM, LlamaConfig
-from drafts.training.load import load_draft as load_trained
-from drafts.training.recipe import Start
-from drafts.training.recipes import RECIPES
-from harness.checkpoints import load_draft
-from harness.models import read_config, read_target
-from harness.runtime.tensors import TensorFacts
+from draftbench.drafts.api import Tree, discover
+from draftbench.drafts.layout import OWN, TAKEN
+from draftbench.drafts.training import cards
+from draftbench.drafts.training.features import Sample, features_of
+from draftbench.drafts.training.hf import AutoModelForCausalLM, LlamaConfig
+from draftbench.drafts.training.load import load_draft as load_trained
+from draftbench.drafts.training.recipe import Start
+from draftbench.drafts.training.recipes import RECIPES
+from draftbench.harness.models.checkpoints import load_draft
+from draftbench.harness.models.find import read_config, read_target
+from draftbench.harness.runtime.tensors import TensorFacts
 
 MINIATURE: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,

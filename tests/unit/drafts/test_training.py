@@ -14,20 +14,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from drafts.api import Tree
-from drafts.eagle.loss import EagleObjective, aligned_passes, eagle_loss
-from drafts.eagle.model import EagleDraft, eagle_config, new_eagle
-from drafts.eagle3.model import Eagle3Draft, new_eagle3
-from drafts.medusa.loss import MedusaObjective, medusa_loss
-from drafts.medusa.model import new_medusa
-from drafts.prism.model import PrismDraft, new_prism
-from drafts.standalone.loss import StandaloneObjective, standalone_loss
-from drafts.standalone.model import StandaloneDraft, new_standalone, standalone_config
-from drafts.training.acceptance import accepted_by_heads, accepted_drafts, measure_acceptance
-from drafts.training.cards import save_draft
-from drafts.training.features import Features, Sample, features_of
-from drafts.training.hf import LlamaForCausalLM
-from drafts.training.layer import reset
+from draftbench.drafts.api import Tree
+from draftbench.drafts.eagle.loss import EagleObjective, aligned_passes, eagle_loss
+from draftbench.drafts.eagle.model import EagleDraft, eagle_config, new_eagle
+from draftbench.drafts.eagle3.model import Eagle3Draft, new_eagle3
+from draftbench.drafts.medusa.loss import MedusaObjective, medusa_loss
+from draftbench.drafts.medusa.model import new_medusa
+from draftbench.drafts.prism.model import PrismDraft, new_prism
+from draftbench.drafts.standalone.loss import StandaloneObjective, standalone_loss
+from draftbench.drafts.standalone.model import StandaloneDraft, new_standalone, standalone_config
+from draftbench.drafts.training.acceptance import accepted_by_heads, accepted_drafts, measure_acceptance
+from draftbench.drafts.training.cards import save_draft
+from draftbench.drafts.training.features import Features, Sample, features_of
+from draftbench.drafts.training.hf import LlamaForCausalLM
+from draftbench.drafts.training.layer import reset
 from tests.fakes.target import CONFIG, new_target
 from tests.runtime.oracle import growing_attention
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from harness.metrics import gates
-from harness.metrics.distribution import same_distribution
-from harness.metrics.evidence import ArmInfo
+from draftbench.harness.metrics import gates
+from draftbench.harness.metrics.distribution import same_distribution
+from draftbench.harness.metrics.evidence import ArmInfo
 
 
 def drawn(draw: np.random.Generator, weights: list[float], count: int = 40) -> list[tuple[int, ...]]:
@@ -92,7 +92,7 @@ def test_continuations_that_could_not_be_compared_are_told() -> None:
 
 
 QUESTIONS, SAMPLES, WORDS = 4, 60, 8
-"""As every arm is asked (harness/execute.py, harness/reference.py); words that can follow."""
+"""As every arm is asked (harness/run/execute.py, harness/run/reference.py); words that can follow."""
 
 
 def continuations(

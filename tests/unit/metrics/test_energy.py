@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.metrics.energy import (
+from draftbench.harness.metrics.energy import (
     different_sources,
     energy_j,
     held_back,
@@ -16,7 +16,7 @@ from harness.metrics.energy import (
     too_short,
     unequal_clocks,
 )
-from harness.records import CellKey, DeviceReading, ProcessUsage, WindowRecord
+from draftbench.harness.records import CellKey, DeviceReading, ProcessUsage, WindowRecord
 
 USAGE = ProcessUsage(client_cpu_s=0.1, engine_cpu_s=1.0, engine_peak_rss_bytes=1, host_cpu_share=0.5, reason=None)
 

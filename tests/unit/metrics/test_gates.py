@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.metrics.gates import GATES, MANY_ROUNDS
-from harness.records import RequestRecord, RescoreRecord, Round
+from draftbench.harness.metrics.gates import GATES, MANY_ROUNDS
+from draftbench.harness.records import RequestRecord, RescoreRecord, Round
 from tests.fakes.healthy import NODES, Shape, Study, any_shape, healthy
 
 NUM_RUNS = 300

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics import acceptance, breakdown, gates
-from harness.metrics.blocks import round_split
-from harness.metrics.compare import compare
-from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.latency import mean, tpot_s, ttft_s
-from harness.metrics.lossless import first_difference, losslessness
-from harness.metrics.rows import build_rows
-from harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s, output_tokens_per_s
-from harness.records import CellKey, PhaseTimes, ReferenceRecord, RescoreRecord, Round
-from harness.units import NS_PER_S
+from draftbench.harness.metrics import acceptance, breakdown, gates
+from draftbench.harness.metrics.blocks import round_split
+from draftbench.harness.metrics.compare import compare
+from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
+from draftbench.harness.metrics.latency import mean, tpot_s, ttft_s
+from draftbench.harness.metrics.lossless import first_difference, losslessness
+from draftbench.harness.metrics.rows import build_rows
+from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s, output_tokens_per_s
+from draftbench.harness.records import CellKey, PhaseTimes, ReferenceRecord, RescoreRecord, Round
+from draftbench.harness.units import NS_PER_S
 
 MS = NS_PER_S // 1000
 

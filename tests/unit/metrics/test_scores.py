@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.metrics.gates import other_prompt_tokens
-from harness.metrics.scores import accuracy, mcnemar, outcomes
-from harness.records import CellKey, ScoreRecord
+from draftbench.harness.metrics.gates import other_prompt_tokens
+from draftbench.harness.metrics.scores import accuracy, mcnemar, outcomes
+from draftbench.harness.records import CellKey, ScoreRecord
 
 
 def scored(correct: bool, prompt_id: str, block: int = 0, arm: str = "eagle") -> ScoreRecord:

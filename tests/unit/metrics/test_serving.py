@@ -7,12 +7,20 @@ from typing import Any
 
 import pytest
 
-from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.gates import late_sends, unsteady_load
-from harness.metrics.latency import chunk_gaps, itl_chunk_s, itl_token_s, latency_s, percentiles, tpot_s, ttft_s
-from harness.metrics.row import Row
-from harness.metrics.rows import build_rows
-from harness.metrics.throughput import (
+from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
+from draftbench.harness.metrics.gates import late_sends, unsteady_load
+from draftbench.harness.metrics.latency import (
+    chunk_gaps,
+    itl_chunk_s,
+    itl_token_s,
+    latency_s,
+    percentiles,
+    tpot_s,
+    ttft_s,
+)
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.rows import build_rows
+from draftbench.harness.metrics.throughput import (
     Limits,
     goodput_per_s,
     offered_per_s,
@@ -21,9 +29,9 @@ from harness.metrics.throughput import (
     steady_window_ns,
     within_limits,
 )
-from harness.records import CellKey, RequestRecord
-from reports.markdown import render_markdown
-from reports.table import best_rows
+from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.reports.markdown import render_markdown
+from draftbench.reports.table import best_rows
 
 MS = 1_000_000
 Make = Callable[..., RequestRecord]

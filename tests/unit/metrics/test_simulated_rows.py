@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.metrics.evidence import ArmInfo, Design, Judged
-from harness.metrics.row import Row, rows_as_json
-from harness.metrics.rows import build_rows
-from harness.records import CellRecord, GraphUse, ReferenceRecord
-from reports.markdown import render_markdown
-from reports.sections import graph_table
-from reports.table import arms_table, best_rows, lossless_text
+from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
+from draftbench.harness.metrics.row import Row, rows_as_json
+from draftbench.harness.metrics.rows import build_rows
+from draftbench.harness.records import CellRecord, GraphUse, ReferenceRecord
+from draftbench.reports.markdown import render_markdown
+from draftbench.reports.sections import graph_table
+from draftbench.reports.table import arms_table, best_rows, lossless_text
 from tests.fakes.study import FakeArm, FakeRun
 from tests.unit.metrics.test_study import VANILLA, cells, gates_of
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.metrics.row import Row
-from harness.metrics.rows import wanted_launches
-from harness.records import CellKey
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.rows import wanted_launches
+from draftbench.harness.records import CellKey
 from tests.fakes.study import FakeArm, FakeRun
 
 VANILLA = FakeArm("vanilla", round_ms=10.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.provenance import suite_sha256
-from harness.store import RunStore
+from draftbench.harness.host.provenance import suite_sha256
+from draftbench.harness.store import RunStore
 
 SUITE = {
     "name": "try",

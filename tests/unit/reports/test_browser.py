@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reports.files import write_results
+from draftbench.reports.files import write_results
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("QTWEBENGINE_CHROMIUM_FLAGS", "--no-sandbox --disable-gpu")

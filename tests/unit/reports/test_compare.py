@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
-from harness.errors import RecordError
-from harness.metrics.moves import Estimate, move
-from harness.store import RunStore
-from reports.compare import compare, manifest_differences
-from reports.files import read_run
+from draftbench.harness.errors import RecordError
+from draftbench.harness.metrics.moves import Estimate, move
+from draftbench.harness.store import RunStore
+from draftbench.reports.compare import compare, manifest_differences
+from draftbench.reports.files import read_run
 
 
 @pytest.fixture

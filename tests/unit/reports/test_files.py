@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from harness.errors import RecordError
-from harness.store import REQUESTS, RunStore
-from reports.files import CSV_FIELDS, write_results
+from draftbench.harness.errors import RecordError
+from draftbench.harness.store import REQUESTS, RunStore
+from draftbench.reports.files import CSV_FIELDS, write_results
 
 RESULTS = ("report.md", "report.html", "results.csv", "results.json", "results.tex", "figures/speedup-w-c1.svg")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import CellRecord, DeviceReading, ProcessUsage, WindowRecord
-from harness.store import FILES, RunStore, read_records
-from reports.files import read_run, write_results
-from reports.plots import draw_figures
-from reports.verify import verify
+from draftbench.harness.records import CellRecord, DeviceReading, ProcessUsage, WindowRecord
+from draftbench.harness.store import FILES, RunStore, read_records
+from draftbench.reports.files import read_run, write_results
+from draftbench.reports.plots import draw_figures
+from draftbench.reports.verify import verify
 
 USAGE = ProcessUsage(client_cpu_s=0.1, engine_cpu_s=1.0, engine_peak_rss_bytes=1, host_cpu_share=0.5, reason=None)
 

@@ -8,9 +8,9 @@ import re
 import lxml.html
 import pytest
 
-from harness.metrics.throughput import crossovers
-from reports.files import read_run, write_results
-from reports.plots import draw_figures
+from draftbench.harness.metrics.throughput import crossovers
+from draftbench.reports.files import read_run, write_results
+from draftbench.reports.plots import draw_figures
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import RecordError
-from harness.records import ReferenceRecord
-from harness.store import REFERENCES, REQUESTS, RunStore
-from reports.files import read_run, write_results
-from reports.publish import prepare
-from reports.verify import verify
+from draftbench.harness.errors import RecordError
+from draftbench.harness.records import ReferenceRecord
+from draftbench.harness.store import REFERENCES, REQUESTS, RunStore
+from draftbench.reports.files import read_run, write_results
+from draftbench.reports.publish import prepare
+from draftbench.reports.verify import verify
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reports.redact import Redactor, names_here
+from draftbench.reports.redact import Redactor, names_here
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,10 @@ from reports.redact import Redactor, names_here
         (r"on \\nas\share\llama", "on PATH/llama"),
         ("peer fe80::1ff:fe23:4567:890a, [2001:db8::1]:8000", "peer ADDRESS, [ADDRESS]:8000"),
         ("peer 2001:0db8:85a3:0000:0000:8a2e:0370:7334", "peer ADDRESS"),
-        ("[::1]:30000 and 12:34:56 at harness.run:cell::point", "[::1]:30000 and 12:34:56 at harness.run:cell::point"),
+        (
+            "[::1]:30000 and 12:34:56 at harness.run:cell::point",
+            "[::1]:30000 and 12:34:56 at harness.run:cell::point",
+        ),
     ],
 )
 def test_text(before, after):

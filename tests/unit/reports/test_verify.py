@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import RecordError
-from harness.store import REQUESTS
-from reports.files import write_results
-from reports.publish import PUBLISHED
-from reports.verify import verify
+from draftbench.harness.errors import RecordError
+from draftbench.harness.store import REQUESTS
+from draftbench.reports.files import write_results
+from draftbench.reports.publish import PUBLISHED
+from draftbench.reports.verify import verify
 
 
 def change(path, before, after):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import RecordError
-from reports.files import read_run
-from reports.zoo import read_trained, step_rates, write_study
+from draftbench.harness.errors import RecordError
+from draftbench.reports.files import read_run
+from draftbench.reports.zoo import read_trained, step_rates, write_study
 
 
 def draft(folder: Path, name: str, seed: int, accepted: list[list[int]], samples: int = 100) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.runtime.arguments import command_line, unequal_arguments
-from harness.runtime.plugin import plain
+from draftbench.harness.runtime.arguments import command_line, unequal_arguments
+from draftbench.harness.runtime.plugin import plain
 
 NONE: frozenset[str] = frozenset()
 

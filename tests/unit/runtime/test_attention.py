@@ -16,14 +16,14 @@ def attention():
     import os
     import sys
 
-    from harness.runtime.cpu.environment import SHIM_FOLDER
+    from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
 
     if torch.cuda.is_available():
         pytest.skip("the CPU runtime is not used beside a GPU")
     os.environ["SGLANG_USE_CPU_ENGINE"] = "1"
     sys.path.insert(0, str(SHIM_FOLDER))
-    from drafts.training import hf  # noqa: F401  (prepares torchvision)
-    from harness.runtime.cpu import attention
+    from draftbench.drafts.training import hf  # noqa: F401  (prepares torchvision)
+    from draftbench.harness.runtime.cpu import attention
 
     return attention
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from drafts.api import discover
-from harness import execute
-from harness.records import CellKey
-from harness.runtime import cuda
-from harness.runtime.arguments import ModelPaths, server_arguments
-from harness.suite import LoadPoint, load_suite
+from draftbench.drafts.api import discover
+from draftbench.harness import execute
+from draftbench.harness.records import CellKey
+from draftbench.harness.runtime import cuda
+from draftbench.harness.runtime.arguments import ModelPaths, server_arguments
+from draftbench.harness.suite import LoadPoint, load_suite
 
 
 def test_float32_multiplies_exactly_and_compilers_of_this_environment_are_found():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.runtime.cuda_imports import answering, devices_seen_by_a_fork, is_untouched
+from draftbench.harness.runtime.cuda_imports import answering, devices_seen_by_a_fork, is_untouched
 
 H200 = SimpleNamespace(name="NVIDIA H200", major=9, minor=0, multi_processor_count=132)
 OTHER = SimpleNamespace(name="another", major=8, minor=6, multi_processor_count=84)

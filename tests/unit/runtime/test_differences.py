@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from harness.runtime.differences import differences
+from draftbench.harness.runtime.differences import differences
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_h200.json").read_text())
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from drafts.api import discover
-from harness.runtime.arguments import command_line, unequal_arguments
-from harness.runtime.arms import find_arms
-from harness.runtime.cpu.environment import SHIM_FOLDER
-from harness.suite import Suite
+from draftbench.drafts.api import discover
+from draftbench.harness.runtime.arguments import command_line, unequal_arguments
+from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
+from draftbench.harness.suite import Suite
 
 ROOT = Path(__file__).parents[3]
 RECORDED = json.loads((Path(__file__).parent / "recorded_h200.json").read_text())["resolved"]

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from harness.records import GraphUse
-from harness.runtime.graphs import captured_sizes, record_graphs
-from harness.runtime.launch import SglangEngine
-from harness.runtime.plugin import ROUNDS
-from harness.runtime.rounds import RoundLog
+from draftbench.harness.records import GraphUse
+from draftbench.harness.runtime.graphs import captured_sizes, record_graphs
+from draftbench.harness.runtime.launch import SglangEngine
+from draftbench.harness.runtime.plugin import ROUNDS
+from draftbench.harness.runtime.rounds import RoundLog
 
 
 class Runner:

@@ -8,8 +8,8 @@ from itertools import product
 import pytest
 import torch
 
-from harness.runtime.cpu.shim.sgl_kernel import build_tree_kernel_efficient_cpu
-from harness.runtime.drafts.medusa_tree import TreeTable, possible_paths
+from draftbench.drafts.medusa.tree import TreeTable, possible_paths
+from draftbench.harness.runtime.cpu.shim.sgl_kernel import build_tree_kernel_efficient_cpu
 
 SIZES = [(4, 4, 15), (1, 4, 3), (3, 1, 3), (4, 2, 20), (4, 6, 40), (2, 3, 12), (6, 3, 7)]
 

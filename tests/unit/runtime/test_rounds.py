@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from harness.runtime.rounds import EventClock, RoundLog, WallClock, record_phases
+from draftbench.harness.runtime.rounds import EventClock, RoundLog, WallClock, record_phases
 
 
 class Mode:

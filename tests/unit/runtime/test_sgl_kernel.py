@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from harness.runtime.cpu.environment import SHIM_FOLDER
+from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
 
 
 @pytest.fixture(scope="module")

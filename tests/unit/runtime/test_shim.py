@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runtime.cpu.environment import SHIM_FOLDER, engine_environment
+from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER, engine_environment
 
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 TORCHVISION = {

@@ -10,12 +10,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.engine import Receipt
-from harness.errors import EngineError
-from harness.records import CellKey
-from harness.runtime.arms import _check_receipt, _simulation
-from harness.runtime.simulated import GOLDEN, AlphasByRequest, Chances, accepted_rows, draw_lengths, request_ids
-from harness.suite import Arm, Suite
+from draftbench.harness.engine import Receipt
+from draftbench.harness.errors import EngineError
+from draftbench.harness.records import CellKey
+from draftbench.harness.runtime.arms import _check_receipt, _simulation
+from draftbench.harness.runtime.simulated import (
+    GOLDEN,
+    AlphasByRequest,
+    Chances,
+    accepted_rows,
+    draw_lengths,
+    request_ids,
+)
+from draftbench.harness.suite import Arm, Suite
 
 BY_WORKLOAD = {"sums": [0.5, 0.25], "sums-c1": [1.0, 0.0]}
 

@@ -11,10 +11,10 @@ from typing import Any
 import pynvml
 import pytest
 
-from harness.records import DeviceReading
-from harness.telemetry.nvml import gpu_sensors
-from harness.telemetry.sensor import energy_problem
-from harness.telemetry.window import Window
+from draftbench.harness.records import DeviceReading
+from draftbench.harness.telemetry.nvml import gpu_sensors
+from draftbench.harness.telemetry.sensor import energy_problem
+from draftbench.harness.telemetry.window import Window
 
 TRACES = json.loads((Path(__file__).parent / "nvml_traces.json").read_text())
 SHAPES = {

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import CellKey
-from harness.telemetry.process import ProcessWatch
-from harness.telemetry.rapl import rapl_sensors
-from harness.telemetry.sampler import IDLE_S, SETTLE_S, Sampler, open_sampler
-from harness.telemetry.sensor import Sample, energy_problem
-from harness.telemetry.window import Window
-from harness.units import NS_PER_S
+from draftbench.harness.records import CellKey
+from draftbench.harness.telemetry.process import ProcessWatch
+from draftbench.harness.telemetry.rapl import rapl_sensors
+from draftbench.harness.telemetry.sampler import IDLE_S, SETTLE_S, Sampler, open_sampler
+from draftbench.harness.telemetry.sensor import Sample, energy_problem
+from draftbench.harness.telemetry.window import Window
+from draftbench.harness.units import NS_PER_S
 
 CELL = CellKey(launch=2, block=0, arm="a", workload="w", concurrency=1)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import WorkloadError
-from harness.suite import Workload
-from harness.workloads.load import load_workload
-from harness.workloads.prompts import Exact, Formula, Number, Program
-from harness.workloads.sandbox import run_isolated
-from harness.workloads.score import program, score
+from draftbench.harness.errors import WorkloadError
+from draftbench.harness.suite import Workload
+from draftbench.harness.workloads.conversations import load_workload
+from draftbench.harness.workloads.prompts import Exact, Formula, Number, Program
+from draftbench.harness.workloads.sandbox import run_isolated
+from draftbench.harness.workloads.score import program, score
 
 DATA = next(
     (p / "shared" / "data" for p in Path(__file__).parents[4:] if (p / "shared" / "data").exists()), Path("absent")

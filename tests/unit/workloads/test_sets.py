@@ -9,13 +9,13 @@ from typing import Any, get_args
 
 import pytest
 
-from harness.errors import WorkloadError
-from harness.provenance import file_sha256
-from harness.suite import SourceName, Workload
-from harness.workloads.load import load_set, load_workload
-from harness.workloads.prompts import Formula, Number, Program
-from harness.workloads.sets import MAKERS, PLACEHOLDER
-from harness.workloads.sources import SOURCES, HubSet
+from draftbench.harness.errors import WorkloadError
+from draftbench.harness.host.provenance import file_sha256
+from draftbench.harness.suite import SourceName, Workload
+from draftbench.harness.workloads.conversations import load_set, load_workload
+from draftbench.harness.workloads.prompts import Formula, Number, Program
+from draftbench.harness.workloads.sets import MAKERS, PLACEHOLDER
+from draftbench.harness.workloads.sources import SOURCES, HubSet
 
 DATA = next(
     (p / "shared" / "data" for p in Path(__file__).parents[4:] if (p / "shared" / "data").exists()), Path("absent")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import CheckpointError, WorkloadError
-from harness.models import EMBEDDED
-from harness.suite import Rendering, Workload
-from harness.workloads.load import load_workload
-from harness.workloads.prompts import Number
-from harness.workloads.render import ChatRenderer, prompt_sha256
-from harness.workloads.synthetic import FAMILIES, generate, is_correct, split_of
+from draftbench.harness.errors import CheckpointError, WorkloadError
+from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.suite import Rendering, Workload
+from draftbench.harness.workloads.conversations import load_workload
+from draftbench.harness.workloads.prompts import Number
+from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
+from draftbench.harness.workloads.synthetic import FAMILIES, generate, is_correct, split_of
 
 TARGET = EMBEDDED / "tiny" / "target"
 
@@ -106,7 +106,7 @@ def test_the_seed_chooses_prompts(tmp_path):
 
 def test_prompts_are_rendered_as_transformers_would():
     """Token ids equal apply_chat_template's for a conversation of several turns."""
-    from drafts.training import hf  # noqa: F401  (prepares torchvision before transformers)
+    from draftbench.drafts.training import hf  # noqa: F401  (prepares torchvision before transformers)
 
     transformers = pytest.importorskip("transformers")
     messages = [

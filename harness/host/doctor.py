@@ -1,0 +1,157 @@
+"""What this host can run, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from draftbench.harness.errors import HarnessError
+from draftbench.harness.host.gpu import gpu_problems, installed_torch, read_gpu_host, shared_with
+from draftbench.harness.load.endpoint import open_endpoint
+from draftbench.harness.models.find import embedded_names
+from draftbench.harness.models.required import needs_of
+from draftbench.harness.runtime.cuda_probe import IMPORTED, CudaFacts, probe_cuda
+from draftbench.harness.runtime.launch import TESTED_SGLANG
+from draftbench.harness.suite import Arm, Suite
+from draftbench.harness.telemetry.sampler import open_sensors
+from draftbench.harness.telemetry.sensor import energy_problem
+
+NEEDED_MEMORY_GB = 3
+NEEDED_DISK_GB = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    ok: bool
+    text: str
+
+
+def diagnose() -> tuple[Finding, ...]:
+    """Look at everything that a run needs; starts nothing."""
+    return (_python(), *_packages(), *_gpu(), *_sensors(), _memory(), _disk(), _compiler(), _architectures(), _models())
+
+
+def diagnose_suite(suite: Suite, folder: Path) -> tuple[Finding, ...]:
+    """What a suite needs beside the host; models that would be downloaded are told, not missed."""
+    bad = ("DOES NOT FIT", "REFUSED")
+    needs = (Finding(not any(word in line for word in bad), line) for line in needs_of(suite, folder))
+    return (*needs, *(_endpoint(arm) for arm in suite.arms if arm.is_endpoint))
+
+
+def _endpoint(arm: Arm) -> Finding:
+    try:
+        told = open_endpoint(arm).told
+    except HarnessError as error:
+        return Finding(False, str(error))
+    facts = ", ".join(f"{name} {value}" for name, value in told.items()) or "it tells nothing of itself"
+    return Finding(True, f"endpoint {arm.name} answers: {facts}")
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] < (3, 13)
+    return Finding(fits, f"Python {version}" + ("" if fits else ": use 3.11 or 3.12 (make setup PYTHON=python3.11)"))
+
+
+def _packages() -> tuple[Finding, ...]:
+    findings = []
+    for name in ("torch", "transformers", "sglang"):
+        if importlib.util.find_spec(name) is None:
+            findings.append(Finding(False, f"{name} is not installed: make setup"))
+            continue
+        version = metadata.version(name)
+        fits = name != "sglang" or version == TESTED_SGLANG
+        findings.append(
+            Finding(fits, f"{name} {version}" + ("" if fits else f": {TESTED_SGLANG} is needed, make setup"))
+        )
+    return tuple(findings)
+
+
+def _gpu() -> tuple[Finding, ...]:
+    host = read_gpu_host()
+    if not host.gpus and host.problem is None:
+        return (Finding(True, "no NVIDIA GPU: SGLang runs on the CPU"),)
+    names = ", ".join(
+        f"{gpu.name}, {gpu.free_bytes / 1e9:.0f} of {gpu.total_bytes / 1e9:.0f} GB free" for gpu in host.gpus
+    )
+    problems = [*gpu_problems(host, installed_torch()), *filter(None, [shared_with(host)])]
+    found = [Finding(True, f"GPU: {names}; driver {host.driver}")] if host.gpus else []
+    found += [Finding(False, problem) for problem in problems]
+    return (*found, *(cuda_findings(probe_cuda()) if host.gpus else ()))
+
+
+def cuda_findings(facts: CudaFacts) -> tuple[Finding, ...]:
+    """What the CUDA build's packages say when they are imported."""
+    found = [Finding(facts.error is None, facts.error or f"torch sees the GPU, built for CUDA {facts.torch_cuda}")]
+    for name, answer in facts.imports.items():
+        text = f"{name} {answer.removeprefix(IMPORTED)}"
+        ok = answer.startswith(IMPORTED)
+        found.append(Finding(ok, text if ok else f"{name} cannot be imported ({answer}): make setup PROFILE=cuda"))
+    for name, path in facts.tools.items():
+        missing = f"{name} is not on the path: kernels that are compiled at first use need it"
+        found.append(Finding(path is not None, f"{name}: {path}" if path else missing))
+    return tuple(found)
+
+
+def _sensors() -> tuple[Finding, ...]:
+    """No sensor is needed to run: what is missing leaves joules out of the report."""
+    with open_sensors() as sensors:
+        if not sensors:
+            return (Finding(True, "energy: no GPU and no RAPL zone in /sys/class/powercap; joules are left out"),)
+        problems = [(sensor, energy_problem(sensor)) for sensor in sensors]
+    return tuple(
+        Finding(True, f"energy of {sensor.name}: " + (str(sensor.source) if problem is None else _unread(problem)))
+        for sensor, problem in problems
+    )
+
+
+def _unread(problem: str) -> str:
+    advice = "; let your user read it: sudo chmod a+r" if "Permission denied" in problem else ""
+    return f"not readable ({problem}){advice}"
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available / 1e9
+    fits = free >= NEEDED_MEMORY_GB
+    advice = "" if fits else f": an engine needs about {NEEDED_MEMORY_GB} GB, free some"
+    return Finding(fits, f"{free:.0f} GB of memory free" + advice)
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free / 1e9
+    fits = free >= NEEDED_DISK_GB
+    return Finding(
+        fits, f"{free:.0f} GB of disk free" + ("" if fits else f": runs need {NEEDED_DISK_GB} GB, free some")
+    )
+
+
+def _compiler() -> Finding:
+    name = os.environ.get("CXX", "c++").split()[0]
+    if shutil.which(name):
+        return Finding(True, f"C++ compiler {name}: SGLang's n-gram trie can be compiled")
+    return Finding(True, f"no C++ compiler ({name}): every architecture runs but ngram; install g++ for that one")
+
+
+def _architectures() -> Finding:
+    from draftbench.drafts.api import discover
+
+    try:
+        return Finding(True, f"architectures: {', '.join(discover())}")
+    except HarnessError as error:
+        return Finding(False, str(error))
+
+
+def _models() -> Finding:
+    names = embedded_names()
+    if "tiny" in names:
+        return Finding(True, f"embedded models: {', '.join(names)}")
+    return Finding(False, "the embedded models are missing: check the project out anew (drafts/checkpoints/tiny)")

@@ -1,0 +1,146 @@
+"""From a model's name in a suite to a folder on this machine, and whether a draft fits its target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from draftbench.drafts.layout import text_fields
+from draftbench.harness.errors import CheckpointError
+
+EMBEDDED = Path(__file__).parents[2] / "drafts" / "checkpoints"
+"""Folders of the models that come with the project: `tiny` is tiny/target, `tiny/hass` a draft for it."""
+
+UNUSED = ["original/*", "*.gguf", "*.onnx", "*.msgpack", "*.h5"]
+"""Files in models' repositories that repeat the weights in formats that are not read here."""
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt")
+HUB_TIMEOUT_S = 5.0
+
+
+def embedded_names() -> tuple[str, ...]:
+    """Names that suites can use for the embedded models."""
+    names = sorted(f"{path.parent.parent.name}/{path.parent.name}" for path in EMBEDDED.glob("*/*/config.json"))
+    return tuple(name.removesuffix("/target") for name in names)
+
+
+def model_folder(name: str, suite_folder: Path, revision: str | None = None, needs_weights: bool = True) -> Path:
+    """The folder of an embedded model, of a path (relative to the suite), or of a hub id (downloaded once).
+
+    Args:
+        name: a hub id may carry its revision: owner/name@revision.
+
+    Raises:
+        CheckpointError: there is no such folder, and the hub does not have it or cannot be reached.
+    """
+    path = _folder(name, suite_folder)
+    if (path / "config.json").exists():
+        return path.resolve()
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1 or path.exists()
+    if looks_like_path:
+        raise CheckpointError(
+            f"there is no model in {path} (no config.json); give a folder, a hub id such as owner/name, "
+            f"or an embedded model: {', '.join(embedded_names())}."
+        )
+    return _from_hub(*_split(name, revision), UNUSED if needs_weights else [*UNUSED, *WEIGHTS])
+
+
+def local_folder(name: str, suite_folder: Path) -> Path | None:
+    """As `model_folder`, without the network; None if the model is not here."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    path = _folder(name, suite_folder)
+    if (path / "config.json").exists():
+        return path.resolve()
+    repository, revision = _split(name, None)
+    try:
+        return Path(snapshot_download(repository, revision=revision, ignore_patterns=UNUSED, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def hub_bytes(name: str) -> int | None:
+    """How much a hub id's download is; None where the hub cannot be asked or does not say."""
+    from fnmatch import fnmatch
+
+    from huggingface_hub import HfApi
+
+    repository, revision = _split(name, None)
+    try:
+        files = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=HUB_TIMEOUT_S).siblings
+    except Exception:  # no network, no such model, no access: the library and its transport raise many kinds
+        return None
+    wanted = [file for file in files or () if not any(fnmatch(file.rfilename, pattern) for pattern in UNUSED)]
+    return sum(file.size or 0 for file in wanted) or None
+
+
+def _folder(name: str, suite_folder: Path) -> Path:
+    if name in embedded_names():
+        embedded = EMBEDDED / name
+        return embedded if (embedded / "config.json").exists() else embedded / "target"
+    path = Path(name).expanduser()
+    return path if path.is_absolute() else suite_folder / path
+
+
+def _split(name: str, revision: str | None) -> tuple[str, str | None]:
+    repository, _, given = name.partition("@")
+    return repository, given or revision
+
+
+def _from_hub(name: str, revision: str | None, unwanted: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=unwanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"model {name} is not in the local cache and could not be downloaded ({reason}); "
+            "download it where there is a network and give its folder."
+        ) from error
+
+
+def read_config(folder: Path, needs_weights: bool = True) -> dict[str, Any]:
+    """A model folder's config.json.
+
+    Args:
+        needs_weights: there have to be weights beside it; weights made at random need none.
+
+    Raises:
+        CheckpointError: it is missing or no JSON object, or there are no weights beside it.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; a checkpoint folder has config.json and its weights.") from None
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: not a JSON object.")
+    if needs_weights and not any(file.suffix in (".safetensors", ".bin", ".pt") for file in folder.iterdir()):
+        raise CheckpointError(f"{folder} has no weights (*.safetensors, *.bin or *.pt).")
+    return config
+
+
+def read_target(folder: Path, needs_weights: bool = True) -> dict[str, Any]:
+    """A target's config.json, its language model's fields where they are not nested.
+
+    Raises:
+        CheckpointError: as `read_config` says.
+    """
+    return text_fields(read_config(folder, needs_weights))
+
+
+def num_parameters(config: Mapping[str, Any]) -> int:
+    """Weights of a LLaMA-shaped model, by its configuration."""
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    heads = config["num_attention_heads"]
+    size = config.get("head_dim") or hidden // heads
+    kv = config.get("num_key_value_heads") or heads
+    layer = 2 * hidden * size * (heads + kv) + 3 * hidden * config["intermediate_size"] + 2 * hidden
+    embeddings = (1 if config.get("tie_word_embeddings") else 2) * config["vocab_size"] * hidden
+    return int(layers * layer + embeddings + hidden)

@@ -1,0 +1,194 @@
+"""What a suite needs that may not be here yet: models and sets to download, and memory for them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from draftbench.drafts.api import DraftError, discover
+from draftbench.harness.errors import CheckpointError, HarnessError
+from draftbench.harness.host.gpu import read_gpu_host
+from draftbench.harness.host.provenance import file_sha256
+from draftbench.harness.models.checkpoints import load_arms_draft
+from draftbench.harness.models.fairness import read_ledger, unfair
+from draftbench.harness.models.find import WEIGHTS, hub_bytes, local_folder, read_target
+from draftbench.harness.runtime.tensors import read_tensors
+from draftbench.harness.suite import Arm, Suite, Workload
+from draftbench.harness.workloads.conversations import home_of
+from draftbench.harness.workloads.sources import SOURCES
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+GPU_SHARE = 0.9
+"""Of a GPU's memory that weights and KV pool may take; the rest is for activations and CUDA graphs."""
+
+
+@dataclass(frozen=True)
+class ModelNeed:
+    """One model of a suite: where it is, or how much would be downloaded."""
+
+    role: str
+    name: str
+    folder: Path | None
+    num_bytes: int | None
+    by_name: bool = False
+    """The size is a guess from the count of parameters in the model's name."""
+
+    def __str__(self) -> str:
+        size = "size unknown" if self.num_bytes is None else f"{self.num_bytes / 1e9:.2g} GB"
+        if self.folder is not None:
+            return f"{self.role} {self.name}: here, {size}"
+        guess = ", judged by its name" if self.by_name else ""
+        return f"{self.role} {self.name}: not here; a run downloads it ({size}{guess})"
+
+
+def needs_of(suite: Suite, suite_folder: Path) -> tuple[str, ...]:
+    """A line for each model and workload, and one on memory; nothing is downloaded or started."""
+    endpoints = [f"endpoint {arm.name}: {arm.endpoint}, {arm.api}" for arm in suite.arms if arm.is_endpoint]
+    workloads = [workload_need(workload) for workload in suite.workloads]
+    if len(endpoints) == len(suite.arms):
+        target = f"target {suite.target.model}: its tokenizer alone; no engine is started"
+        return (target, *endpoints, *workloads)
+    models = model_needs(suite, suite_folder)
+    return (
+        *map(str, models),
+        *endpoints,
+        *draft_needs(suite, suite_folder),
+        *workloads,
+        *fairness_needs(suite, suite_folder),
+        memory_need(suite, models, memory_bytes()),
+    )
+
+
+def model_needs(suite: Suite, suite_folder: Path) -> tuple[ModelNeed, ...]:
+    """The target and every draft with weights."""
+    revision = suite.target.revision
+    name = suite.target.model if revision is None else f"{suite.target.model}@{revision}"
+    target = _model("target", name, suite_folder)
+    if target.num_bytes is None and (found := re.search(r"(\d+(?:\.\d+)?)b\b", suite.target.model, re.IGNORECASE)):
+        num_bytes = int(float(found[1]) * 1e9) * DTYPE_BYTES[suite.target.dtype]
+        target = ModelNeed(target.role, target.name, target.folder, num_bytes, by_name=True)
+    drafts = [
+        _model(f"draft {arm.name}", arm.checkpoint, suite_folder) for arm in suite.arms if arm.checkpoint is not None
+    ]
+    return (target, *drafts)
+
+
+def draft_needs(suite: Suite, suite_folder: Path) -> list[str]:
+    """For each draft with weights that is on this machine whether a run would take it, by the run's own check."""
+    name, revision = suite.target.model, suite.target.revision
+    target = local_folder(name if revision is None else f"{name}@{revision}", suite_folder)
+    folders = {arm.name: local_folder(arm.checkpoint, suite_folder) for arm in suite.arms if arm.checkpoint is not None}
+    here = {name: folder for name, folder in folders.items() if folder is not None}
+    if target is None:
+        return [f"draft {name}: not known whether it fits before the target's download" for name in here]
+    return [
+        f"draft {arm.name}: {_judged(arm, here[arm.name], target)}"
+        for arm in suite.arms
+        if arm.name in here and arm.tree is not None
+    ]
+
+
+def _judged(arm: Arm, draft: Path, target: Path) -> str:
+    try:
+        if arm.architecture not in discover():
+            raise DraftError(f"architecture {arm.architecture} is not installed; see bench.py list.")
+        found = load_arms_draft(arm, discover()[arm.architecture], draft, target, read_tensors([draft])[draft])
+    except HarnessError as error:
+        return f"DOES NOT FIT: {error}"
+    if found.trained_tokens is None:
+        return "fits"
+    return f"fits; made for {found.trained_tokens} tokens, beyond which expect worse acceptance"
+
+
+def _model(role: str, name: str, suite_folder: Path) -> ModelNeed:
+    folder = local_folder(name, suite_folder)
+    if folder is None:
+        return ModelNeed(role, name, None, hub_bytes(name))
+    # A repository may hold the same weights in several formats; the first of these is what is loaded.
+    sizes = (sum(file.stat().st_size for file in folder.glob(pattern)) for pattern in WEIGHTS)
+    return ModelNeed(role, name, folder, next((size for size in sizes if size), None))
+
+
+def workload_need(workload: Workload) -> str:
+    """Where a workload's prompts come from, under which terms."""
+    source = SOURCES[workload.source]
+    if source.synthetic:
+        return f"workload {workload.name}: synthetic, made here"
+    if workload.path is not None:
+        path = Path(workload.path)
+        if not path.is_file():
+            return f"workload {workload.name}: {path}"
+        digest = file_sha256(path)
+        authors = f", the authors' file; {source.licence}" if digest == source.sha256 else ""
+        return f"workload {workload.name}: {path}, SHA-256 {digest[:12]}{authors}"
+    return f"workload {workload.name}: downloaded once from {home_of(workload)}; {source.licence}"
+
+
+def fairness_needs(suite: Suite, suite_folder: Path) -> list[str]:
+    """Whether what the suite requires to be alike is so, for the drafts that are here; none if it requires nothing."""
+    if not suite.fairness.require:
+        return []
+    here, absent = ledgers_here(suite, suite_folder)
+    seen = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if arm.name not in absent)})
+    lines = [f"fairness: REFUSED: {problem}" for problem in unfair(seen, here)]
+    if not lines:
+        drafts_seen = ", ".join(arm.name for arm in seen.arms if arm.tree is not None)
+        lines = [f"fairness: {', '.join(suite.fairness.require)}: alike for {drafts_seen or 'no draft yet'}"]
+    return lines + [f"fairness: not known before its download: {name}" for name in absent]
+
+
+def ledgers_here(suite: Suite, suite_folder: Path) -> tuple[dict[str, dict[str, Any] | None], list[str]]:
+    """The ledgers of the drafts that are on this machine, by arm, and the arms whose drafts are not."""
+    drafts = {arm.name: arm.checkpoint for arm in suite.arms if arm.checkpoint is not None}
+    folders = {name: local_folder(checkpoint, suite_folder) for name, checkpoint in drafts.items()}
+    here = {name: read_ledger(folder) for name, folder in folders.items() if folder is not None}
+    return here, [name for name in drafts if name not in here]
+
+
+def memory_bytes() -> tuple[str, int]:
+    """Where models would run and how much memory it has: the first GPU, or the host's free memory."""
+    host = read_gpu_host()
+    if host.gpus:
+        return f"GPU {host.gpus[0].name}", host.gpus[0].total_bytes
+    free = int(psutil.virtual_memory().available)
+    if host.problem is not None:
+        return f"this host ({host.problem})", free
+    return "this host, without a GPU,", free
+
+
+def memory_need(suite: Suite, models: tuple[ModelNeed, ...], memory: tuple[str, int]) -> str:
+    """Whether target, largest draft and KV pool fit, as far as their sizes are known. One engine runs at a time."""
+    where, available = memory
+    target, drafts = models[0], models[1:]
+    if target.num_bytes is None:
+        return f"memory: the target's size is unknown; {where} has {available / 1e9:.0f} GB"
+    needed = target.num_bytes + max((draft.num_bytes or 0 for draft in drafts), default=0)
+    unknown = any(draft.num_bytes is None for draft in drafts)
+    pool = None if target.folder is None else kv_bytes(_config(target.folder), suite)
+    text = f"weights of target and largest draft{'' if pool is None else ' and KV pool'}"
+    needed += pool or 0
+    verdict = "fits as far as sizes are known" if unknown else "fits"
+    verdict = verdict if needed <= available * GPU_SHARE else "DOES NOT FIT"
+    return f"memory: {verdict}: {text} take {needed / 1e9:.2g} GB, {where} has {available / 1e9:.0f} GB"
+
+
+def kv_bytes(config: dict[str, Any], suite: Suite) -> int | None:
+    """Bytes of the target's KV pool; None where the configuration does not have the usual names."""
+    try:
+        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        per_token = 2 * config["num_hidden_layers"] * heads * size * DTYPE_BYTES[suite.target.dtype]
+    except KeyError:
+        return None
+    return int(per_token * suite.max_total_tokens)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        return read_target(folder, needs_weights=False)
+    except CheckpointError:
+        return {}

@@ -1,0 +1,263 @@
+"""Running a plan, cell after cell or in turns: start, warm up, flush, measure, drain, seal."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from draftbench.harness.engine import Engine
+from draftbench.harness.errors import HarnessError
+from draftbench.harness.load.arrivals import arrival_times
+from draftbench.harness.load.endpoint import Endpoint
+from draftbench.harness.load.generator import RoundBook, Turn, flush_cache, run_closed_loop, run_open_loop, run_turns
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.records import CellKey, CellRecord, RequestRecord, SampleRecord, WindowRecord
+from draftbench.harness.run.plan import turn_groups, turn_orders
+from draftbench.harness.run.pool import EnginePool
+from draftbench.harness.run.progress import Progress
+from draftbench.harness.store import RunStore
+from draftbench.harness.suite import CONTROL_CONCURRENCY, Suite
+from draftbench.harness.telemetry.sampler import Sampler, open_sampler
+from draftbench.harness.telemetry.window import Window
+
+OPEN_LOOP_WARMUP = 8
+"""Requests at once that warm an engine up for an open loop."""
+SAMPLES = 60
+"""Continuations of each open prompt, at a temperature above 0."""
+
+
+def sampling_parameters(suite: Suite, greedy: bool = False) -> dict[str, Any]:
+    """SGLang's sampling parameters for a suite; the reference pass is always greedy.
+
+    Outputs of arms whose acceptance is simulated have no stop token, so then nobody heeds one.
+    """
+    stops = {"ignore_eos": True} if suite.simulates else {}
+    if greedy or suite.sampling.temperature == 0:
+        return {"temperature": 0.0, **stops}
+    return {
+        **stops,
+        "temperature": suite.sampling.temperature,
+        "top_p": suite.sampling.top_p,
+        "top_k": suite.sampling.top_k,
+    }
+
+
+def run_loop(
+    engine: Engine,
+    cell: CellKey,
+    prompts: Sequence[Prompt],
+    sampling: dict[str, Any],
+    on_record: Callable[[RequestRecord], None],
+    arrivals_s: Sequence[float] | None = None,
+) -> RoundBook:
+    """Send prompts, hand over each record, and return what the engine recorded of them.
+
+    Args:
+        arrivals_s: when each prompt is sent, in an open loop.
+    """
+    book = RoundBook(engine)
+    try:
+        if arrivals_s is None:
+            asyncio.run(run_closed_loop(engine, cell, prompts, sampling, book, on_record))
+        else:
+            asyncio.run(run_open_loop(engine, cell, prompts, arrivals_s, sampling, book, on_record))
+    except* HarnessError as group:
+        raise group.exceptions[0] from None
+    return book
+
+
+def run_cells(
+    engines: Mapping[CellKey, Engine],
+    prompts: Sequence[Prompt],
+    suite: Suite,
+    store: RunStore,
+    progress: Progress,
+    sampler: Sampler | None,
+) -> None:
+    """Measure and seal one cell, or cells whose arms take turns prompt by prompt.
+
+    Requests that fail are records; an engine that dies fails its cell. A trace sends as many prompts as it has
+    arrivals, the first ones.
+    """
+    first = next(iter(engines))
+    point = next(point for point in suite.load if point.name == first.load)
+    arrivals_s = arrival_times(point, first.workload, len(prompts), suite.sampling.seed)
+    if arrivals_s is not None:
+        prompts = prompts[: len(arrivals_s)]
+    sampling = sampling_parameters(suite)
+    failed: Counter[CellKey] = Counter()
+    watched = {cell: Watched(engine, sampler) for cell, engine in engines.items()}
+
+    def keep(record: RequestRecord) -> None:
+        failed[record.cell] += record.error is not None
+        store.append(record)
+        progress.request_done(record)
+
+    progress.begin_cells(tuple(engines), len(prompts))
+    started_ns = time.monotonic_ns()
+    if len(engines) == 1:
+        watched[first].begin()
+        books = {first: run_loop(engines[first], first, prompts, sampling, keep, arrivals_s)}
+        watched[first].pause()
+    else:
+        books = {cell: RoundBook(engine) for cell, engine in engines.items()}
+        turns = [Turn(cell, engines[cell], books[cell], watched[cell].begin, watched[cell].pause) for cell in engines]
+        orders = turn_orders(first, len(turns), len(prompts), suite.sampling.seed)
+        asyncio.run(run_turns(turns, orders, prompts, sampling, keep))
+    finished_ns = time.monotonic_ns()
+    for cell, engine in engines.items():
+        if (window := watched[cell].record(cell)) is not None:
+            store.append(window)
+        sealed = CellRecord(
+            cell=cell,
+            started_ns=started_ns,
+            finished_ns=finished_ns,
+            num_requests=len(prompts),
+            num_failed=failed[cell],
+            phases=books[cell].phases(),
+            graphs=books[cell].graphs(),
+            sampling=sampling,
+            session=store.session,
+            error=engine.failure(),
+        )
+        store.append(sealed)
+        progress.end_cell(sealed)
+
+
+class Watched:
+    """A cell's window of telemetry, open while the cell has its turn."""
+
+    def __init__(self, engine: Engine, sampler: Sampler | None) -> None:
+        self._engine, self._sampler = engine, sampler
+        self._window: Window | None = None
+
+    def begin(self) -> None:
+        """Watch; an endpoint's processes are not ours to watch."""
+        if self._sampler is None or self._engine.pid is None:
+            return
+        if self._window is None:
+            self._sampler.begin(self._engine.pid)
+        else:
+            self._sampler.resume(self._window)
+
+    def pause(self) -> None:
+        """Look away."""
+        if self._sampler is not None and self._engine.pid is not None:
+            self._window = self._sampler.pause()
+
+    def record(self, cell: CellKey) -> WindowRecord | None:
+        """What was seen; None where nothing was watched."""
+        return None if self._window is None else self._window.close(cell.launch, cell.arm, cell)
+
+
+def warm_up(engine: Engine, arm: str, concurrency: int | None, prompts: Sequence[Prompt], suite: Suite) -> None:
+    """Send unmeasured requests at the concurrency to be measured: no cell pays what only the first one pays."""
+    concurrency = concurrency or min(OPEN_LOOP_WARMUP, suite.running_requests)
+    count = max(suite.warmup_requests, concurrency) if suite.warmup_requests else 0
+    repeated = [prompts[index % len(prompts)] for index in range(count)]
+    cell = CellKey(launch=0, block=-100, arm=arm, workload="warmup", concurrency=concurrency)
+    run_loop(engine, cell, repeated, sampling_parameters(suite), lambda record: None)
+
+
+def make_ready(
+    engine: Engine, cell: CellKey, prompts: Sequence[Prompt], suite: Suite, store: RunStore, sampler: Sampler | None
+) -> None:
+    """Warm an engine up for a cell; the launch's first one is then watched at rest, and warmed up again.
+
+    Seconds without work let a GPU's clocks fall, and the first cell alone would pay for that.
+    """
+    warm_up(engine, cell.arm, cell.concurrency, prompts, suite)
+    if sampler is None or engine.pid is None:
+        return
+    if (rest := sampler.rest(cell.launch, cell.arm, engine.pid)) is not None:
+        store.append(rest)
+        warm_up(engine, cell.arm, cell.concurrency, prompts, suite)
+
+
+def sample_continuations(
+    engine: Engine, arm: str, prompts: Sequence[Prompt], suite: Suite, store: RunStore, progress: Progress
+) -> None:
+    """Sample short continuations of open prompts again and again, unmeasured; their distribution must be vanilla's."""
+    if any(record.arm == arm for record in store.read(SampleRecord)):
+        return
+    found: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+
+    def keep(record: RequestRecord) -> None:
+        if record.error is None:
+            found[record.prompt_id].append(record.output_ids)
+        progress.request_passed()
+
+    progress.begin_pass(f"samples of {arm}", len(prompts) * SAMPLES)
+    cell = CellKey(launch=0, block=-20, arm=arm, workload="open", concurrency=CONTROL_CONCURRENCY)
+    run_loop(engine, cell, list(prompts) * SAMPLES, sampling_parameters(suite), keep)
+    for prompt_id, continuations in found.items():
+        store.append(SampleRecord(arm=arm, prompt_id=prompt_id, continuations=tuple(continuations)))
+
+
+def run_launch(
+    cells: Sequence[CellKey],
+    prompts: Mapping[str, Sequence[Prompt]],
+    suite: Suite,
+    pool: EnginePool,
+    store: RunStore,
+    progress: Progress,
+    open_prompts: Sequence[Prompt] = (),
+) -> None:
+    """Run one launch's cells on its engines, which are started in the order of its first block.
+
+    An arm whose engine cannot start or dies fails its cells, with the reason, and the run goes on.
+
+    Args:
+        open_prompts: what every arm samples continuations of, once.
+    """
+    warm: dict[tuple[str, str], Engine] = {}
+    arms = tuple(dict.fromkeys(cell.arm for cell in cells))
+    with open_sampler(suite.telemetry_period_s) as sampler:
+        pool.start_all(arms)
+        by_turns = suite.turns == "prompts" and pool.holds(arms)
+        for group in turn_groups(cells) if by_turns else [[cell] for cell in cells]:
+            engines: dict[CellKey, Engine] = {}
+            sent = prompts[group[0].workload][: suite.prompts_at(group[0].load)]
+
+            def fail(cell: CellKey, error: HarnessError, num_requests: int = len(sent)) -> None:
+                failed = _failed_cell(cell, str(error), num_requests, store.session)
+                store.append(failed)
+                progress.end_cell(failed)
+
+            for cell in group:
+                try:
+                    engine = pool.get(cell.arm)
+                    if warm.get((cell.arm, cell.load)) is not engine:
+                        make_ready(engine, cell, sent, suite, store, sampler)
+                        warm[(cell.arm, cell.load)] = engine
+                    if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
+                        sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
+                    if engine.pid is not None:  # an endpoint's caches are not ours to flush
+                        asyncio.run(flush_cache(engine))
+                    engines[cell] = engine
+                except HarnessError as error:
+                    fail(cell, error)
+            try:
+                if engines:
+                    run_cells(engines, sent, suite, store, progress, sampler)
+            except HarnessError as error:  # the engine of a cell that is measured alone
+                for cell in engines:
+                    fail(cell, error)
+    store.note_engines({name: receipt.model_dump() for name, receipt in pool.receipts.items() if name in arms})
+
+
+def _failed_cell(cell: CellKey, reason: str, num_requests: int, session: int) -> CellRecord:
+    now = time.monotonic_ns()
+    return CellRecord(
+        cell=cell,
+        started_ns=now,
+        finished_ns=now,
+        num_requests=num_requests,
+        num_failed=num_requests,
+        phases=None,
+        session=session,
+        error=reason,
+    )

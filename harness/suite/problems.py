@@ -1,0 +1,242 @@
+"""What can be wrong with a suite beyond the types of its fields: what does not go together, what is missing on disk.
+
+A problem is where in the file it stands, and a sentence with what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from draftbench.drafts.api import DraftSpec, Tree, discover
+from draftbench.harness.suite.strict_yaml import nearest, spelled
+from draftbench.harness.suite.trace import read_trace
+from draftbench.harness.suite.yaml_lines import Path_
+from draftbench.harness.workloads.sources import SOURCES, HubSet
+from draftbench.harness.workloads.synthetic import FAMILIES
+
+if TYPE_CHECKING:
+    from draftbench.harness.suite.schema import Arm, Rendering, Suite, Workload
+
+Problems = list[tuple[Path_, str]]
+
+
+def suite_problems(suite: Suite, folder: Path) -> Problems:
+    """Everything that is wrong with a suite whose fields are of the right types.
+
+    Args:
+        folder: where the suite lies, which its paths are relative to.
+
+    Raises:
+        SuiteError: a trace cannot be read; with its own file and line.
+    """
+    return [
+        *_arm_problems(suite),
+        *workload_problems(suite.workloads, folder),
+        *_rendering_problems(suite, folder),
+        *_load_problems(suite, folder),
+    ]
+
+
+def _arm_problems(suite: Suite) -> Problems:
+    known = discover()
+    problems: Problems = []
+    for index, arm in enumerate(suite.arms):
+        if arm.endpoint is not None or (arm.is_endpoint and "architecture" in arm.model_fields_set):
+            problems.extend(_endpoint_problems(index, arm, suite.rendering))
+            continue
+        for field in ("api", "model", "api_key_env"):
+            if getattr(arm, field) is not None:
+                text = f"arms[{index}].{field} means nothing without endpoint; leave it out, or give endpoint."
+                problems.append((("arms", index, field), text))
+        if arm.is_endpoint:
+            text = f"arms[{index}].architecture is missing; {nearest('', list(known))} Or give an endpoint."
+            problems.append((("arms", index), text))
+            continue
+        spec = known.get(arm.architecture)
+        if spec is None:
+            text = f"arms[{index}].architecture is {arm.architecture}; {nearest(arm.architecture, list(known))}"
+            problems.append((("arms", index, "architecture"), text))
+            continue
+        for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens"):
+            given = getattr(arm, field) is not None
+            wanted = spec.drafts and (field != "checkpoint" or spec.needs_checkpoint)
+            if given and not wanted:
+                text = f"arms[{index}].{field} means nothing for {spec.name} ({spec.title}); leave it out."
+                problems.append((("arms", index, field), text))
+            elif wanted and not given:
+                problems.append((("arms", index), f"arms[{index}].{field} is missing; {spec.name} needs it."))
+        problems.extend(_option_problems(index, arm, spec))
+        problems.extend(_simulation_problems(index, arm, spec, suite))
+        if arm.tree is not None:
+            problems.extend(_tree_problems(index, arm.tree, spec))
+    return problems
+
+
+def _endpoint_problems(index: int, arm: Arm, rendering: Rendering) -> Problems:
+    at: Path_ = ("arms", index)
+    problems: Problems = []
+    if arm.endpoint is None:
+        problems.append((at, f"arms[{index}].endpoint is missing; give the server's address, http://HOST:PORT."))
+    if not arm.is_endpoint:
+        text = f"arms[{index}].architecture is {arm.architecture}, but an endpoint drafts with its own; leave it out."
+        problems.append(((*at, "architecture"), text))
+    if arm.api is None:
+        problems.append((at, f"arms[{index}].api is missing; {nearest('', ['sglang', 'openai', 'openai-chat'])}"))
+    elif (arm.model is None) != (arm.api == "sglang"):
+        text = "is missing; an OpenAI-compatible server is asked for a model by its name."
+        text = text if arm.model is None else "means nothing for sglang, which serves one; leave it out."
+        problems.append(((*at, "model"), f"arms[{index}].model {text}"))
+    if arm.api == "openai-chat" and rendering.raw:
+        text = f"arms[{index}].api is openai-chat, which renders messages itself; with rendering.raw take openai."
+        problems.append(((*at, "api"), text))
+    for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens", "options", "engine", "tuning"):
+        if getattr(arm, field):
+            text = f"arms[{index}].{field} means nothing for an endpoint, which is measured as it is; leave it out."
+            problems.append(((*at, field), text))
+    return problems
+
+
+def _option_problems(index: int, arm: Arm, spec: DraftSpec) -> Problems:
+    at: Path_ = ("arms", index, "options")
+    try:
+        options = spec.options.model_validate(arm.options)
+    except ValidationError as error:
+        problems = []
+        for found in error.errors():
+            here = (*at, *found["loc"])
+            if found["type"] == "extra_forbidden":
+                known = nearest(str(found["loc"][-1]), list(spec.options.model_fields) or ["none"])
+                problems.append((here, f"{spelled(here)} is not known to {spec.name}; {known}"))
+            else:
+                text = found["msg"][0].lower() + found["msg"][1:]
+                problems.append((here, f"{spelled(here)} is {found['input']!r}; {text}."))
+        return problems
+    problem = None if arm.tree is None else options.problem(arm.tree)
+    return [] if problem is None else [((*at, problem[0]), f"{spelled((*at, problem[0]))} {problem[1]}")]
+
+
+def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, suite: Suite) -> Problems:
+    at: Path_ = ("arms", index, "simulated_acceptance")
+    alphas, name = arm.simulated_acceptance, f"arms[{index}].simulated_acceptance"
+    simulable = spec.drafts and spec.sglang_algorithm != "NGRAM" and spec.proposer_factory is None
+    if alphas is not None and not simulable:
+        why = "it decodes without a draft" if not spec.drafts else "its draft learns from the tokens themselves"
+        return [(at, f"{name} means nothing for {spec.name}: {why}; leave it out.")]
+    if isinstance(alphas, dict):
+        workloads = [workload.name for workload in suite.workloads]
+        problems = [
+            ((*at, given), f"{name}.{given} is of no workload; {nearest(given, workloads)}")
+            for given in alphas
+            if given not in workloads
+        ]
+        missing = [workload for workload in workloads if workload not in alphas]
+        if missing:
+            problems.append((at, f"{name} lacks {', '.join(missing)}; give the α_k of every workload."))
+        for given, shares in alphas.items():
+            problems.extend(_length_problems((*at, given), f"{name}.{given}", shares, arm))
+        return problems
+    if alphas is not None:
+        return _length_problems(at, name, alphas, arm)
+    if suite.target.random_weights and spec.drafts:
+        text = "with target.random_weights acceptance means nothing"
+        hint = "give the α_k of a report, one for every step" if simulable else f"{spec.name} cannot simulate it"
+        return [(("arms", index), f"{name} is missing: {text}; {hint}.")]
+    return []
+
+
+def _length_problems(at: Path_, name: str, shares: Sequence[float], arm: Arm) -> Problems:
+    if len(shares) == arm.num_steps:
+        return []
+    return [(at, f"{name} has {len(shares)} shares, but num_steps is {arm.num_steps}; give one for every step.")]
+
+
+def _tree_problems(index: int, tree: Tree, spec: DraftSpec) -> Problems:
+    at: Path_ = ("arms", index, "num_draft_tokens")
+    steps, topk, tokens = tree.num_steps, tree.topk, tree.num_draft_tokens
+    if topk == 1 and tokens != steps + 1:
+        text = f"with topk 1 and num_steps {steps} the tree is a chain of {steps + 1} nodes; set it to {steps + 1}."
+        return [(at, f"arms[{index}].num_draft_tokens is {tokens}; {text}")]
+    largest = spec.largest_tree(steps, topk)
+    if tokens > largest:
+        text = f"num_steps {steps} and topk {topk} give at most {largest} nodes, the root included."
+        return [(at, f"arms[{index}].num_draft_tokens is {tokens}; {text}")]
+    return []
+
+
+MEANT_FOR = {
+    "family": {"synthetic"},
+    "split": {"synthetic"},
+    "subset": {"speed_bench"},
+    "prompt_tokens": {"random"},
+    "tokenizer": {"random"},
+    "run_programs": {"humaneval", "mbpp"},
+    "revision": {name for name, source in SOURCES.items() if isinstance(source.home, HubSet)},
+    "path": {name for name, source in SOURCES.items() if not source.synthetic},
+}
+"""Fields of a workload that mean nothing for the other sources."""
+NEEDED_BY = {
+    "family": {"synthetic"},
+    "num_prompts": {"synthetic", "random"},
+    "prompt_tokens": {"random"},
+    "path": {name for name, source in SOURCES.items() if source.home is None and not source.synthetic},
+}
+
+
+def workload_problems(workloads: Sequence[Workload], folder: Path, at: Path_ = ("workloads",)) -> Problems:
+    """What is wrong with workloads beyond their types: fields that do not go with the source, files that are missing.
+
+    Args:
+        at: where the list stands in its file.
+    """
+    problems: Problems = []
+    for index, workload in enumerate(workloads):
+        here: Path_ = (*at, index)
+        name = spelled(here)
+        for field, sources in MEANT_FOR.items():
+            if field in workload.model_fields_set and workload.source not in sources:
+                text = f"{name}.{field} means nothing for {workload.source}; leave it out."
+                problems.append(((*here, field), text))
+        for field, sources in NEEDED_BY.items():
+            if workload.source in sources and getattr(workload, field) is None:
+                hint = nearest("", list(FAMILIES)) if field == "family" else f"{workload.source} needs it."
+                problems.append((here, f"{name}.{field} is missing; {hint}"))
+        if workload.family is not None and workload.source == "synthetic" and workload.family not in FAMILIES:
+            text = f"{name}.family is {workload.family}; {nearest(workload.family, list(FAMILIES))}"
+            problems.append(((*here, "family"), text))
+        if workload.path is not None and not (folder / workload.path).exists():
+            file = "suite" if at == ("workloads",) else "recipe"
+            text = f"there is no file {folder / workload.path}; paths are relative to the {file}."
+            problems.append(((*here, "path"), f"{name}.path: {text}"))
+    return problems
+
+
+def _rendering_problems(suite: Suite, folder: Path) -> Problems:
+    problems: Problems = []
+    template = suite.rendering.template
+    if template is not None and not (folder / template).is_file():
+        text = f"rendering.template: there is no file {folder / template}; paths are relative to the suite."
+        problems.append((("rendering", "template"), text))
+    corpus = suite.fairness.corpus
+    if corpus is not None and not (folder / corpus).is_file():
+        text = f"fairness.corpus: there is no file {folder / corpus}; paths are relative to the suite."
+        problems.append((("fairness", "corpus"), text))
+    if template is not None and suite.rendering.raw:
+        problems.append((("rendering",), "rendering.raw sends no template; leave rendering.template out."))
+    return problems
+
+
+def _load_problems(suite: Suite, folder: Path) -> Problems:
+    problems: Problems = []
+    for index, point in enumerate(suite.load):
+        if point.trace is None:
+            continue
+        if (folder / point.trace).is_file():
+            read_trace(folder / point.trace)
+        else:
+            text = f"there is no file {folder / point.trace}; paths are relative to the suite."
+            problems.append((("load", index, "trace"), f"load[{index}].trace: {text}"))
+    return problems

@@ -1,0 +1,419 @@
+"""Suites: what is run, as strict frozen models, read from YAML with errors that name file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
+
+from draftbench.drafts.api import Tree
+from draftbench.harness.records import ENDPOINT
+from draftbench.harness.suite.problems import suite_problems
+from draftbench.harness.suite.strict_yaml import UNSPELLED, Section, line_of, load_strict, refuse
+from draftbench.harness.workloads.synthetic import FAMILIES
+
+AnySection = TypeVar("AnySection", bound=Section)
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Alphas = Annotated[tuple[Share, ...], Field(strict=False)]
+SimulatedAcceptance = Annotated[
+    Annotated[Alphas, Tag(UNSPELLED + "shares")] | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")],
+    Discriminator(lambda value: UNSPELLED + ("by workload" if isinstance(value, dict) else "shares")),
+]
+CONTROL_CONCURRENCY = 4
+"""Requests at once in the control pass, whose batches must have another shape than the reference pass's."""
+OPEN_LOOP_REQUESTS = 48
+"""Requests that an engine may run at once in an open loop where the suite does not say it; SGLang's own limit with a
+draft."""
+FIRST_STAGE, AUTO_BLOCKS = 5, 2
+"""Launches before `blocks: auto` looks at the spread, and blocks of each of its launches."""
+SourceName = Literal[
+    "synthetic", "random", "prompts", "chat_jsonl", "sharegpt", "gsm8k", "mt_bench", "spec_bench", "humaneval", "mbpp",
+    "alpaca", "cnn_dm", "natural_questions", "math500", "speed_bench",
+]  # fmt: skip
+
+
+def _count_or_auto(value: Any) -> Any:
+    """One message for both kinds."""
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("a number, 1 or more, or auto")
+
+
+class Target(Section):
+    """The model that decides."""
+
+    model: str = Field(description="Embedded name (tiny), hub id (owner/name), or path relative to the suite.")
+    revision: str | None = Field(None, description="Revision of a hub id.")
+    dtype: Literal["float32", "bfloat16", "float16"]
+    random_weights: bool = Field(
+        False,
+        description="Make the weights of target and drafts on the device, at random: for times at a shape. Every draft "
+        "then needs simulated_acceptance.",
+    )
+
+
+class Tuning(Section):
+    """How `bench.py tune` found an arm's tree."""
+
+    configurations: Positive = Field(description="Trees that were tried, the default among them.")
+    prompts_sha256: str = Field(description="Hash of the prompts that they were tried on; none is a test prompt.")
+    run: str = Field(description="Name of the folder with its runs.")
+
+
+class Arm(Section):
+    """The target with one draft configuration."""
+
+    name: Name
+    architecture: str = Field(ENDPOINT, description="One of `bench.py list`; left out for an endpoint.")
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] | None = Field(
+        None, description="Address of a server that runs already, to be measured as it is, instead of an engine."
+    )
+    api: Literal["sglang", "openai", "openai-chat"] | None = Field(
+        None,
+        description="How an endpoint is asked: SGLang's /generate, /v1/completions with token ids, or "
+        "/v1/chat/completions with messages.",
+    )
+    model: str | None = Field(None, description="The name by which an OpenAI-compatible endpoint serves the target.")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key.")
+    checkpoint: str | None = Field(None, description="The draft's weights: embedded name, hub id or path.")
+    num_steps: Positive | None = Field(None, description="Draft steps of a round: the tree's depth.")
+    topk: Positive | None = Field(None, description="Branches kept at each step: the tree's width.")
+    num_draft_tokens: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Nodes of the tree that are verified, the root included."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="The architecture's own settings.")
+    engine: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Further SGLang server arguments, for this arm alone."
+    )
+    tuning: Annotated[Tuning | None, Field(description="Written by `bench.py tune`: how the tree was found.")] = None
+    simulated_acceptance: Annotated[
+        SimulatedAcceptance | None,
+        Field(
+            description="α_k of every step, or such a list for every workload by its name, drawn in place of the "
+            "verifier's answer: what-if figures."
+        ),
+    ] = None
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether a server that runs already is measured."""
+        return self.architecture == ENDPOINT
+
+    @property
+    def tree(self) -> Tree | None:
+        """The tree of a round; None where the suite does not give one."""
+        sizes = (self.num_steps, self.topk, self.num_draft_tokens)
+        return None if None in sizes else Tree(*(size or 0 for size in sizes))
+
+
+class Workload(Section):
+    """Where prompts come from."""
+
+    name: Name
+    source: SourceName
+    family: str | None = Field(None, description=f"For synthetic: one of {', '.join(FAMILIES)}.")
+    split: Literal["heldout", "train"] = Field("heldout", description="For synthetic.")
+    subset: str | None = Field(None, description="For speed_bench: qualitative (default), throughput_1k to _32k.")
+    prompt_tokens: Positive | None = Field(None, description="For random: tokens of each prompt.")
+    tokenizer: str | None = Field(None, description="For random: folder of the tokenizer that counts; the target's.")
+    path: str | None = Field(None, description="Local file or folder, relative to the suite, instead of the home.")
+    revision: str | None = Field(None, description="Another commit of the public data set than the pinned one.")
+    num_prompts: Positive | None = Field(None, description="How many, chosen by the seed; all if left out.")
+    tune_prompts: Positive | None = Field(
+        None,
+        description="Send so many of the source's other prompts, none of those that num_prompts and the seed choose: "
+        "what `bench.py tune` runs on.",
+    )
+    max_tokens: Positive | None = Field(None, description="Longest output, instead of sampling's.")
+    prompts: Literal["population", "sample"] = Field(
+        "population",
+        description="Whether verdicts are about these prompts, or about prompts like them: the spread between prompts "
+        "then widens the intervals (at concurrency 1).",
+    )
+    system: str | None = Field(None, description="System prompt of every conversation, instead of the record's.")
+    instruction: str | None = Field(None, description="Text straight before each record's, instead of the set's own.")
+    malformed: Literal["refuse", "skip"] = Field("refuse", description="What a malformed or too long record does.")
+    max_prompt_chars: Positive | None = Field(None, description="A longer turn makes a record too long.")
+    run_programs: bool = Field(False, description="For humaneval, mbpp: run the answers' code, in a sandbox.")
+
+
+class Rendering(Section):
+    """How a conversation becomes the target's tokens."""
+
+    template: Annotated[str | None, Field(description="Jinja file, relative to the suite, not the target's own.")] = (
+        None
+    )
+    thinking: Annotated[bool | None, Field(description="The template's enable_thinking; its default if left out.")] = (
+        None
+    )
+    raw: Annotated[bool, Field(description="Send the text alone, for base models: no template, no instruction.")] = (
+        False
+    )
+
+
+class Sampling(Section):
+    """How tokens are chosen, alike for every arm."""
+
+    temperature: Annotated[float, Field(ge=0)]
+    max_tokens: Positive
+    seed: int
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: int = -1
+
+
+class Auto(Section):
+    """When a run with `blocks: auto` has enough launches."""
+
+    half_width: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="Wanted half of every speedup's interval, as a share: 0.02 for ±2%."
+    )
+    time_limit_s: Positive = Field(description="No launch starts when so many seconds have passed since this start.")
+
+
+class LoadPoint(Section):
+    """How requests are sent: so many at once, or at times that do not wait for any answer (an open loop)."""
+
+    concurrency: Positive | None = Field(None, description="Closed loop: requests under way at once.")
+    rate: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Open loop: requests a second on average, at random times (Poisson) drawn from the seed."
+    )
+    burst: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="With rate: so many requests arrive together, at the same mean rate."
+    )
+    trace: str | None = Field(None, description="Open loop: JSONL of arrival times, relative to the suite.")
+    num_prompts: Positive | None = Field(
+        None, description="Of each workload's prompts, the first so many; all of them."
+    )
+
+    @property
+    def name(self) -> str:
+        """`c=8`, `4/s`, `4/s by 8` or `trace chat`, as cells and tables have it."""
+        if self.trace is not None:
+            return f"trace {Path(self.trace).stem}"
+        if self.rate is not None:
+            return f"{self.rate:g}/s" + ("" if self.burst is None else f" by {self.burst}")
+        return f"c={self.concurrency}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are sent at times of their own."""
+        return self.concurrency is None
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> LoadPoint:
+        given = [name for name in ("concurrency", "rate", "trace") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"a load point has one of concurrency, rate and trace; found {found}")
+        if self.burst is not None and self.rate is None:
+            raise ValueError(f"burst says how requests at a rate arrive; it means nothing with {given[0]}")
+        return self
+
+
+class Limits(Section):
+    """What a user still takes as served: goodput counts the requests that meet every limit given."""
+
+    ttft_ms: Annotated[float, Field(gt=0)] | None = Field(None, description="Longest time to the first token.")
+    tpot_ms: Annotated[float, Field(gt=0)] | None = Field(None, description="Longest mean time per later token.")
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Limits:
+        if self.ttft_ms is None and self.tpot_ms is None:
+            raise ValueError("limits holds none; give ttft_ms, tpot_ms or both")
+        return self
+
+
+Requirement = Literal["data", "tokens", "steps", "flops", "parameters", "tree", "tuning"]
+
+
+class Fairness(Section):
+    """What has to be alike for all drafts, and the corpus that evaluation prompts are looked for in."""
+
+    require: Annotated[
+        tuple[Requirement, ...],
+        Field(strict=False, description="A run is refused unless these are known and equal for all drafts."),
+    ] = ()
+    corpus: Annotated[
+        str | None,
+        Field(description="The drafts' training corpus (JSONL), relative to the suite: prompts are looked for in it."),
+    ] = None
+    _place: str = PrivateAttr("the suite")
+
+    @property
+    def place(self) -> str:
+        """File and line of the requirements, as far as they come from a file."""
+        return self._place
+
+
+class Tune(Section):
+    """What `bench.py tune` spends, the same on every draft."""
+
+    configurations: Annotated[
+        int, Field(ge=2, description="Trees that are tried for each draft, its own included.")
+    ] = 9
+    prompts: Annotated[int, Field(ge=1, description="Prompts of each workload, none of them the suite's.")] = 8
+    blocks: Annotated[int, Field(ge=1, description="Blocks of the second stage; the first has one.")] = 3
+
+
+class Suite(Section):
+    """One comparison: every arm on every workload at every load point, in blocks and launches."""
+
+    version: Literal[1]
+    name: Name
+    target: Target
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1, strict=False)]
+    workloads: Annotated[tuple[Workload, ...], Field(min_length=1, strict=False)]
+    sampling: Sampling
+    rendering: Rendering = Rendering()
+    fairness: Fairness = Fairness()
+    tune: Tune = Tune()
+    load: Annotated[tuple[LoadPoint, ...], Field(min_length=1, strict=False)]
+    limits: Limits | None = Field(None, description="Limits on latency, for the goodput.")
+    blocks: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = Field(
+        description="Repetitions of all prompts in a launch, with the arms in another order; auto also adds launches."
+    )
+    launches: Positive = Field(1, description="How often every engine is started anew; three or more for a verdict.")
+    auto: Auto | None = Field(None, description="For blocks: auto, when it is enough.")
+    turns: Literal["prompts", "cells"] = Field(
+        "cells",
+        description="At concurrency 1, where the engines of a launch run side by side: the arms take turns prompt by "
+        "prompt, or cell by cell.",
+    )
+    warmup_requests: Annotated[int, Field(ge=0)] = Field(2, description="Unmeasured requests before the first cell.")
+    prefix_cache: bool = Field(False, description="SGLang's radix cache; off, or repeated prompts would be free.")
+    max_total_tokens: Positive = Field(8192, description="Slots of the KV pool, the same for every arm.")
+    chunked_prefill_size: Positive | None = Field(None, description="Longest piece of a prompt in one pass.")
+    max_running_requests: Positive | None = Field(
+        None, description=f"Largest concurrency if left out, at least {OPEN_LOOP_REQUESTS} with an open loop."
+    )
+    telemetry_period_s: Annotated[float, Field(gt=0)] | None = Field(
+        0.1, description="Seconds between looks at power, clocks and memory; null for no telemetry."
+    )
+
+    @property
+    def running_requests(self) -> int:
+        """Requests that an engine may run at once."""
+        largest = (point.concurrency or OPEN_LOOP_REQUESTS for point in self.load)
+        return self.max_running_requests or max(CONTROL_CONCURRENCY, *largest)
+
+    def prompts_at(self, load: str) -> int | None:
+        """How many prompts of each workload the load point of this name sends; None for all."""
+        return next(point.num_prompts for point in self.load if point.name == load)
+
+    @property
+    def first_stage(self) -> int | None:
+        """Launches from which `auto` chooses how many there will be; None where the suite says it."""
+        return FIRST_STAGE if self.auto is not None else None
+
+    @property
+    def blocks_per_launch(self) -> int:
+        """Blocks of each launch."""
+        return AUTO_BLOCKS if self.blocks == "auto" else self.blocks
+
+    @model_validator(mode="after")
+    def _auto_is_whole(self) -> Suite:
+        if (self.blocks == "auto") != (self.auto is not None):
+            raise ValueError(
+                "blocks: auto and auto: {half_width: …, time_limit_s: …} need each other; give both or neither"
+            )
+        if self.auto is not None and self.launches != 1:
+            raise ValueError(f"launches is {self.launches}, but blocks: auto chooses the launches; leave it out")
+        if self.auto is not None and all(arm.architecture != "vanilla" for arm in self.arms):
+            raise ValueError("blocks: auto needs a vanilla arm: the intervals that it narrows are of speedups over it")
+        return self
+
+    @property
+    def simulates(self) -> bool:
+        """Whether an arm's acceptance is simulated."""
+        return any(arm.simulated_acceptance is not None for arm in self.arms)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Suite:
+        for kind, names in (("arms", [a.name for a in self.arms]), ("workloads", [w.name for w in self.workloads])):
+            for index, name in enumerate(names):
+                if name in names[:index]:
+                    raise ValueError(f"{kind}[{index}].name is {name}, as an earlier one; give each a name of its own")
+        points = [point.name for point in self.load]
+        for index, name in enumerate(points):
+            if name in points[:index]:
+                raise ValueError(f"load[{index}] is {name}, as an earlier one; leave one of them out")
+        return self
+
+
+def load_suite(path: Path) -> Suite:
+    """Read and check a suite.
+
+    Raises:
+        SuiteError: anything wrong with it, with file, line, what was found and what is allowed.
+    """
+    suite, lines = load_strict(path, Suite, "suite")
+    refuse(path, lines, suite_problems(suite, path.parent))
+    if suite.fairness.require:
+        suite.fairness._place = f"{path}:{line_of(('fairness', 'require'), lines)}"
+    return _resolved(suite, path.parent)
+
+
+def suite_schema() -> dict[str, Any]:
+    """JSON Schema of suites, for editors."""
+    return Suite.model_json_schema()
+
+
+def relocated(suite: Suite, folder: Path) -> Suite:
+    """A recorded suite on another machine: files that are not at their recorded paths are taken from a folder.
+
+    They are found there by their names; what is not there either keeps its path, so that its absence is told.
+    """
+
+    def here(path: str) -> str:
+        found = folder / Path(path).name
+        return str(found) if not Path(path).exists() and found.exists() else path
+
+    return _with_files(suite, here)
+
+
+def _resolved(suite: Suite, folder: Path) -> Suite:
+    """The suite with paths that do not depend on where it lies, and without instructions where raw text is sent."""
+    suite = _with_files(suite, lambda path: str(folder / path))
+    if not suite.rendering.raw:
+        return suite
+    bare = tuple(
+        workload if workload.instruction is not None else workload.model_copy(update={"instruction": ""})
+        for workload in suite.workloads
+    )
+    return suite.model_copy(update={"workloads": bare})
+
+
+def _with_files(suite: Suite, place: Callable[[str], str]) -> Suite:
+    return suite.model_copy(
+        update={
+            "workloads": tuple(_placed(workload, ("path", "tokenizer"), place) for workload in suite.workloads),
+            "rendering": _placed(suite.rendering, ("template",), place),
+            "load": tuple(_placed(point, ("trace",), place) for point in suite.load),
+            "fairness": _placed(suite.fairness, ("corpus",), place),
+        }
+    )
+
+
+def _placed(section: AnySection, fields: Sequence[str], place: Callable[[str], str]) -> AnySection:
+    given = {field: getattr(section, field) for field in fields}
+    return section.model_copy(update={field: place(path) for field, path in given.items() if path is not None})
+
+
+def resolved_workloads(workloads: Sequence[Workload], folder: Path) -> tuple[Workload, ...]:
+    """Workloads whose paths do not depend on where their file lies."""
+    return tuple(_placed(workload, ("path", "tokenizer"), lambda path: str(folder / path)) for workload in workloads)
+
+
+def with_tokenizer(suite: Suite, folder: Path) -> Suite:
+    """The suite whose random prompts are counted by a model's tokenizer where they name none."""
+    workloads = tuple(
+        workload.model_copy(update={"tokenizer": str(folder)})
+        if workload.source == "random" and workload.tokenizer is None
+        else workload
+        for workload in suite.workloads
+    )
+    return suite.model_copy(update={"workloads": workloads})
