@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from draftbench.harness.host import doctor
-from draftbench.harness.models import required
 from draftbench.harness.errors import EngineError
+from draftbench.harness.host import doctor
 from draftbench.harness.host.doctor import cuda_findings
 from draftbench.harness.host.gpu import Gpu, GpuHost, gpu_problems, read_gpu_host, shared_with
 from draftbench.harness.host.provenance import gpu_names, host
+from draftbench.harness.models import required
 from draftbench.harness.runtime import arms
 from draftbench.harness.runtime.cuda_probe import CudaFacts
 from draftbench.harness.suite import load_suite

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from draftbench.harness.models import required
 from draftbench.harness.host.doctor import diagnose_suite
+from draftbench.harness.models import required
 from draftbench.harness.models.find import EMBEDDED, local_folder, read_config
 from draftbench.harness.models.required import ModelNeed, draft_needs, kv_bytes, memory_need, needs_of
 from draftbench.harness.suite import load_suite
