@@ -62,7 +62,7 @@ class PrismDraft(FeatureDraft):
 
 def made(config: Mapping[str, Any]) -> PrismDraft:
     """The modules that a checkpoint's configuration describes."""
-    return PrismDraft(LayerShape.of(config), config[STEP_TO_MODULE])
+    return PrismDraft(LayerShape.of(config, bool(config.get("attention_bias"))), config[STEP_TO_MODULE])
 
 
 def new_prism(

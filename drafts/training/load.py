@@ -18,8 +18,6 @@ from draftbench.drafts.training.hf import Target
 from draftbench.harness.errors import CheckpointError
 
 ONE_STEP = Tree(1, 1, 2)
-FROM_TARGET = "embed_tokens.weight"
-"""A tensor that a file need not have: `adopt` puts the target's in."""
 
 
 def load_draft(
@@ -54,7 +52,7 @@ def load_draft(
     except RuntimeError as error:  # shapes differ
         raise CheckpointError(f"{folder}: {error}") from error
     unread = [name for name in unexpected if not name.endswith(loadable.unused)]
-    lacking = [name for name in missing if name != FROM_TARGET]
+    lacking = [name for name in missing if loadable.expected is None or name in loadable.expected]
     if unread or lacking:
         raise CheckpointError(f"{folder}: its module lacks {lacking} and does not know {unread}.")
     return draft.eval().requires_grad_(False)

@@ -4,6 +4,7 @@ shape, the target's scores of outputs that differ, and its answers for training.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 
@@ -30,6 +31,8 @@ OPEN_QUESTIONS = (
 )
 """Questions with many answers: at a temperature above 0 every arm has to sample them as vanilla does."""
 OPEN_TOKENS = 3
+LAST_WORDS_S = 3.0
+"""How long an engine that dies may take to be seen dead."""
 NOISE_PROMPTS = 12
 """Reference outputs, spread over the workloads, from which the rounding noise is measured."""
 
@@ -114,12 +117,30 @@ def check_first_prompts(suite: Suite, renderer: ChatRenderer, context_tokens: in
     Raises:
         WorkloadError: a prompt with its longest output does not fit the target's context or the KV pool.
     """
+    found = [
+        longest_request(suite, workload, load_workload(workload, suite.sampling.seed), renderer, context_tokens)
+        for workload in suite.workloads
+    ]
+    return max(found, default=0)
+
+
+def longest_request(
+    suite: Suite,
+    workload: Workload,
+    conversations: Sequence[Conversation],
+    renderer: ChatRenderer,
+    context_tokens: int,
+) -> int:
+    """Tokens of the longest of these conversations' first requests, its output as long as it may be.
+
+    Raises:
+        WorkloadError: one does not fit the target's context or the KV pool.
+    """
     longest = 0
-    for workload in suite.workloads:
-        for conversation in load_workload(workload, suite.sampling.seed):
-            prompt = _first_prompt(suite, workload, conversation, renderer)
-            _check_fit([prompt], context_tokens, suite)
-            longest = max(longest, len(prompt.prompt_ids) + prompt.max_tokens)
+    for conversation in conversations:
+        prompt = _first_prompt(suite, workload, conversation, renderer)
+        _check_fit([prompt], context_tokens, suite)
+        longest = max(longest, len(prompt.prompt_ids) + prompt.max_tokens)
     return longest
 
 
@@ -164,7 +185,7 @@ def answer_prompts(
 
     def pair(record: RequestRecord) -> None:
         if record.error is not None:
-            raise EngineError(f"{record.prompt_id} failed: {record.error}")
+            raise EngineError(f"{record.prompt_id} failed: {_why(engine, record)}")
         keep(by_id[record.prompt_id], record)
 
     if prompts:
@@ -227,19 +248,29 @@ def _generate(
     """Greedy answers to prompts, one request at a time so that every output comes from batch 1."""
     records: list[ReferenceRecord] = []
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
+    if not prompts:
+        return records
+    running = engine()
 
     def keep(request: RequestRecord) -> None:
         if request.error is not None or request.finish_reason == "failed":
-            raise EngineError(f"the reference pass failed at {request.prompt_id}: {request.error}")
+            raise EngineError(f"the reference pass failed at {request.prompt_id}: {_why(running, request)}")
         record = _as_reference(request, by_id[request.prompt_id])
         store.append(record)
         records.append(record)
 
-    if prompts:
-        turn = prompts[0].turn
-        cell = CellKey(launch=0, block=-1 - turn, arm="reference", workload=prompts[0].workload, concurrency=1)
-        run_loop(engine(), cell, prompts, sampling_parameters(suite, greedy=True), keep)
+    turn = prompts[0].turn
+    cell = CellKey(launch=0, block=-1 - turn, arm="reference", workload=prompts[0].workload, concurrency=1)
+    run_loop(running, cell, prompts, sampling_parameters(suite, greedy=True), keep)
     return records
+
+
+def _why(engine: Engine, record: RequestRecord) -> str | None:
+    """How a request failed: by the engine's own last words where it died, which takes it a moment."""
+    deadline = time.monotonic() + LAST_WORDS_S
+    while (words := engine.failure()) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return words or record.error
 
 
 def _as_reference(request: RequestRecord, prompt: Prompt) -> ReferenceRecord:

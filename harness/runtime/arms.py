@@ -17,7 +17,7 @@ from draftbench.harness.errors import CheckpointError, EngineError
 from draftbench.harness.host.gpu import gpu_problems, installed_torch, read_gpu_host
 from draftbench.harness.host.provenance import folder_sha256
 from draftbench.harness.load.endpoint import Endpoint, open_endpoint
-from draftbench.harness.models.checkpoints import lay_out, load_arms_draft, load_draft
+from draftbench.harness.models.checkpoints import check_target, lay_out, load_arms_draft, load_draft
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
 from draftbench.harness.models.required import DTYPE_BYTES, kv_bytes
@@ -26,7 +26,7 @@ from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
 from draftbench.harness.runtime.launch import SglangEngine, engine_environment, start_engine
 from draftbench.harness.runtime.preload import Preloaded, preloaded
-from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
+from draftbench.harness.runtime.tensors import TensorFacts, read_tensors, weight_files
 from draftbench.harness.suite import Arm, Suite
 
 CPU_ENGINE_BYTES = 2.4e9
@@ -257,7 +257,7 @@ class Arms:
 
 
 def _weight_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in weight_files(folder))
 
 
 def find_arms(
@@ -290,7 +290,10 @@ def find_arms(
             raise DraftError(f"arm {arm.name}, architecture {spec.name}: {error}") from error
         draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
-    tensors = read_tensors(list(dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)))
+    drafts = dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)
+    tensors = read_tensors([*drafts, *([target] if needs_weights else [])])
+    if needs_weights:
+        check_target(target, target_config, tensors[target])
     loadables = {
         name: load_arms_draft(arms[name], specs[name], found.draft, target, tensors[found.draft])
         for name, found in paths.items()
