@@ -161,7 +161,7 @@ def run_suite(
     from draftbench.reports.files import read_run, rows_of_run
 
     check_scoring(suite)
-    arms = find_arms(suite, discover(), suite_folder, folder, has_gpu())
+    arms = find_arms(suite, discover(), suite_folder, folder, has_gpu(), preload=not (cold or resume))
     check_fairness(suite, arms.ledgers())
     contamination = suite_contamination(suite, arms.target, console)
     store = open_store(suite, folder, command, suite_text, resume)
