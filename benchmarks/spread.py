@@ -20,8 +20,8 @@ import numpy as np
 from rich.console import Console
 from scipy.stats import bootstrap
 
-from bench import run_suite
 from draftbench.harness.metrics.row import Row
+from draftbench.harness.run import run_suite
 from draftbench.harness.suite import Suite
 
 DRAFT = {"architecture": "eagle", "checkpoint": "tiny/hass", "num_steps": 5, "topk": 4, "num_draft_tokens": 16}
@@ -76,7 +76,7 @@ def main(what: str, rounds: int) -> None:
             for way in ways:
                 suite, out = new_suite(what, way.suite), Path(folder) / f"{number}-{way.name}"
                 quiet = Console(file=io.StringIO())
-                run = run_suite(suite, Path("suites"), out, "benchmarks.spread", "", False, quiet, way.cold)
+                run = run_suite(suite, out, command="benchmarks.spread", cold_start=way.cold, console=quiet)
                 found[way.name] += log_ratios(run.rows, what)
             told = (f"{name}: sd {np.std(values, ddof=1):.4f}" for name, values in found.items() if len(values) > 1)
             print(f"round {number + 1}: " + ", ".join(told), flush=True)

@@ -237,5 +237,7 @@ def discover() -> dict[str, DraftSpec]:
             raise DraftError(f"architecture {point.name} ({point.value}) is a {type(spec).__name__}, not a DraftSpec.")
         found[point.name] = spec
     if "vanilla" not in found:
-        raise DraftError(f"no architectures are installed (entry points {ENTRY_POINTS}); run make setup.")
+        raise DraftError(
+            f"no architectures are installed (entry points {ENTRY_POINTS}); install draftbench, with make setup or pip."
+        )
     return dict(sorted(found.items()))

@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.host.provenance import suite_sha256
+from draftbench.harness.places import PUBLISHED
 from draftbench.harness.store import FILES, MANIFEST
 from draftbench.reports.files import REPORT, Run, read_manifest, read_run, write_results
 from draftbench.reports.foreign import markdown_text
@@ -23,7 +24,6 @@ from draftbench.reports.markdown import answer
 from draftbench.reports.redact import Redactor, names_here
 from draftbench.reports.verify import Verdict, verify
 
-PUBLISHED = Path(__file__).parent / "published"
 INDEX = "README.md"
 
 

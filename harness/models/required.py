@@ -25,6 +25,8 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 GPU_SHARE = 0.9
 """Of a GPU's memory that weights and KV pool may take; the rest is for activations and CUDA graphs."""
 
+OBSTACLES = ("DOES NOT FIT", "REFUSED")
+
 
 @dataclass(frozen=True)
 class ModelNeed:
@@ -61,6 +63,11 @@ def needs_of(suite: Suite, suite_folder: Path) -> tuple[str, ...]:
         *fairness_needs(suite, suite_folder),
         memory_need(suite, models, memory_bytes()),
     )
+
+
+def is_obstacle(line: str) -> bool:
+    """Whether a line of `needs_of` says that a run would be refused or could not hold its models."""
+    return any(word in line for word in OBSTACLES)
 
 
 def model_needs(suite: Suite, suite_folder: Path) -> tuple[ModelNeed, ...]:

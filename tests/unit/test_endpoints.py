@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-import bench
+from draftbench import bench
 from draftbench.harness import doctor
 from draftbench.harness.errors import EngineError, SuiteError
 from draftbench.harness.load.endpoint import Endpoint, open_endpoint

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import bench
+from draftbench import bench
 from draftbench.drafts.api import Tree
 from draftbench.harness.metrics.rows import wanted_launches
 from draftbench.harness.models.find import EMBEDDED
