@@ -11,8 +11,7 @@ from typing import Any
 from draftbench.harness.engine import Engine
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.arrivals import arrival_times
-from draftbench.harness.load.endpoint import Endpoint
-from draftbench.harness.load.generator import RoundBook, Turn, flush_cache, run_closed_loop, run_open_loop, run_turns
+from draftbench.harness.load.generator import RoundBook, Turn, run_closed_loop, run_open_loop, run_turns
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, CellRecord, RequestRecord, SampleRecord, WindowRecord
 from draftbench.harness.run.plan import turn_groups, turn_orders
@@ -233,10 +232,9 @@ def run_launch(
                     if warm.get((cell.arm, cell.load)) is not engine:
                         make_ready(engine, cell, sent, suite, store, sampler)
                         warm[(cell.arm, cell.load)] = engine
-                    if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
+                    if open_prompts and engine.gives_token_ids:
                         sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
-                    if engine.pid is not None:  # an endpoint's caches are not ours to flush
-                        asyncio.run(flush_cache(engine))
+                    asyncio.run(engine.flush())
                     engines[cell] = engine
                 except HarnessError as error:
                     fail(cell, error)

@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from draftbench.harness.engine import Engine
 from draftbench.harness.errors import EngineError, WorkloadError
-from draftbench.harness.load.generator import open_session
+from draftbench.harness.load.client import open_session
 from draftbench.harness.load.logprobs import decode_logprobs, score_output
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics.lossless import Output, ReferenceKey, first_difference, key_of, to_score
