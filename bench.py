@@ -30,6 +30,7 @@ CONTENTS = {
     },
     "Drafts": {
         "train": "train drafts on one corpus and one budget",
+        "study": "the page of a training study: acceptance, ledgers, curves",
         "outputs": "the target's own answers as JSONL, to train drafts on",
         "tune": "find each draft's best tree",
         "contamination": "which prompts and 13-grams of a suite stand in a training corpus",

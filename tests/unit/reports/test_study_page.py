@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from draftbench.harness.errors import RecordError
+from draftbench.harness.metrics.trained import step_rates
 from draftbench.reports.files import read_run
-from draftbench.reports.zoo import read_trained, step_rates, write_study
+from draftbench.reports.study import read_trained, write_study
 
 
 def draft(folder: Path, name: str, seed: int, accepted: list[list[int]], samples: int = 100) -> None:
