@@ -14,6 +14,7 @@ from draftbench.harness.errors import HarnessError
 from draftbench.harness.host.gpu import gpu_problems, installed_torch, read_gpu_host, shared_with
 from draftbench.harness.load.endpoint import open_endpoint
 from draftbench.harness.models.find import embedded_names
+from draftbench.harness.models.memory import CPU_ENGINE_BYTES, SHARE
 from draftbench.harness.models.required import is_obstacle, needs_of
 from draftbench.harness.places import setup_command
 from draftbench.harness.runtime.cuda_probe import IMPORTED, CudaFacts, probe_cuda
@@ -22,7 +23,6 @@ from draftbench.harness.suite import Arm, Suite
 from draftbench.harness.telemetry.sampler import open_sensors
 from draftbench.harness.telemetry.sensor import energy_problem
 
-NEEDED_MEMORY_GB = 3
 NEEDED_DISK_GB = 2
 
 
@@ -122,8 +122,8 @@ def _memory() -> Finding:
     import psutil
 
     free = psutil.virtual_memory().available / 1e9
-    fits = free >= NEEDED_MEMORY_GB
-    advice = "" if fits else f": an engine needs about {NEEDED_MEMORY_GB} GB, free some"
+    fits = SHARE * free >= CPU_ENGINE_BYTES / 1e9
+    advice = "" if fits else f": an engine needs about {CPU_ENGINE_BYTES / SHARE / 1e9:.1f} GB, free some"
     return Finding(fits, f"{free:.0f} GB of memory free" + advice)
 
 
