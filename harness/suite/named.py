@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from draftbench.harness.errors import SuiteError
 from draftbench.harness.places import IS_CHECKOUT, SUITES
 from draftbench.harness.suite.schema import Suite
-from draftbench.harness.suite.strict_yaml import nearest
 
 
 def find_suite(path: Path, note: Callable[[str], None]) -> Path:
@@ -41,7 +41,9 @@ def check_looks_like_suite(word: str, commands: Sequence[str]) -> None:
     """
     path = Path(word)
     if path.suffix not in (".yaml", ".yml") and not path.exists():
-        raise SuiteError(f"there is no command {word}, nor a suite of that name; {nearest(word, list(commands))}")
+        close = difflib.get_close_matches(word, commands, n=1)
+        hint = f"did you mean {close[0]}?" if close else "--help lists the commands, a suite's name ends in .yaml."
+        raise SuiteError(f"there is no command {word}, nor a suite of that name; {hint}")
 
 
 def with_only(suite: Suite, names: str | None) -> Suite:

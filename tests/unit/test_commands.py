@@ -18,8 +18,8 @@ COMMANDS = sorted(path.stem for path in Path("harness/commands").glob("[!_]*.py"
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["pla", "suites/quickstart.yaml"], 2, "there is no command pla, nor a suite of that name; allowed: run"),
-        (["pla", "suites/quickstart.yaml"], 2, "Did you mean plan?"),
+        (["pla", "suites/quickstart.yaml"], 2, "there is no command pla, nor a suite of that name; did you mean plan?"),
+        (["measure"], 2, "--help lists the commands"),
         (["suites/quickstrat.yaml"], 2, "there is no such file"),
         (["plan", "quickstart.yaml"], 0, "taken is the suite that comes with draftbench"),
         (["list"], 0, "suites/quickstart.yaml"),
