@@ -61,7 +61,7 @@ def engine_bytes(
     """
     width = max((arm.num_draft_tokens or 1) for arm in suite.arms)
     # Scores, their float32 copy and probabilities, of the target's pass and of the draft's extension.
-    scores = 2 * 3 * 4.0 * suite.running_requests * width * config.get("vocab_size", 0)
+    scores: float = 2 * 3 * 4.0 * suite.running_requests * width * config.get("vocab_size", 0)
     weights = (1 if on_gpu else CPU_WEIGHTS) * (target_bytes + draft_bytes)
     pool = POOL_ROOM * (kv_bytes(config, suite) or 0)
     return (GPU_ENGINE_BYTES if on_gpu else CPU_ENGINE_BYTES) + weights + pool + scores

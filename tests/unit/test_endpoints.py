@@ -15,8 +15,9 @@ from aiohttp import web
 from draftbench import bench
 from draftbench.harness.errors import EngineError, SuiteError
 from draftbench.harness.host import doctor
+from draftbench.harness.load.client import LINE_BYTES
 from draftbench.harness.load.endpoint import Endpoint, open_endpoint
-from draftbench.harness.load.generator import LINE_BYTES, RoundBook, run_closed_loop
+from draftbench.harness.load.generator import RoundBook, run_closed_loop
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics.latency import chunk_gaps, itl_chunk_s, itl_token_s, tpot_s, ttft_s
 from draftbench.harness.metrics.throughput import output_tokens_per_s, steady_tokens_per_s
