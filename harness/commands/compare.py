@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     moved = compare(before, after)
     print_table(f"A: {args.run_a}, B: {args.run_b}", HEADERS, [row.cells(row.verdict()) for row in moved], console)
     console.print(NOTE, highlight=False)
-    for difference in manifest_differences(before.manifest, after.manifest):
+    for difference in manifest_differences(before.manifest.recorded, after.manifest.recorded):
         console.print(f"differs: {difference}", highlight=False, markup=False, soft_wrap=True)
     if args.fail_on_regression is None:
         return 0

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     section = contamination_section(found, ledgers_here(suite, path.parent)[0])
     print_table(section.title, section.headers, section.lines, console)
     console.print(section.meaning, highlight=False, markup=False)
-    exact = [f"{overlap['workload']}: {prompt}" for overlap in found["overlaps"] for prompt in overlap["exact"]]
+    exact = [f"{overlap.workload}: {prompt}" for overlap in found.overlaps for prompt in overlap.exact]
     for prompt in exact:
         console.print(f"in the corpus: {prompt}", highlight=False, markup=False, soft_wrap=True)
     return 1 if exact else 0

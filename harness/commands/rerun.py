@@ -7,16 +7,13 @@ within 2%. Exit code 1 if a row is not.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.console import Console
 
-from draftbench.harness.errors import RecordError
 from draftbench.harness.run import run_suite
 from draftbench.harness.run.folder import new_folder
-from draftbench.harness.suite import Suite, relocated
+from draftbench.harness.suite import relocated
 from draftbench.reports.compare import HEADERS, NOTE, compare
 from draftbench.reports.files import read_run
 from draftbench.reports.terminal import print_table, show
@@ -39,15 +36,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Run a report's suite again, from its manifest alone; exit code 1 if a row is not reproduced."""
     folder = args.report if args.report.is_dir() else args.report.parent
     before = read_run(folder)
-    try:
-        suite = relocated(Suite.model_validate_json(json.dumps(before.manifest["suite"])), args.folder)
-    except ValidationError as error:
-        raise RecordError(f"{folder}: this draftbench cannot run its suite: {error.errors()[0]['msg']}.") from error
+    suite = relocated(before.manifest.suite, args.folder)
     after = run_suite(
         suite,
         args.out or new_folder(f"rerun-{suite.name}"),
         suite_folder=args.folder,
-        suite_text=before.manifest.get("suite_text", ""),
+        suite_text=before.manifest.suite_text,
         command="python bench.py rerun",
         console=console,
     )

@@ -16,7 +16,6 @@ from draftbench.harness.places import SUITES
 from draftbench.harness.run import run_suite
 from draftbench.harness.run.folder import new_folder
 from draftbench.reports.sections import verdict_table
-from draftbench.reports.table import clear
 from draftbench.reports.terminal import print_table, show
 
 
@@ -47,11 +46,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     show(found, console)
     rows = found.rows
     print_table("verdicts", *verdict_table(rows), console)
-    findings = [f"{row.arm}: {found['gate']}: {found['evidence']}" for row in rows for found in row.detail["findings"]]
+    findings = [f"{row.arm}: {found.gate.name}: {found.evidence}" for row in rows for found in row.findings]
     for finding in findings:
         console.print(finding, highlight=False, markup=False)
     sound = bool(rows) and not findings
-    differ = any(clear(found) for row in rows for found in row.detail["against"].values())
+    differ = any(found.is_clear for row in rows for found in row.against.values())
     if differ:
         console.print("equal engines came out different: chance alone does that once in twenty; repeat the selftest")
     elif sound:

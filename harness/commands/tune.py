@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 
 from draftbench.harness.errors import RecordError
+from draftbench.harness.manifest import MANIFEST
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.run import run_suite
 from draftbench.harness.run.folder import run_folder
-from draftbench.harness.store import MANIFEST
 from draftbench.harness.suite import Suite, load_suite
 from draftbench.harness.suite.named import find_suite, is_shipped, with_only
 from draftbench.harness.tune.search import tune_suite

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.host.provenance import git_commit, host, package_versions, suite_sha256
-from draftbench.harness.store import MANIFEST, RunStore
+from draftbench.harness.manifest import MANIFEST, Manifest
+from draftbench.harness.records import SCHEMA_VERSION
+from draftbench.harness.store import RunStore
 from draftbench.harness.suite import Suite
 
 RUNS = Path("runs")
@@ -45,16 +47,16 @@ def open_store(suite: Suite, folder: Path, command: str, suite_text: str, resume
     resolved = suite.model_dump(mode="json")
     if resume:
         return RunStore.reopen(folder, suite_sha256(resolved))
-    manifest = {
-        "version": 1,
-        "suite": resolved,
-        "suite_text": suite_text,
-        "suite_sha256": suite_sha256(resolved),
-        "command": command,
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git_commit": git_commit(),
-        "host": host(),
-        "packages": package_versions(),
-        "finished": False,
-    }
+    manifest = Manifest(
+        version=SCHEMA_VERSION,
+        suite=suite,
+        suite_text=suite_text,
+        suite_sha256=suite_sha256(resolved),
+        command=command,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        git_commit=git_commit(),
+        host=host(),
+        packages=package_versions(),
+        finished=False,
+    )
     return RunStore.create(folder, manifest)

@@ -78,8 +78,7 @@ def run_suite(
     contamination = suite_contamination(suite, arms.target, console)
     store = open_store(suite, folder, command, suite_text, resume)
     if arms.endpoints:
-        told = {name: endpoint.told for name, endpoint in arms.endpoints.items()}
-        store.write_manifest({**store.manifest(), "endpoints": told})
+        store.note(endpoints={name: endpoint.told for name, endpoint in arms.endpoints.items()})
     suite = with_tokenizer(suite, arms.target)
     with Progress(console) as progress, loops_of_its_own():
         run = LiveRun(suite, arms, store, progress, cold_start)
@@ -89,13 +88,13 @@ def run_suite(
             run.add_launches(lambda width: wanted_launches(rows_of_run(folder, store.manifest()), width, first))
         run.rescore()
     score_run(suite, store, run.renderer)
-    facts = {
-        "models": arms.hashes(),
-        "training": arms.ledgers(),
-        "workloads": {w.name: describe(w, suite.sampling.seed) for w in suite.workloads},
-        "contamination": contamination,
-    }
-    store.write_manifest({**store.manifest(), "finished": True, **facts})
+    store.note(
+        finished=True,
+        models=arms.hashes(),
+        training=arms.ledgers(),
+        workloads={w.name: describe(w, suite.sampling.seed) for w in suite.workloads},
+        contamination=contamination,
+    )
     return read_run(store.folder)
 
 
