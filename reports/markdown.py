@@ -56,7 +56,7 @@ def render_markdown(
         meanings(rows),
         "\n".join(f"- {note}" for note in notes(rows, with_strings(broken, markdown_text))),
         "## Arms",
-        _table(*arms_table(suite["arms"])),
+        _table(*arms_table(suite["arms"], manifest.get("engines"))),
         "Depth: draft steps of a round; width: children that a node may have; nodes: verified ones, the root included.",
     ]
     headers, lines = training_table(manifest)

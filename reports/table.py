@@ -207,9 +207,18 @@ def best_rows(rows: Sequence[Row]) -> set[int]:
     return {index for _, index in best.values()}
 
 
-def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """What each arm is, as the suite has it: architecture, weights, tree, and what it sets for itself."""
+def arms_table(
+    arms: Sequence[Mapping[str, Any]], engines: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """What each arm is, as the suite has it: architecture, weights, tree, and what it sets for itself.
+
+    Args:
+        engines: receipts by arm; what a draft says of itself there is shown too.
+    """
     headers = ["arm", "architecture", "checkpoint", "depth", "width", "nodes", "options and engine arguments"]
+    facts = {name: receipt.get("draft_facts") or {} for name, receipt in (engines or {}).items()}
+    if said := any(facts.get(arm["name"]) for arm in arms):
+        headers.append("the draft, as the engine says")
     lines = []
     for arm in arms:
         sizes = (arm.get(name) for name in ("checkpoint", "num_steps", "topk", "num_draft_tokens"))
@@ -217,10 +226,14 @@ def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[
         own = {**server, **(arm.get("options") or {}), **(arm.get("engine") or {})}
         if arm.get("simulated_acceptance"):
             alphas = arm["simulated_acceptance"]
-            own["simulated_acceptance"] = "of each workload" if isinstance(alphas, dict) else alphas
+            told = f", {arm['simulated_from']}" if arm.get("simulated_from") else ""
+            own["simulated_acceptance"] = f"of each workload{told}" if isinstance(alphas, dict) else alphas
         settings = ", ".join(f"{name}: {value}" for name, value in own.items())
         cells = [MISSING if size is None else str(size) for size in sizes]
         lines.append([arm["name"], arm["architecture"], *cells, settings or MISSING])
+        if said:
+            found = facts.get(arm["name"], {}).items()
+            lines[-1].append(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in found) or MISSING)
     return headers, lines
 
 

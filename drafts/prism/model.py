@@ -2,7 +2,8 @@
 
 A module is what an EAGLE head is: a fusion matrix and one LLaMA layer, no input norm, no final norm. The map f from
 draft steps to modules says which one runs at a step; all write their keys and values into the same cache, and module
-f(1) reads the target's hidden states. Input and output are as in `draftbench.drafts.eagle.model`.
+f(1) reads the target's hidden states: the last ones, or the outputs of several layers, which a fusion matrix makes one
+of. Input and output are as in `draftbench.drafts.eagle.model`.
 Source: PRISM (arXiv 2602.01762, section 3.2); the fusion's form and the absence of norms follow EAGLE, as the paper
 leaves them open.
 
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.layout import AUX_LAYERS, draft_fields
 from draftbench.drafts.prism.spec import ARCHITECTURE, STEP_TO_MODULE
 from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
 
@@ -40,21 +41,33 @@ class PrismModule(nn.Module):
 class PrismDraft(nn.Module):
     """M modules; embedding and output head are the target's and stay frozen."""
 
-    reads_layers = False
-
-    def __init__(self, shape: LayerShape, step_to_module: Sequence[int], embedding_VD: Tensor, head_VD: Tensor) -> None:
+    def __init__(
+        self,
+        shape: LayerShape,
+        step_to_module: Sequence[int],
+        embedding_VD: Tensor,
+        head_VD: Tensor,
+        num_read: int = 0,
+    ) -> None:
+        """`num_read` is how many of the target's layers the first step reads; 0 for its last hidden state."""
         super().__init__()
         self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
         self.step_to_module = tuple(step_to_module)
         self.prism_modules = nn.ModuleList([PrismModule(shape) for _ in range(max(step_to_module) + 1)])
+        self.reads_layers = num_read > 0
+        if self.reads_layers:
+            self.fusion_layer = nn.Linear(num_read * shape.hidden_size, shape.hidden_size)
         self.head_VD: Tensor
         self.register_buffer("head_VD", head_VD.float(), persistent=False)
 
-    def forward(
-        self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
-    ) -> Tensor:
-        """Estimate the next hidden state [B, T, D] at every entry with the module of draft step `step` (from 1)."""
+    def forward(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1) -> Tensor:
+        """Estimate the next hidden state [B, T, D] at every entry with the module of draft step `step` (from 1).
+
+        Args:
+            hidden: of the layers side by side [B, T, L * D] at step 1, where it reads them; else [B, T, D].
+        """
         module = self.prism_modules[self.step_to_module[step - 1]]
+        hidden_BTD = self.fusion_layer(hidden) if self.reads_layers and step == 1 else hidden
         out: Tensor = module(self.embed_tokens(tokens_BT), hidden_BTD, positions_BT, attend)
         return out
 
@@ -64,10 +77,15 @@ class PrismDraft(nn.Module):
 
 
 def new_prism(
-    config: Mapping[str, Any], step_to_module: Sequence[int], embedding_VD: Tensor, head_VD: Tensor, seed: int
+    config: Mapping[str, Any],
+    step_to_module: Sequence[int],
+    embedding_VD: Tensor,
+    head_VD: Tensor,
+    seed: int,
+    num_read: int = 0,
 ) -> PrismDraft:
     """An untrained draft; all modules start alike."""
-    draft = PrismDraft(LayerShape.of(config), step_to_module, embedding_VD, head_VD)
+    draft = PrismDraft(LayerShape.of(config), step_to_module, embedding_VD, head_VD, num_read)
     reset(draft, seed)
     copy_first_module(draft)
     return draft
@@ -80,12 +98,20 @@ def copy_first_module(draft: PrismDraft) -> None:
         module.load_state_dict(first)
 
 
-def prism_config(config: Mapping[str, Any], step_to_module: Sequence[int]) -> dict[str, Any]:
-    """The draft's config.json: the target's with one layer, and the map of the steps under `step_to_module`."""
+def prism_config(
+    config: Mapping[str, Any], step_to_module: Sequence[int], layers: Sequence[int] = ()
+) -> dict[str, Any]:
+    """The draft's config.json: the target's with one layer, and the map of the steps under `step_to_module`.
+
+    Args:
+        layers: of the target, from 0, whose outputs the first step reads; none for its last hidden state.
+    """
+    read = {"eagle_config": {AUX_LAYERS: list(layers)}} if layers else {}
     return {
         **draft_fields(config),
         "architectures": [ARCHITECTURE],
         "num_hidden_layers": 1,
         "tie_word_embeddings": False,
         STEP_TO_MODULE: list(step_to_module),
+        **read,
     }

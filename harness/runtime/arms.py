@@ -172,7 +172,7 @@ class Arms:
         if loadable is not None and paths.draft is not None:
             draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
             paths = ModelPaths(paths.target, draft)
-        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu)
+        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
 
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.
@@ -312,11 +312,12 @@ def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:
 
 
 def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt: Receipt) -> None:
-    if receipt.algorithm != spec.sglang_algorithm:
-        raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {spec.sglang_algorithm}.")
-    if spec.draft_model_class is not None and receipt.draft_class != spec.draft_model_class:
+    algorithm, draft_class = spec.algorithm_of(loadable), spec.class_of(loadable)
+    if receipt.algorithm != algorithm:
+        raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {algorithm}.")
+    if draft_class is not None and receipt.draft_class != draft_class:
         raise EngineError(
-            f"the engine loaded the draft as {receipt.draft_class}, not {spec.draft_model_class}; "
+            f"the engine loaded the draft as {receipt.draft_class}, not {draft_class}; "
             'check "architectures" in its config.json.'
         )
     if loadable is not None and receipt.draft_facts != dict(loadable.facts):
