@@ -9,9 +9,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from draftbench.drafts.api import Tree
+from draftbench.harness.errors import SuiteError
 from draftbench.harness.records import ENDPOINT
 from draftbench.harness.suite.problems import suite_problems
-from draftbench.harness.suite.strict_yaml import UNSPELLED, Section, line_of, load_strict, refuse
+from draftbench.harness.suite.profiles import curves_for
+from draftbench.harness.suite.strict_yaml import UNSPELLED, Section, line_of, load_strict, refuse, spelled
+from draftbench.harness.suite.yaml_lines import Path_
 from draftbench.harness.workloads.synthetic import FAMILIES
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -20,8 +23,12 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Alphas = Annotated[tuple[Share, ...], Field(strict=False)]
 SimulatedAcceptance = Annotated[
-    Annotated[Alphas, Tag(UNSPELLED + "shares")] | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")],
-    Discriminator(lambda value: UNSPELLED + ("by workload" if isinstance(value, dict) else "shares")),
+    Annotated[Alphas, Tag(UNSPELLED + "shares")]
+    | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")]
+    | Annotated[str, Tag(UNSPELLED + "file")],
+    Discriminator(
+        lambda value: UNSPELLED + {dict: "by workload", str: "file"}.get(type(value), "shares"),
+    ),
 ]
 CONTROL_CONCURRENCY = 4
 """Requests at once in the control pass, whose batches must have another shape than the reference pass's."""
@@ -93,9 +100,12 @@ class Arm(Section):
     simulated_acceptance: Annotated[
         SimulatedAcceptance | None,
         Field(
-            description="α_k of every step, or such a list for every workload by its name, drawn in place of the "
-            "verifier's answer: what-if figures."
+            description="α_k of every step, or such a list for every workload by its name, or FILE#DRAFT with such "
+            "lists (`bench.py profile` writes them), drawn in place of the verifier's answer: what-if figures."
         ),
+    ] = None
+    simulated_from: Annotated[
+        str | None, Field(description="Written where simulated_acceptance is a file: its name and source.")
     ] = None
 
     @property
@@ -117,7 +127,11 @@ class Workload(Section):
     source: SourceName
     family: str | None = Field(None, description=f"For synthetic: one of {', '.join(FAMILIES)}.")
     split: Literal["heldout", "train"] = Field("heldout", description="For synthetic.")
-    subset: str | None = Field(None, description="For speed_bench: qualitative (default), throughput_1k to _32k.")
+    subset: str | None = Field(
+        None,
+        description="For speed_bench: qualitative (default), throughput_1k to _32k. For humaneval, gsm8k, alpaca, "
+        "cnn_dm, natural_questions: eagle, the 80 questions of EAGLE's files, which PRISM's paper takes.",
+    )
     prompt_tokens: Positive | None = Field(None, description="For random: tokens of each prompt.")
     tokenizer: str | None = Field(None, description="For random: folder of the tokenizer that counts; the target's.")
     path: str | None = Field(None, description="Local file or folder, relative to the suite, instead of the home.")
@@ -351,10 +365,34 @@ def load_suite(path: Path) -> Suite:
         SuiteError: anything wrong with it, with file, line, what was found and what is allowed.
     """
     suite, lines = load_strict(path, Suite, "suite")
+    suite = _with_curves(suite, path, lines)
     refuse(path, lines, suite_problems(suite, path.parent))
     if suite.fairness.require:
         suite.fairness._place = f"{path}:{line_of(('fairness', 'require'), lines)}"
     return _resolved(suite, path.parent)
+
+
+def _with_curves(suite: Suite, path: Path, lines: dict[Path_, int]) -> Suite:
+    """The suite with the curves of the files that arms name for their acceptance.
+
+    Raises:
+        SuiteError: a file is no profile, or lacks what an arm needs.
+    """
+    names, arms, problems = [workload.name for workload in suite.workloads], [], []
+    for index, arm in enumerate(suite.arms):
+        given, at = arm.simulated_acceptance, ("arms", index, "simulated_acceptance")
+        if not isinstance(given, str):
+            arms.append(arm)
+            continue
+        try:
+            curves, source = curves_for(given, path.parent, arm.name, names, arm.num_steps)
+        except (KeyError, SuiteError) as error:
+            problems.append((at, f"{spelled(at)} is {given}: {error.args[0]}"))
+            continue
+        said = {"simulated_acceptance": curves, "simulated_from": f"{Path(given).name}: {source}"}
+        arms.append(arm.model_copy(update=said))
+    refuse(path, lines, problems)
+    return suite.model_copy(update={"arms": tuple(arms)})
 
 
 def suite_schema() -> dict[str, Any]:
