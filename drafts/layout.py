@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -235,6 +235,17 @@ def default_layers(num_layers: int) -> tuple[int, int, int]:
     """
     middle = max(num_layers // 2 - 1, 1)
     return min(1, middle - 1), middle, max(num_layers - 4, middle + 1)
+
+
+def layers_read(config: Mapping[str, Any]) -> list[int]:
+    """The target's layers whose outputs a draft reads at its first step, by its configuration; none for its last hidden
+    state."""
+    return list((config.get("eagle_config") or {}).get(AUX_LAYERS) or ())
+
+
+def reads_layers(layers: Sequence[int]) -> dict[str, Any]:
+    """The same as fields of a configuration."""
+    return {"eagle_config": {AUX_LAYERS: list(layers)}} if layers else {}
 
 
 def fused_layers(found: Checkpoint) -> list[int]:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
 from draftbench.drafts.layout import (
-    AUX_LAYERS,
     FUSION,
     ROTARY,
     attention_biases,
@@ -14,6 +13,7 @@ from draftbench.drafts.layout import (
     fusion,
     llama_layer,
     missing_zeros,
+    reads_layers,
     renamed,
     whole_context,
     without_prefix,
@@ -46,7 +46,7 @@ def read(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
     loadable = Loadable(config, expected, unused, renamed=names, zeros=zeros, trained_tokens=trained)
     if not layers:
         return loadable
-    config |= {"architectures": [FUSED], "eagle_config": {AUX_LAYERS: layers}}
+    config |= {"architectures": [FUSED], **reads_layers(layers)}
     return replace(loadable, facts={"reads": layers}, sglang_algorithm="EAGLE3", draft_model_class=FUSED)
 
 
@@ -60,4 +60,10 @@ SPEC = DraftSpec(
     capabilities=Capabilities(Needs("last"), draft_kv=True, children="beams", trainable=True),
     read=read,
     engine_module="draftbench.drafts.eagle.engine",
+    model="draftbench.drafts.eagle.model:made",
+    recipes={
+        "eagle": "draftbench.drafts.eagle.recipe:EAGLE",
+        "hass": "draftbench.drafts.eagle.recipe:HASS",
+        "stacked-2": "draftbench.drafts.eagle.recipe:STACKED",
+    },
 )

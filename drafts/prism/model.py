@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from draftbench.drafts.layout import AUX_LAYERS, draft_fields
+from draftbench.drafts.layout import draft_fields, layers_read, reads_layers
 from draftbench.drafts.prism.spec import ARCHITECTURE, STEP_TO_MODULE
+from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
 
 
@@ -38,42 +39,31 @@ class PrismModule(nn.Module):
         return out
 
 
-class PrismDraft(nn.Module):
+class PrismDraft(FeatureDraft):
     """M modules; embedding and output head are the target's and stay frozen."""
 
-    def __init__(
-        self,
-        shape: LayerShape,
-        step_to_module: Sequence[int],
-        embedding_VD: Tensor,
-        head_VD: Tensor,
-        num_read: int = 0,
-    ) -> None:
+    def __init__(self, shape: LayerShape, step_to_module: Sequence[int], num_read: int = 0) -> None:
         """`num_read` is how many of the target's layers the first step reads; 0 for its last hidden state."""
-        super().__init__()
-        self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
+        super().__init__(shape.vocab_size, shape.hidden_size)
         self.step_to_module = tuple(step_to_module)
         self.prism_modules = nn.ModuleList([PrismModule(shape) for _ in range(max(step_to_module) + 1)])
-        self.reads_layers = num_read > 0
-        if self.reads_layers:
-            self.fusion_layer = nn.Linear(num_read * shape.hidden_size, shape.hidden_size)
-        self.head_VD: Tensor
-        self.register_buffer("head_VD", head_VD.float(), persistent=False)
+        self.add_fusion(num_read)
+
+    @property
+    def most_steps(self) -> int:
+        """Every step needs a module."""
+        return len(self.step_to_module)
 
     def forward(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1) -> Tensor:
-        """Estimate the next hidden state [B, T, D] at every entry with the module of draft step `step` (from 1).
-
-        Args:
-            hidden: of the layers side by side [B, T, L * D] at step 1, where it reads them; else [B, T, D].
-        """
+        """Estimate the next hidden state [B, T, D] at every entry with the module of draft step `step` (from 1)."""
         module = self.prism_modules[self.step_to_module[step - 1]]
-        hidden_BTD = self.fusion_layer(hidden) if self.reads_layers and step == 1 else hidden
-        out: Tensor = module(self.embed_tokens(tokens_BT), hidden_BTD, positions_BT, attend)
+        out: Tensor = module(self.embed_tokens(tokens_BT), self.fused(hidden, step), positions_BT, attend)
         return out
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The target's head on estimated hidden states [..., D]."""
-        return nn.functional.linear(hidden, self.head_VD)
+
+def made(config: Mapping[str, Any]) -> PrismDraft:
+    """The modules that a checkpoint's configuration describes."""
+    return PrismDraft(LayerShape.of(config), config[STEP_TO_MODULE], len(layers_read(config)))
 
 
 def new_prism(
@@ -85,7 +75,8 @@ def new_prism(
     num_read: int = 0,
 ) -> PrismDraft:
     """An untrained draft; all modules start alike."""
-    draft = PrismDraft(LayerShape.of(config), step_to_module, embedding_VD, head_VD, num_read)
+    draft = PrismDraft(LayerShape.of(config), step_to_module, num_read)
+    draft.adopt(embedding_VD, head_VD)
     reset(draft, seed)
     copy_first_module(draft)
     return draft
@@ -106,12 +97,11 @@ def prism_config(
     Args:
         layers: of the target, from 0, whose outputs the first step reads; none for its last hidden state.
     """
-    read = {"eagle_config": {AUX_LAYERS: list(layers)}} if layers else {}
     return {
         **draft_fields(config),
+        **reads_layers(layers),
         "architectures": [ARCHITECTURE],
         "num_hidden_layers": 1,
         "tie_word_embeddings": False,
         STEP_TO_MODULE: list(step_to_module),
-        **read,
     }

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
 from draftbench.drafts.layout import (
-    AUX_LAYERS,
     FUSION,
     LAST,
     ROTARY,
@@ -18,6 +17,7 @@ from draftbench.drafts.layout import (
     fusion,
     llama_layer,
     missing_zeros,
+    reads_layers,
     renamed,
     whole_context,
 )
@@ -122,8 +122,7 @@ def read(found: Checkpoint, options: PrismOptions, tree: Tree) -> Loadable:
     config["attention_bias"] = bool(config.get("attention_bias")) or attention_biases(found)
     config["num_hidden_layers"] = 1
     hidden, layers = config["hidden_size"], fused_layers(found)
-    if layers:
-        config["eagle_config"] = {AUX_LAYERS: layers}
+    config |= reads_layers(layers)
     expected: dict[str, tuple[int, ...]] = fusion(hidden, len(layers))
     for module in range(num_modules):
         prefix = f"prism_modules.{module}"
@@ -153,4 +152,6 @@ SPEC = DraftSpec(
     options=PrismOptions,
     read=read,
     engine_module="draftbench.drafts.prism.engine",
+    model="draftbench.drafts.prism.model:made",
+    recipes={"prism": "draftbench.drafts.prism.recipe:PRISM"},
 )

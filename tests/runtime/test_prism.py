@@ -40,8 +40,6 @@ ARMS: dict[str, tuple[str, str, tuple[int, int, int], dict[str, Any]]] = {
 }
 """Architecture, folder, tree and options."""
 SIMULATED = ["fused", "fused-chain", "fused-3-torch", "fused-3-map", "hass-fused", "hass-fused-chain"]
-OURS = {"sglang": "ours", "torch": "ours", "fused-sglang": "fused", "fused-3-torch": "fused-3"}
-"""Where torch finds the draft of a published layout."""
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +137,11 @@ def test_a_published_layout_has_the_rounds_of_our_own(measured, published, ours)
 @pytest.mark.parametrize("arm", SIMULATED)
 def test_rounds_on_three_layers_are_those_of_the_simulation(measured, oracle, folder, arm):
     """Chain and tree, two modules and three, in another order than they are numbered."""
-    _, place, tree, options = ARMS[arm]
+    architecture, place, tree, options = ARMS[arm]
     records = measured[arm]["alone"]
     asked = prompts()[:8]
     answers = [(prompt.prompt_ids, records[prompt.prompt_id].output_ids) for prompt in asked]
-    draft = load_draft(folder / OURS.get(place, place), oracle.target)
-    if options:
-        draft.step_to_module = tuple(options["step_to_module"])
+    draft = load_draft(architecture, folder / place, oracle.target, Tree(*tree), options)
     for prompt, rounds in zip(asked, oracle.rounds(draft, answers, Tree(*tree)), strict=True):
         assert accepted(records[prompt.prompt_id]) == rounds
 
@@ -153,16 +149,15 @@ def test_rounds_on_three_layers_are_those_of_the_simulation(measured, oracle, fo
 @pytest.mark.parametrize("arm", [arm for arm in ARMS if ARMS[arm][2] == CHAIN and "corrupt" not in arm])
 def test_torch_and_engine_score_drafts_of_every_layout_alike(arms, measured, oracle, folder, arm):
     """At every step of the first round, within 1e-4."""
-    _, place, (num_steps, *_), options = ARMS[arm]
+    architecture, place, tree, options = ARMS[arm]
+    num_steps = tree[0]
     passes = torch.load(arms.engines_folder / arm / "passes.pt")
     first = next(number for number, found in enumerate(passes) if found["mode"] == "DECODE")
     steps = passes[first - 1 : first + num_steps - 1]
     assert steps[0]["hidden"].shape[-1] == (3 if "fused" in arm else 1) * steps[1]["hidden"].shape[-1]
     prompt = prompts()[0]
     tokens = [measured[arm]["alone"][prompt.prompt_id].output_ids[0], *(int(found["tokens"][0]) for found in steps[1:])]
-    draft = load_draft(folder / OURS.get(place, place), oracle.target)
-    if options:
-        draft.step_to_module = tuple(options["step_to_module"])
+    draft = load_draft(architecture, folder / place, oracle.target, Tree(*tree), options)
     for found, expected in zip(steps, oracle.first_round_logits(draft, prompt.prompt_ids, tokens), strict=True):
         torch.testing.assert_close(found["logits"][0], expected, rtol=1e-4, atol=1e-4)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from draftbench.drafts.layout import AUX_LAYERS, LAST
+from draftbench.drafts.layout import LAST, layers_read
 
 
 class HeadOfTarget:
@@ -20,14 +20,9 @@ class HeadOfTarget:
     load_lm_head_from_target = True
 
 
-def layers_read(config: Any) -> list[int]:
-    """The layers that the engine's config.json names; none for a draft on the last hidden state."""
-    return list((getattr(config, "eagle_config", None) or {}).get(AUX_LAYERS) or ())
-
-
 def new_fusion(config: Any) -> nn.Linear | None:
     """The matrix that makes one hidden state of them."""
-    num_read, size = len(layers_read(config)), config.hidden_size
+    num_read, size = len(layers_read(vars(config))), config.hidden_size
     return nn.Linear(num_read * size, size) if num_read else None
 
 
@@ -41,4 +36,4 @@ def fused(fusion: nn.Linear | None, hidden_NX: Tensor) -> Tensor:
 
 def reads(config: Any) -> list[int] | str:
     """For the receipt."""
-    return layers_read(config) or LAST
+    return layers_read(vars(config)) or LAST
