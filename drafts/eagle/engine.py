@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from draftbench.harness.runtime.drafts.fusion import HeadOfTarget, fused, new_fusion, reads
 
 
-class FusedModel(LlamaModel):  # type: ignore[misc]  # SGLang is not typed
+class FusedModel(LlamaModel):
     """EAGLE's layers behind a fusion of the target's."""
 
     def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
@@ -43,7 +43,7 @@ class FusedModel(LlamaModel):  # type: ignore[misc]  # SGLang is not typed
         return found
 
 
-class LlamaForCausalLMEagleFused(HeadOfTarget, LlamaForCausalLMEagle):  # type: ignore[misc]
+class LlamaForCausalLMEagleFused(HeadOfTarget, LlamaForCausalLMEagle):
     """The draft model as SGLang loads it; embedding and head are put in from the target."""
 
     def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
