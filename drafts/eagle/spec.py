@@ -65,5 +65,6 @@ SPEC = DraftSpec(
         "eagle": "draftbench.drafts.eagle.recipe:EAGLE",
         "hass": "draftbench.drafts.eagle.recipe:HASS",
         "stacked-2": "draftbench.drafts.eagle.recipe:STACKED",
+        "stacked-3": "draftbench.drafts.eagle.recipe:STACKED_3",
     },
 )

@@ -153,5 +153,8 @@ SPEC = DraftSpec(
     read=read,
     engine_module="draftbench.drafts.prism.engine",
     model="draftbench.drafts.prism.model:made",
-    recipes={"prism": "draftbench.drafts.prism.recipe:PRISM"},
+    recipes={
+        "prism": "draftbench.drafts.prism.recipe:PRISM",
+        "prism-artifact": "draftbench.drafts.prism.recipe:ARTIFACT",
+    },
 )
