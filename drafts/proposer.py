@@ -117,7 +117,10 @@ class StatefulOptions(Options):
 
 
 def ngram_arguments(tree: Tree, options: Options) -> dict[str, int | str]:
-    """The tree as SGLang's NGRAM takes it. The trie keeps n-grams that are one token longer than the tree is deep, so that no draft goes deeper."""
+    """The tree as SGLang's NGRAM takes it.
+
+    The trie keeps n-grams that are one token longer than the tree is deep, so that no draft goes deeper.
+    """
     return {
         "speculative_num_steps": tree.num_steps,
         "speculative_num_draft_tokens": tree.num_draft_tokens,

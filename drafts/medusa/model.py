@@ -79,8 +79,8 @@ def new_medusa(num_heads: int, head_VD: Tensor, seed: int) -> MedusaDraft:
     """Untrained heads of one residual block; each projection starts as the target's head, and nothing is random."""
     torch.manual_seed(seed)
     draft = MedusaDraft(num_heads, 1, *head_VD.shape)
-    for head in draft:
-        head[-1].weight.data.copy_(head_VD)
+    for projection in (module for module in draft.modules() if isinstance(module, VocabularyHead)):
+        projection.weight.data.copy_(head_VD)
     return draft
 
 

@@ -4,7 +4,6 @@ cell, by the flush."""
 from draftbench.drafts.api import Capabilities, DraftSpec, full_tree
 from draftbench.drafts.proposer import ngram_arguments
 
-
 SPEC = DraftSpec(
     name="ngram",
     title="n-grams seen so far in prompts' ends and outputs draft; no weights",

@@ -51,13 +51,17 @@ class FeatureDraft(nn.Module):
 
     proposal: Proposal = "beams"
     reads_layers = False
-    most_steps: int | None = None
 
     def __init__(self, vocab_size: int, hidden_size: int) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding.from_pretrained(torch.zeros(vocab_size, hidden_size), freeze=True)
         self.head_VD: Tensor
         self.register_buffer("head_VD", torch.zeros(0, hidden_size), persistent=False)
+
+    @property
+    def most_steps(self) -> int | None:
+        """One set of weights serves any number of steps."""
+        return None
 
     def adopt(self, embedding_VD: Tensor, head_VD: Tensor, /) -> None:
         """Take the target's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         recipes.installed.cache_clear()
 
     yield put
+    for name in ("good", "bad"):
+        sys.modules.pop(name, None)
     api.installed.cache_clear()
     recipes.installed.cache_clear()
 
