@@ -15,15 +15,16 @@ from typing import Any
 from tabulate import tabulate
 
 from draftbench.harness.errors import HarnessError
+from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
+from draftbench.harness.suite import Suite, Workload
+from draftbench.harness.units import MISSING
 
 PRINTED: Mapping[str, Path] = {"paper": Path(__file__).with_name("printed") / "prism_table4.json"}
 """What `--beside` can name."""
 METHODS = {"eagle": "eagle-2", "eagle-2": "eagle-2", "hass": "hass", "prism": "prism", "standalone": "standalone"}
 """The table's row of an arm, by the arm's name."""
 HEADERS = ("workload", "arm", "τ here", "τ there", "τ ratio", "speedup here", "speedup there", "speedup ratio")
-NONE = "–"
-FUSED_LAYERS = 3
 
 
 class NotBesideError(HarnessError):
@@ -60,13 +61,11 @@ def read_printed(name: str, target: str) -> Printed:
         raise NotBesideError(f"nothing printed is called {name}; allowed: {', '.join(PRINTED)}.")
     content = json.loads(PRINTED[name].read_text())
     tables = content["tokens_per_s_and_acceptance_length"]
-    known = {"".join(filter(str.isalnum, column)): column for column in tables}
-    plain = "".join(filter(str.isalnum, target.lower()))
-    column = next((column for word, column in known.items() if word in plain), next(iter(tables)))
+    column = next((column for column in tables if _letters(column) in _letters(target)), next(iter(tables)))
     return Printed(content["title"], content["source"], column, content["settings"], tables[column])
 
 
-def beside(rows: Sequence[Row], manifest: Mapping[str, Any], printed: Printed) -> str:
+def beside(rows: Sequence[Row], manifest: Manifest, printed: Printed) -> str:
     """The comparison as markdown.
 
     Raises:
@@ -82,7 +81,7 @@ def beside(rows: Sequence[Row], manifest: Mapping[str, Any], printed: Printed) -
     differing = [f"- {text}" for text in differences(rows, manifest, printed)]
     return "\n".join(
         [
-            f"# {manifest['suite']['name']} beside {printed.title}",
+            f"# {manifest.suite.name} beside {printed.title}",
             "",
             f"There: {printed.source}.",
             "",
@@ -113,57 +112,60 @@ def _line(row: Row, printed: Printed) -> list[str] | None:
         f"{row.acceptance_length:.2f}",
         f"{tau:.2f}",
         f"{row.acceptance_length / tau:.3f}",
-        NONE if row.speedup is None else f"{row.speedup:.2f}{interval}",
+        MISSING if row.speedup is None else f"{row.speedup:.2f}{interval}",
         f"{speedup:.2f}",
-        NONE if row.speedup is None else f"{row.speedup / speedup:.3f}",
+        MISSING if row.speedup is None else f"{row.speedup / speedup:.3f}",
     ]
 
 
-def differences(rows: Sequence[Row], manifest: Mapping[str, Any], printed: Printed) -> Iterator[str]:
+def differences(rows: Sequence[Row], manifest: Manifest, printed: Printed) -> Iterator[str]:
     """Every setting that is known on both sides and is not the same, a phrase each."""
-    suite, theirs = manifest["suite"], printed.settings
+    suite, theirs = manifest.suite, printed.settings
     shown = {row.workload for row in rows if row.workload in printed.table["vanilla"]}
-    workloads = [workload for workload in suite["workloads"] if workload["name"] in shown]
 
     def pair(what: str, ours: object, other: object) -> Iterator[str]:
         if ours != other:
             yield f"{what}: {ours} here, {other} there"
 
-    wanted = "".join(filter(str.isalnum, printed.column))
-    if wanted not in "".join(filter(str.isalnum, str(suite["target"]["model"]).lower())):
-        yield f"target: {suite['target']['model']} here, {printed.target} there"
-    yield from pair("device", manifest.get("host", {}).get("gpu"), theirs["device"])
-    yield from pair("engine", f"SGLang {manifest.get('packages', {}).get('sglang')}", theirs["engine"])
-    yield from pair("dtype", suite["target"]["dtype"], theirs["dtype"])
-    yield from pair("prefix cache", suite.get("prefix_cache", False), theirs["prefix_cache"])
-    for arm in suite["arms"]:
-        tree = [arm.get(name) for name in ("num_steps", "topk", "num_draft_tokens")]
-        if arm["name"] in METHODS and None not in tree:
-            yield from pair(f"tree of {arm['name']} (steps, branches, verified tokens)", tree, theirs["tree"])
-        if arm["name"] == "prism":
-            yield from _prism_reads(manifest, printed)
-    for workload in workloads:
-        yield from _workload(workload, suite, theirs)
+    if _letters(printed.column) not in _letters(suite.target.model):
+        yield f"target: {suite.target.model} here, {printed.target} there"
+    yield from pair("device", manifest.host.get("gpu"), theirs["device"])
+    yield from pair("engine", f"SGLang {manifest.packages.get('sglang')}", theirs["engine"])
+    yield from pair("dtype", suite.target.dtype, theirs["dtype"])
+    yield from pair("prefix cache", suite.prefix_cache, theirs["prefix_cache"])
+    for arm in suite.arms:
+        if arm.name in METHODS and arm.tree is not None:
+            tree = f"{arm.num_steps} × {arm.topk}, {arm.num_draft_tokens}"
+            yield from pair(f"tree of {arm.name}", tree, theirs["tree"])
+        if arm.name == "prism" and arm.name in manifest.engines:
+            yield from _prism_reads(manifest.engines[arm.name].draft_facts, theirs["prism_reads"][printed.column])
+    for workload in suite.workloads:
+        if workload.name in shown:
+            yield from _workload(workload, suite, theirs)
 
 
-def _prism_reads(manifest: Mapping[str, Any], printed: Printed) -> Iterator[str]:
-    facts = manifest.get("engines", {}).get("prism", {}).get("draft_facts", {})
-    ours, theirs = len(facts["reads"]) if isinstance(facts.get("reads"), list) else 1, printed.settings["prism_reads"]
-    if "reads" in facts and ours != theirs[printed.column]:
-        said = {1: "the last hidden state", FUSED_LAYERS: "three layers"}
-        yield f"prism reads {said.get(ours, f'{ours} layers')} here, {said[theirs[printed.column]]} there"
+def _prism_reads(facts: Mapping[str, Any], theirs: int) -> Iterator[str]:
+    ours = len(facts["reads"]) if isinstance(facts.get("reads"), list) else 1
+    if ours != theirs:
+        said = {1: "the last hidden state"}
+        yield f"prism reads {said.get(ours, f'{ours} layers')} here, {said.get(theirs, f'{theirs} layers')} there"
 
 
-def _workload(workload: Mapping[str, Any], suite: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
-    name = workload["name"]
+def _workload(workload: Workload, suite: Suite, theirs: Mapping[str, Any]) -> Iterator[str]:
+    name = workload.name
     longest = theirs["max_tokens"].get(name, theirs["max_tokens"]["other"])
-    ours = workload.get("max_tokens") or suite["sampling"]["max_tokens"]
+    ours = workload.max_tokens or suite.sampling.max_tokens
     if ours != longest:
         yield f"{name}: at most {ours} tokens a turn here, {longest} there"
-    if not str(workload.get("system") or "").startswith(theirs["system"]):
-        yield f"{name}: {'another' if workload.get('system') else 'no'} system prompt here, LLaMA-2's there"
-    if workload.get("path"):
-        yield f"{name}: prompts of {Path(workload['path']).name} here, EAGLE's {theirs['num_prompts']} questions there"
-    elif name != "mt_bench" and workload.get("subset") != theirs["subset"]:
-        number = workload.get("num_prompts") or "all"
+    if not (workload.system or "").startswith(theirs["system"]):
+        yield f"{name}: {'another' if workload.system else 'no'} system prompt here, LLaMA-2's there"
+    if workload.path:
+        yield f"{name}: prompts of {Path(workload.path).name} here, EAGLE's {theirs['num_prompts']} questions there"
+    elif name != "mt_bench" and workload.subset != theirs["subset"]:
+        number = workload.num_prompts or "all"
         yield f"{name}: {number} prompts of the set here, EAGLE's {theirs['num_prompts']} questions there"
+
+
+def _letters(text: str) -> str:
+    """Letters and digits alone, in small letters."""
+    return "".join(filter(str.isalnum, text.lower()))
