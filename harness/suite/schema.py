@@ -126,6 +126,7 @@ class Arm(Section):
     def alphas(self, workload: str) -> tuple[float, ...] | None:
         """What is drawn on a workload; None where acceptance is measured."""
         given = self.simulated_acceptance
+        assert not isinstance(given, str), "load_suite reads the file"
         return given[workload] if isinstance(given, dict) else given
 
     @property
