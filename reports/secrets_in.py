@@ -61,9 +61,16 @@ def _known(text: str) -> Iterator[tuple[str, str]]:
                 yield value, plugin.secret_type
 
 
+def has_detector() -> bool:
+    """Whether detect-secrets is installed, as the lock has it."""
+    return bool(_plugins())
+
+
 @cache
 def _plugins() -> tuple[Any, ...]:
-    from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
-
+    try:
+        from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+    except ImportError:
+        return ()
     kinds = {kind.__name__: kind for kind in get_mapping_from_secret_type_to_class().values()}
     return tuple(kinds[name]() for name in _PLUGINS if name in kinds)

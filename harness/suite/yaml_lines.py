@@ -18,7 +18,7 @@ from draftbench.harness.files import read_regular
 Path_ = tuple[str | int, ...]
 """Keys and indices from the top of the document."""
 
-MOST_BYTES, MOST_DEPTH, MOST_VALUES, MOST_DIGITS = 1_000_000, 40, 50_000, 40
+MOST_BYTES, MOST_DEPTH, MOST_VALUES, MOST_DIGITS = 1_000_000, 40, 20_000, 40
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML was built with it
 _MAPPING, _SEQUENCE, _TEXT = (f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str"))
 _NUMBERS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float")}
@@ -46,7 +46,7 @@ def load_yaml(path: Path, what: str = "suite") -> tuple[dict[str, Any], dict[Pat
     except UnicodeDecodeError as error:
         raise SuiteError(f"{path}: cannot be read: {error}.") from error
     try:
-        _check_depth(text, path)
+        _check_events(text, path)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -59,16 +59,20 @@ def load_yaml(path: Path, what: str = "suite") -> tuple[dict[str, Any], dict[Pat
     return reader.value(node, (), 1), reader.lines
 
 
-def _check_depth(text: str, path: Path) -> None:
-    """Depth is looked at event by event, since the nodes are built recursively."""
+def _check_events(text: str, path: Path) -> None:
+    """Depth and size are looked at event by event, since nodes are built whole and recursively."""
     depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
+    for count, event in enumerate(yaml.parse(text, Loader=_LOADER)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_DEPTH:
-            line = event.start_mark.line + 1
-            raise SuiteError(
-                f"{path}:{line}: lists and mappings are more than {MOST_DEPTH} deep here; write it flatter."
-            )
+        if depth > MOST_DEPTH or count > 2 * MOST_VALUES:
+            raise _too_much(path, event.start_mark.line + 1)
+
+
+def _too_much(path: Path, line: int) -> SuiteError:
+    return SuiteError(
+        f"{path}:{line}: up to here there are more than {MOST_VALUES:,} values, aliases (`*name`) resolved, or more "
+        f"than {MOST_DEPTH} lists and mappings in each other; write less."
+    )
 
 
 @dataclass
@@ -85,8 +89,7 @@ class _Reader:
         line = node.start_mark.line + 1
         self.num_values += 1
         if depth > MOST_DEPTH or self.num_values > MOST_VALUES:
-            raise self._error(line, f"more than {MOST_VALUES:,} values or {MOST_DEPTH} levels, aliases resolved; "
-                              "write it without so many aliases (`*name`)")  # fmt: skip
+            raise _too_much(self.path, line)
         self.lines.setdefault(at, line)
         if isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
             return self._mapping(node, at, depth)

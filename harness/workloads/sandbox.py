@@ -80,7 +80,7 @@ def run_isolated(
                 end.close()
             said = _heard(heard.fileno(), time_s)
         if not said:
-            raise WorkloadError(_refusal((complaints.read(2000) or b"").decode(errors="replace").strip()))
+            raise WorkloadError(_refusal((complaints.read(2000) or b"").decode(errors="replace")))
     return said == sandboxed.STARTED + sandboxed.PASSED
 
 
@@ -93,9 +93,10 @@ def check_isolation() -> None:
     run_isolated("")
 
 
-def _refusal(why: str) -> str:
+def _refusal(complaints: str) -> str:
+    why = next(iter(complaints.splitlines()), "the sandbox did not start")
     return (
-        f"programs of models cannot be isolated on this host ({why or 'the sandbox did not start'}), so none was run. "
+        f"programs of models cannot be isolated on this host ({why}), so none was run. "
         "bubblewrap needs user namespaces: allow them (sysctl user.max_user_namespaces, "
         "kernel.apparmor_restrict_unprivileged_userns; a container needs a seccomp profile that permits unshare and "
         "mount), or leave run_programs out."
