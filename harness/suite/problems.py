@@ -86,7 +86,7 @@ def _engine_problems(suite: Suite, allowed: Collection[str]) -> Problems:
             at: Path_ = ("arms", index, "engine", name)
             problem = argument_problem(name, value)
             if problem is not None:
-                problems.append((at, f"{spelled(at)} is {value[:80]!r}; allowed: {problem}."))
+                problems.append((at, f"{spelled(at)} is {value!r:.80}; allowed: {problem}."))
         for name in risky(arm.engine, allowed):
             at = ("arms", index, "engine", name)
             text = "may run code, open ports, or read and write elsewhere; if that is meant, run with"

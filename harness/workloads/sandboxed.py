@@ -18,6 +18,7 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 CPU_S, MEMORY_BYTES, MESSAGE_BYTES = 10, 1 << 30, 1 << 24
@@ -70,10 +71,14 @@ def serve(requests: int, replies: int) -> None:
     text = receive(requests)
     send(replies, "here")
     names: dict[str, Any] = {"__name__": "answer"}
-    send(replies, _told(lambda: exec(compile(text, "answer.py", "exec"), names), held))
+    send(replies, _told(partial(_load, text, names), held))
     while True:
         request = receive(requests)
-        send(replies, _told(lambda request=request: _done(request, names, held), held, request))
+        send(replies, _told(partial(_done, request, names, held), held, request))
+
+
+def _load(text: str, names: dict[str, Any]) -> None:
+    exec(compile(text, "answer.py", "exec"), names)
 
 
 def _done(request: dict[str, Any], names: dict[str, Any], held: list[Any]) -> Any:
@@ -179,9 +184,10 @@ class Link:
     def _answer(self) -> dict[str, Any]:
         answer: dict[str, Any] = receive(self._replies)
         if "raised" in answer:
-            kind = getattr(builtins, answer["raised"], None)
-            common = isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError)
-            raise (kind if common else RuntimeError)(answer["text"])
+            kind: Any = getattr(builtins, answer["raised"], None)
+            if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(kind, UnicodeError):
+                kind = RuntimeError
+            raise kind(answer["text"])
         return answer
 
     def value(self, **request: Any) -> Any:
