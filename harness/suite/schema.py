@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
@@ -16,6 +18,8 @@ from draftbench.harness.suite.problems import suite_problems
 from draftbench.harness.suite.strict_yaml import UNSPELLED, Section, line_of, load_strict, refuse
 from draftbench.harness.workloads.synthetic import FAMILIES
 
+_RISK = "may run code, open ports, or read and write elsewhere"
+_NOT_TAKEN = "that is taken from no manifest. Look at the suite, save it as a file, and run that"
 AnySection = TypeVar("AnySection", bound=Section)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -336,10 +340,7 @@ class Suite(Section):
         """
         for arm in self.arms:
             for name in risky(arm.engine, self._allowed):
-                raise SuiteError(
-                    f"arm {arm.name}: engine.{name} may run code, open ports, or read and write elsewhere, and is "
-                    f"taken from no manifest. Look at the suite, save it as a file, and run that with --allow {name}."
-                )
+                raise SuiteError(f"arm {arm.name}: engine.{name} {_RISK}, and {_NOT_TAKEN} with --allow {name}.")
 
     @property
     def running_requests(self) -> int:
@@ -424,6 +425,25 @@ def load_suite(path: Path, allowed: Collection[str] = ()) -> Suite:
     if suite.fairness.require:
         suite.fairness._place = f"{path}:{line_of(('fairness', 'require'), lines)}"
     return _resolved(suite, path.parent)
+
+
+def check_recorded(suite: Suite) -> None:
+    """Find out whether a manifest's suite would send anything to another host, or a key of the environment anywhere.
+
+    Raises:
+        SuiteError: it would.
+    """
+    for arm in suite.arms:
+        if arm.api_key_env is not None:
+            raise SuiteError(f"arm {arm.name}: {arm.api_key_env} would be sent to {arm.endpoint}, and {_NOT_TAKEN}.")
+        if arm.endpoint is not None and not is_loopback(arm.endpoint):
+            raise SuiteError(f"arm {arm.name}: prompts would be sent to {arm.endpoint}, and {_NOT_TAKEN}.")
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether an address is this host's own."""
+    host = urlsplit(endpoint).hostname or ""
+    return host == "localhost" or host == "::1" or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
 
 
 def suite_schema() -> dict[str, Any]:
