@@ -11,7 +11,7 @@ import pytest
 
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.host.provenance import file_sha256
-from draftbench.harness.suite import SourceName, Workload
+from draftbench.harness.suite.schema import SourceName, Workload
 from draftbench.harness.workloads.conversations import load_set, load_workload
 from draftbench.harness.workloads.prompts import Formula, Number, Program
 from draftbench.harness.workloads.sets import MAKERS, PLACEHOLDER
