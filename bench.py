@@ -48,16 +48,15 @@ python bench.py schema              the suites' JSON Schema, for editors
 def main(words: list[str]) -> int:
     """Run one command; errors that a user can mend become a message and exit code 2."""
     args = parse(words)
-    from rich.console import Console
-
     from draftbench.harness.errors import HarnessError
+    from draftbench.harness.terminal import Terminal
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Terminal(width=None if sys.stdout.isatty() else 120)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return int(globals()[f"command_{args.command}"](args, console))
     except HarnessError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        Terminal(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:
         print("interrupted; what was measured is kept, go on with --resume", file=sys.stderr)
@@ -78,7 +77,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     run.add_argument(
         "--cold-start", action="store_true", help="start every engine as a shell would, each with imports of its own"
     )
-    commands.add_parser("plan", help="show the cells").add_argument("suite", type=Path)
+    plan = commands.add_parser("plan", help="show the cells")
+    plan.add_argument("suite", type=Path)
     commands.add_parser("list", help="what can be named in a suite")
     doctor = commands.add_parser("doctor", help="check this host")
     doctor.add_argument("suite", type=Path, nargs="?", help="and what this suite needs")
@@ -116,6 +116,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     contamination = commands.add_parser("contamination", help="look for a suite's prompts in a training corpus")
     contamination.add_argument("corpus", type=Path)
     contamination.add_argument("suite", type=Path)
+    for reader in (run, plan, doctor, outputs, tune, contamination):
+        reader.add_argument(
+            "--allow", action="append", default=[], metavar="NAME",
+            help="permit an engine argument that may run code, open ports or read elsewhere; may be repeated",
+        )  # fmt: skip
     train = commands.add_parser("train", help="train drafts on one corpus and one budget")
     train.add_argument("recipe", type=Path)
     train.add_argument("--out", type=Path, help="the folder of the drafts; default the recipe's, or runs/train-NAME")
@@ -128,7 +133,7 @@ def command_run(args: argparse.Namespace, console: Console) -> int:
     """Load a suite, run it, write the report."""
     from draftbench.harness.suite import load_suite
 
-    suite = only(load_suite(args.suite), args.only)
+    suite = only(load_suite(args.suite, args.allow), args.only)
     folder = run_folder(args.out, args.resume, suite.name)
     command = "python bench.py " + args.suite.name + (f" --only {args.only}" if args.only else "")
     text, cold = args.suite.read_text(), args.cold_start
@@ -193,7 +198,7 @@ def command_plan(args: argparse.Namespace, console: Console) -> int:
     from draftbench.harness.run.plan import estimate, plan_cells
     from draftbench.harness.suite import load_suite
 
-    suite = load_suite(args.suite)
+    suite = load_suite(args.suite, args.allow)
     for cell in plan_cells(suite):
         console.print(
             f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}", highlight=False
@@ -236,7 +241,7 @@ def command_doctor(args: argparse.Namespace, console: Console) -> int:
 
     findings = diagnose()
     if args.suite is not None:
-        findings += diagnose_suite(load_suite(args.suite), args.suite.parent)
+        findings += diagnose_suite(load_suite(args.suite, args.allow), args.suite.parent)
     for finding in findings:
         console.print(("ok      " if finding.ok else "MISSING ") + finding.text, highlight=False, markup=False)
     return 0 if all(finding.ok for finding in findings) else 1
@@ -266,7 +271,7 @@ def command_rerun(args: argparse.Namespace, console: Console) -> int:
     from pydantic import ValidationError
 
     from draftbench.harness.errors import RecordError
-    from draftbench.harness.suite import Suite, relocated
+    from draftbench.harness.suite import Suite, check_recorded, relocated
     from draftbench.reports.compare import HEADERS, NOTE, compare
     from draftbench.reports.files import read_run
 
@@ -276,6 +281,7 @@ def command_rerun(args: argparse.Namespace, console: Console) -> int:
         suite = relocated(Suite.model_validate_json(json.dumps(before.manifest["suite"])), args.folder)
     except ValidationError as error:
         raise RecordError(f"{folder}: this draftbench cannot run its suite: {error.errors()[0]['msg']}.") from error
+    check_recorded(suite)
     out = args.out or Path("runs") / f"rerun-{suite.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     after = run_suite(
         suite, args.folder, out, "python bench.py rerun", before.manifest.get("suite_text", ""), False, console
@@ -334,6 +340,7 @@ def percentage(text: str) -> float:
 def command_publish(args: argparse.Namespace, console: Console) -> int:
     """Redact a run, show what was replaced, and put it into reports/published once that is agreed to."""
     from draftbench.reports.publish import prepare
+    from draftbench.reports.secrets_in import has_detector
 
     draft = prepare(args.run, args.name or args.run.resolve().name, tuple(args.redact))
     try:
@@ -344,6 +351,8 @@ def command_publish(args: argparse.Namespace, console: Console) -> int:
             "outputs are renumbered, prompt by prompt. Arm, workload and category names and all numbers stay.",
             highlight=False,
         )
+        if not has_detector():
+            console.print("detect-secrets is not installed (make setup): keys were looked for by our own list alone.")
         for mismatch in draft.verdict.mismatches:
             console.print(mismatch, highlight=False, markup=False, soft_wrap=True)
         agreed = args.yes or (sys.stdin.isatty() and input(f"publish as {draft.target}? [y/N] ").lower() == "y")
@@ -390,7 +399,9 @@ def command_selftest(args: argparse.Namespace, console: Console) -> int:
         )
     suite = Path(__file__).parent / "suites" / "selftest.yaml"
     out = args.out or Path("runs") / f"selftest-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    command_run(argparse.Namespace(suite=suite, out=out, only=None, resume=False, cold_start=args.cold_start), console)
+    command_run(
+        argparse.Namespace(suite=suite, out=out, only=None, resume=False, cold_start=args.cold_start, allow=[]), console
+    )
     rows = read_run(out).rows
     print_table("verdicts", *verdict_table(rows), console)
     findings = [f"{row.arm}: {found['gate']}: {found['evidence']}" for row in rows for found in row.detail["findings"]]
@@ -411,7 +422,7 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
     from draftbench.harness.errors import SuiteError
     from draftbench.harness.suite import load_suite
 
-    suite = load_suite(args.suite)
+    suite = load_suite(args.suite, args.allow)
     suite = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if not arm.is_endpoint)})
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -431,7 +442,7 @@ def command_tune(args: argparse.Namespace, console: Console) -> int:
     from draftbench.harness.suite import load_suite
     from draftbench.harness.tune.search import tune_suite
 
-    suite = only(load_suite(args.suite), args.only)
+    suite = only(load_suite(args.suite, args.allow), args.only)
     out = args.out or args.suite.with_name(f"{args.suite.stem}-tuned.yaml")
     folder = run_folder(args.runs, args.resume, f"tune-{suite.name}")
     if not args.resume and any(folder.rglob(MANIFEST)):
@@ -458,7 +469,7 @@ def command_contamination(args: argparse.Namespace, console: Console) -> int:
     from draftbench.harness.suite import load_suite
     from draftbench.reports.sections import contamination_section
 
-    suite = load_suite(args.suite)
+    suite = load_suite(args.suite, args.allow)
     target = model_folder(suite.target.model, args.suite.parent, suite.target.revision)
     found = file_contamination(suite, target, args.corpus, console)
     section = contamination_section(found, ledgers_here(suite, args.suite.parent)[0])
