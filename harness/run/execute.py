@@ -13,6 +13,7 @@ from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.arrivals import arrival_times
 from draftbench.harness.load.endpoint import Endpoint
 from draftbench.harness.load.generator import RoundBook, Turn, flush_cache, run_closed_loop, run_open_loop, run_turns
+from draftbench.harness.load.limits import SILENCE_S, Watch
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, CellRecord, RequestRecord, SampleRecord, WindowRecord
 from draftbench.harness.run.plan import turn_groups, turn_orders
@@ -52,6 +53,7 @@ def run_loop(
     sampling: dict[str, Any],
     on_record: Callable[[RequestRecord], None],
     arrivals_s: Sequence[float] | None = None,
+    watch: Watch | None = None,
 ) -> RoundBook:
     """Send prompts, hand over each record, and return what the engine recorded of them.
 
@@ -61,9 +63,9 @@ def run_loop(
     book = RoundBook(engine)
     try:
         if arrivals_s is None:
-            asyncio.run(run_closed_loop(engine, cell, prompts, sampling, book, on_record))
+            asyncio.run(run_closed_loop(engine, cell, prompts, sampling, book, on_record, watch))
         else:
-            asyncio.run(run_open_loop(engine, cell, prompts, arrivals_s, sampling, book, on_record))
+            asyncio.run(run_open_loop(engine, cell, prompts, arrivals_s, sampling, book, on_record, watch))
     except* HarnessError as group:
         raise group.exceptions[0] from None
     return book
@@ -90,6 +92,7 @@ def run_cells(
     sampling = sampling_parameters(suite)
     failed: Counter[CellKey] = Counter()
     watched = {cell: Watched(engine, sampler) for cell, engine in engines.items()}
+    silence = {cell: Watch(cell.arm, progress.note, SILENCE_S) for cell in engines}
 
     def keep(record: RequestRecord) -> None:
         failed[record.cell] += record.error is not None
@@ -100,11 +103,14 @@ def run_cells(
     started_ns = time.monotonic_ns()
     if len(engines) == 1:
         watched[first].begin()
-        books = {first: run_loop(engines[first], first, prompts, sampling, keep, arrivals_s)}
+        books = {first: run_loop(engines[first], first, prompts, sampling, keep, arrivals_s, silence[first])}
         watched[first].pause()
     else:
         books = {cell: RoundBook(engine) for cell, engine in engines.items()}
-        turns = [Turn(cell, engines[cell], books[cell], watched[cell].begin, watched[cell].pause) for cell in engines]
+        turns = [
+            Turn(cell, engines[cell], books[cell], watched[cell].begin, watched[cell].pause, silence[cell])
+            for cell in engines
+        ]
         orders = turn_orders(first, len(turns), len(prompts), suite.sampling.seed)
         asyncio.run(run_turns(turns, orders, prompts, sampling, keep))
     finished_ns = time.monotonic_ns()
@@ -153,28 +159,41 @@ class Watched:
         return None if self._window is None else self._window.close(cell.launch, cell.arm, cell)
 
 
-def warm_up(engine: Engine, arm: str, concurrency: int | None, prompts: Sequence[Prompt], suite: Suite) -> None:
+def warm_up(
+    engine: Engine,
+    arm: str,
+    concurrency: int | None,
+    prompts: Sequence[Prompt],
+    suite: Suite,
+    note: Callable[[str], None] | None = None,
+) -> None:
     """Send unmeasured requests at the concurrency to be measured: no cell pays what only the first one pays."""
     concurrency = concurrency or min(OPEN_LOOP_WARMUP, suite.running_requests)
     count = max(suite.warmup_requests, concurrency) if suite.warmup_requests else 0
     repeated = [prompts[index % len(prompts)] for index in range(count)]
     cell = CellKey(launch=0, block=-100, arm=arm, workload="warmup", concurrency=concurrency)
-    run_loop(engine, cell, repeated, sampling_parameters(suite), lambda record: None)
+    run_loop(engine, cell, repeated, sampling_parameters(suite), lambda record: None, watch=Watch(arm, note))
 
 
 def make_ready(
-    engine: Engine, cell: CellKey, prompts: Sequence[Prompt], suite: Suite, store: RunStore, sampler: Sampler | None
+    engine: Engine,
+    cell: CellKey,
+    prompts: Sequence[Prompt],
+    suite: Suite,
+    store: RunStore,
+    sampler: Sampler | None,
+    note: Callable[[str], None] | None = None,
 ) -> None:
     """Warm an engine up for a cell; the launch's first one is then watched at rest, and warmed up again.
 
     Seconds without work let a GPU's clocks fall, and the first cell alone would pay for that.
     """
-    warm_up(engine, cell.arm, cell.concurrency, prompts, suite)
+    warm_up(engine, cell.arm, cell.concurrency, prompts, suite, note)
     if sampler is None or engine.pid is None:
         return
     if (rest := sampler.rest(cell.launch, cell.arm, engine.pid)) is not None:
         store.append(rest)
-        warm_up(engine, cell.arm, cell.concurrency, prompts, suite)
+        warm_up(engine, cell.arm, cell.concurrency, prompts, suite, note)
 
 
 def sample_continuations(
@@ -231,7 +250,7 @@ def run_launch(
                 try:
                     engine = pool.get(cell.arm)
                     if warm.get((cell.arm, cell.load)) is not engine:
-                        make_ready(engine, cell, sent, suite, store, sampler)
+                        make_ready(engine, cell, sent, suite, store, sampler, progress.note)
                         warm[(cell.arm, cell.load)] = engine
                     if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
                         sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)

@@ -69,7 +69,7 @@ class Arm(Section):
 
     name: Name
     architecture: str = Field(ENDPOINT, description="One of `bench.py list`; left out for an endpoint.")
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] | None = Field(
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/\S*)?$")] | None = Field(
         None, description="Address of a server that runs already, to be measured as it is, instead of an engine."
     )
     api: Literal["sglang", "openai", "openai-chat"] | None = Field(
@@ -150,9 +150,22 @@ class Rendering(Section):
     thinking: Annotated[bool | None, Field(description="The template's enable_thinking; its default if left out.")] = (
         None
     )
+    template_arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further arguments of the template by name, for example {reasoning_effort: high}.",
+    )
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = Field(
+        None, description='What a template takes for today, in quotes: "2026-11-27"; the date of the run if left out.'
+    )
     raw: Annotated[bool, Field(description="Send the text alone, for base models: no template, no instruction.")] = (
         False
     )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the suite gives to the template."""
+        thinking = {} if self.thinking is None else {"enable_thinking": self.thinking}
+        return {**thinking, **self.template_arguments}
 
 
 class Sampling(Section):
