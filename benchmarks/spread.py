@@ -26,7 +26,7 @@ from draftbench.harness.suite import Suite
 
 DRAFT = {"architecture": "eagle", "checkpoint": "tiny/hass", "num_steps": 5, "topk": 4, "num_draft_tokens": 16}
 BLOCKS = 10
-"""Of each round, where arms take turns; a round of starts is a launch of three."""
+"""Of each round, where arms take turns; a launch of starts has two."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def new_suite(what: str, changes: dict[str, Any]) -> Suite:
         "name": what,
         "target": {"model": "tiny", "dtype": "float32"},
         "arms": ({"name": "first", "architecture": "vanilla"}, {"name": "second", **second}),
-        "workloads": ({"name": "dialogue", "source": "synthetic", "family": "dialogue", "num_prompts": 8},),
+        "workloads": ({"name": "dialogue", "source": "synthetic", "family": "dialogue", "num_prompts": 4 if what == "starts" else 8},),
         "sampling": {"temperature": 0, "max_tokens": 64, "seed": 0},
         "load": ({"concurrency": 1},),
-        "blocks": 3 if what == "starts" else BLOCKS,
+        "blocks": 2 if what == "starts" else BLOCKS,
     }
     return Suite.model_validate(fields | changes)
 

@@ -292,7 +292,7 @@ class Suite(Section):
     launches: Positive = Field(1, description="How often every engine is started anew; three or more for a verdict.")
     auto: Auto | None = Field(None, description="For blocks: auto, when it is enough.")
     turns: Literal["prompts", "cells"] = Field(
-        "cells",
+        "prompts",
         description="At concurrency 1, where the engines of a launch run side by side: the arms take turns prompt by "
         "prompt, or cell by cell.",
     )
