@@ -156,12 +156,15 @@ def run_suite(
     from draftbench.harness.run.progress import Progress
     from draftbench.harness.run.scoring import check_scoring, score_run
     from draftbench.harness.runtime.arms import find_arms
+    from draftbench.harness.store import MANIFEST
     from draftbench.harness.suite import with_tokenizer
     from draftbench.harness.workloads.conversations import describe
+    from draftbench.harness.workloads.dated import dated
     from draftbench.reports.files import read_run, rows_of_run
 
     check_scoring(suite)
     arms = find_arms(suite, discover(), suite_folder, folder, has_gpu())
+    suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
     check_fairness(suite, arms.ledgers())
     contamination = suite_contamination(suite, arms.target, console)
     store = open_store(suite, folder, command, suite_text, resume)

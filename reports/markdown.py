@@ -152,6 +152,7 @@ def conditions(manifest: Mapping[str, Any], records_sha256: str) -> list[list[st
         ("sampling", ", ".join(f"{name} {value}" for name, value in sampling.items())),
         ("design", _design(suite)),
         *((("engines", f"{manifest['engine_starts']}"),) if "engine_starts" in manifest else ()),
+        *((("date in prompts", str(suite["rendering"]["date"])),) if suite.get("rendering", {}).get("date") else ()),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
         *_required(suite),
         ("prefix cache", "on" if suite.get("prefix_cache") else "off"),
