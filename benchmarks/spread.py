@@ -52,7 +52,14 @@ def new_suite(what: str, changes: dict[str, Any]) -> Suite:
         "name": what,
         "target": {"model": "tiny", "dtype": "float32"},
         "arms": ({"name": "first", "architecture": "vanilla"}, {"name": "second", **second}),
-        "workloads": ({"name": "dialogue", "source": "synthetic", "family": "dialogue", "num_prompts": 4 if what == "starts" else 8},),
+        "workloads": (
+            {
+                "name": "dialogue",
+                "source": "synthetic",
+                "family": "dialogue",
+                "num_prompts": 4 if what == "starts" else 8,
+            },
+        ),
         "sampling": {"temperature": 0, "max_tokens": 64, "seed": 0},
         "load": ({"concurrency": 1},),
         "blocks": 2 if what == "starts" else BLOCKS,

@@ -83,7 +83,12 @@ class ChatRenderer:
                 "choose workloads of one turn without a system prompt."
             )
         asked = messages[-1]["content"]
-        ids = tuple(self._tokenizer.encode(asked).ids) if self._raw else self.encode(self.prompt_text(messages))
+        if self._raw:
+            ids = tuple(self._tokenizer.encode(asked).ids)
+        else:
+            text = self.prompt_text(messages)
+            self._check_special(text)
+            ids = self.encode(text)
         if not ids:
             raise WorkloadError(f"the text {asked!r:.60} has no token in the target's tokenizer.")
         return ids
@@ -105,6 +110,15 @@ class ChatRenderer:
                 "one as rendering.template."
             )
         return text
+
+    def _check_special(self, text: str) -> None:
+        """A special token that the tokenizer does not know would be sent letter by letter."""
+        for name, token in self._template.special.items():
+            if name in self._reads and token and token in text and self._tokenizer.token_to_id(token) is None:
+                raise CheckpointError(
+                    f"the chat template {self._template.place} writes {name} {token!r}, which tokenizer.json has not as "
+                    "a token; put the model's own tokenizer.json there."
+                )
 
     def _find_parts(self, roles: tuple[str, ...]) -> frozenset[str]:
         """The roles whose content such a conversation has to give as a list of parts, as templates for pictures want.

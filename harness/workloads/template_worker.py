@@ -87,7 +87,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except jinja2.TemplateSyntaxError as error:
         return {"error": f"line {error.lineno}: {error.message}", "broken": True}
     if "arguments" not in request:
-        return {"reads": sorted(jinja2.meta.find_undeclared_variables(template.environment.parse(request["template"])))}
+        tree = template.environment.parse(request["template"])
+        reads = jinja2.meta.find_undeclared_variables(tree)  # without globals
+        reads |= {name.name for name in tree.find_all(nodes.Name)} & {"strftime_now"}
+        return {"reads": sorted(reads)}
     Named.printed.clear()
     pieces, length = [], 0
     for piece in template.generate(request["arguments"]):

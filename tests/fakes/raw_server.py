@@ -53,8 +53,17 @@ def raw_server(script: Script) -> Iterator[RawServer]:
     try:
         yield server
     finally:
+        asyncio.run_coroutine_threadsafe(_end_all(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
+
+
+async def _end_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def http(body: bytes = b"", status: str = "200 OK", kind: str = "text/event-stream", headers: str = "") -> bytes:

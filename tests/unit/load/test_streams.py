@@ -131,7 +131,7 @@ USAGE = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
         ([{"error": "no memory"}], "the server ended the request: no memory"),
         ([text("", "stop"), USAGE], "counts 2 tokens, its stream held no output"),
         ([text("x" * 80_000)], "its text is longer than 8 tokens can be"),
-        ([*([text("a")] * 300)], "messages of text, max_tokens is 8"),
+        ([*([text("a")] * 300)], "messages with output, max_tokens is 8"),
         ([[1]], "a message is [1], no object"),
         (
             [text("a", "stop"), {**USAGE, "metrics": {"speculative_decoding": {"acceptance_histogram": [10**12]}}}],

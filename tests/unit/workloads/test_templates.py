@@ -4,6 +4,7 @@ not end."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -191,14 +192,14 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("oracle")
     shutil.copy(TARGET / "tokenizer.json", folder)
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "add_bos_token": True, "sep_token": None,
-        "pad_token": {"__type": "AddedToken", "content": "<pad>", "lstrip": False, "rstrip": False,
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|pad|>", "add_bos_token": True, "sep_token": None,
+        "pad_token": {"__type": "AddedToken", "content": "<|pad|>", "lstrip": False, "rstrip": False,
                       "normalized": False, "single_word": False, "special": True},
         "image_token": "<image>",
     }  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    bos = {"content": "<s>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
-    (folder / "special_tokens_map.json").write_text(json.dumps({"bos_token": bos, "eos_token": "</end>"}))
+    bos = {"content": "<|system|>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    (folder / "special_tokens_map.json").write_text(json.dumps({"bos_token": bos, "eos_token": "<|end|>"}))
     return folder
 
 
@@ -283,8 +284,8 @@ def test_contents_that_a_template_tidies_are_kept(tmp_path: Path) -> None:
         ("{% for a in range(99999) %}{{ 'x' * 9999 }}{% endfor %}", "makes more than 16 million characters"),
         ("{{ 'x' * 9999999999 }}", "needs more than 1 GiB of memory"),
         ("{% set n = namespace(s='xxxx') %}{% for a in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
-         "needs more than 1 GiB of memory"),
-        ("{{ 9 ** 9 ** 9 }}", "takes more than 1 s for"),
+         "needs more than 1 GiB of memory|takes more than 1 s for"),
+        ("{{ 9 ** 99999999 }}", "takes more than 1 s for"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError"),
     ],
 )  # fmt: skip
@@ -296,7 +297,7 @@ def test_templates_that_loop_or_grow_are_stopped(
     began_s = time.monotonic()
     with pytest.raises(CheckpointError) as caught:
         renderer(tmp_path, template + "{{ messages[0].content }}").render(HELLO)
-    assert said in str(caught.value)
+    assert re.search(said, str(caught.value))
     assert time.monotonic() - began_s < 8
     monkeypatch.setattr(templates, "RENDER_S", 10.0)
     assert renderer(tmp_path, "{{ messages[0].content }}").prompt_text(HELLO) == "Hello"
