@@ -116,8 +116,8 @@ class ChatRenderer:
         for name, token in self._template.special.items():
             if name in self._reads and token and token in text and self._tokenizer.token_to_id(token) is None:
                 raise CheckpointError(
-                    f"the chat template {self._template.place} writes {name} {token!r}, which tokenizer.json has not as "
-                    "a token; put the model's own tokenizer.json there."
+                    f"the chat template {self._template.place} writes {name} {token!r}, which is no token of "
+                    "tokenizer.json; put the model's own there."
                 )
 
     def _find_parts(self, roles: tuple[str, ...]) -> frozenset[str]:

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 import bench
-from draftbench.harness.host import doctor
 from draftbench.harness.errors import EngineError, SuiteError
+from draftbench.harness.host import doctor
 from draftbench.harness.load.endpoint import Endpoint, open_endpoint
 from draftbench.harness.load.generator import RoundBook, run_closed_loop
 from draftbench.harness.load.limits import MESSAGE_BYTES
