@@ -182,6 +182,22 @@ class GraphUse(Record):
     extend: int | None
 
 
+CounterSource = Literal["vllm", "sglang"]
+
+
+class ServedCounters(Record):
+    """What a cell did to the counters of a server that is not ours. None is what it does not count."""
+
+    source: CounterSource
+    num_rounds: int
+    num_accepted: int | None
+    num_proposed: int | None
+    num_at_least: tuple[int, ...] | None
+    """Steps that accepted one draft or more, two or more, and so on."""
+    refused: str | None
+    """Why they are not used: others asked the server too, requests failed."""
+
+
 class CellRecord(Record):
     """A cell that was run to its end: the seal that lets a resumed run skip it."""
 
@@ -194,6 +210,8 @@ class CellRecord(Record):
     phases: PhaseTimes | None
     graphs: GraphUse | None = None
     """None where the engine captured no graph at all."""
+    served: ServedCounters | None = None
+    """Of an endpoint that has counters of its drafts."""
     sampling: dict[str, float] | None = None
     """What was sent with every request."""
     session: int = 0

@@ -12,6 +12,7 @@ from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
 from draftbench.harness.load.client import JSON, Answer, stream_request
 from draftbench.harness.load.contact import get
+from draftbench.harness.load.counters import Reading, reading_of
 from draftbench.harness.load.fields import shown
 from draftbench.harness.load.limits import Watch
 from draftbench.harness.load.openai import stream_completion
@@ -115,6 +116,18 @@ class Endpoint:
             template_arguments=self._template_arguments, extra=self._extra, watch=watch,
         )  # fmt: skip
 
+    def counters(self) -> Reading | None:
+        """The server's own counters of its drafts; None where it has none, or does not show them."""
+        try:
+            reply = get(f"{self.url}/metrics", self._authorization)
+        except EngineError:
+            return None
+        return reading_of(reply.body.decode(errors="replace")) if reply.status == 200 else None
+
+    @property
+    def _authorization(self) -> dict[str, str]:
+        return {name: value for name, value in self._headers.items() if name == "Authorization"}
+
     def take_events(self) -> EngineEvents:
         """No rounds."""
         return EngineEvents({}, None)
@@ -128,9 +141,8 @@ class Endpoint:
 
     def _get(self, path: str) -> Mapping[str, Any] | None:
         """JSON that the server gives at a path; None if it knows no such path."""
-        headers = {name: value for name, value in self._headers.items() if name == "Authorization"}
         try:
-            reply = get(self.url + path, headers)
+            reply = get(self.url + path, self._authorization)
         except EngineError as error:
             raise EngineError(
                 f"arm {self._name}: {self.url} does not answer as it should ({error}); start the server, or correct "

@@ -11,11 +11,12 @@ from typing import Any
 from draftbench.harness.engine import Engine
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.arrivals import arrival_times
+from draftbench.harness.load.counters import Reading, counters_between, settled
 from draftbench.harness.load.endpoint import Endpoint
 from draftbench.harness.load.generator import RoundBook, Turn, flush_cache, run_closed_loop, run_open_loop, run_turns
 from draftbench.harness.load.limits import SILENCE_S, Watch
 from draftbench.harness.load.requests import Prompt
-from draftbench.harness.records import CellKey, CellRecord, RequestRecord, SampleRecord, WindowRecord
+from draftbench.harness.records import CellKey, CellRecord, RequestRecord, SampleRecord, ServedCounters, WindowRecord
 from draftbench.harness.run.plan import turn_groups, turn_orders
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.progress import Progress
@@ -91,11 +92,14 @@ def run_cells(
         prompts = prompts[: len(arrivals_s)]
     sampling = sampling_parameters(suite)
     failed: Counter[CellKey] = Counter()
+    delivered: Counter[CellKey] = Counter()
+    counted = {cell: settled(engine.counters) for cell, engine in engines.items() if isinstance(engine, Endpoint)}
     watched = {cell: Watched(engine, sampler) for cell, engine in engines.items()}
     silence = {cell: Watch(cell.arm, progress.note, SILENCE_S) for cell in engines}
 
     def keep(record: RequestRecord) -> None:
         failed[record.cell] += record.error is not None
+        delivered[record.cell] += 0 if record.error is not None else record.num_output_tokens
         store.append(record)
         progress.request_done(record)
 
@@ -125,12 +129,24 @@ def run_cells(
             num_failed=failed[cell],
             phases=books[cell].phases(),
             graphs=books[cell].graphs(),
+            served=_served(engine, counted.get(cell), len(prompts), failed[cell], delivered[cell]),
             sampling=sampling,
             session=store.session,
             error=engine.failure(),
         )
         store.append(sealed)
         progress.end_cell(sealed)
+
+
+def _served(
+    engine: Engine, before: Reading | None, num_requests: int, num_failed: int, num_tokens: int
+) -> ServedCounters | None:
+    """What the server's own counters say of a cell; None of engines that we started, and without counters."""
+    if not isinstance(engine, Endpoint) or before is None:
+        return None
+    requests, tokens = before.requests + num_requests, before.tokens + num_tokens
+    after = settled(engine.counters, lambda now: now.requests >= requests and now.tokens >= tokens)
+    return counters_between(before, after, num_requests, num_failed, num_tokens)
 
 
 class Watched:

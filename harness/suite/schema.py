@@ -150,13 +150,16 @@ class Rendering(Section):
     thinking: Annotated[bool | None, Field(description="The template's enable_thinking; its default if left out.")] = (
         None
     )
-    template_arguments: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Further arguments of the template by name, for example {reasoning_effort: high}.",
-    )
-    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = Field(
-        None, description='What a template takes for today, in quotes: "2026-11-27"; the date of the run if left out.'
-    )
+    template_arguments: Annotated[
+        dict[str, Any], Field(description="Further arguments of the template, for example {reasoning_effort: high}.")
+    ] = {}
+    date: Annotated[
+        str | None,
+        Field(
+            pattern=r"^\d{4}-\d{2}-\d{2}$",
+            description='What a template takes for today, in quotes: "2026-11-27"; the date of the run if left out.',
+        ),
+    ] = None
     raw: Annotated[bool, Field(description="Send the text alone, for base models: no template, no instruction.")] = (
         False
     )
