@@ -150,9 +150,9 @@ class Rendering(Section):
     thinking: Annotated[bool | None, Field(description="The template's enable_thinking; its default if left out.")] = (
         None
     )
-    template_arguments: Annotated[
-        dict[str, Any], Field(description="Further arguments of the template, for example {reasoning_effort: high}.")
-    ] = {}
+    template_arguments: dict[str, Any] = Field(
+        default_factory=dict, description="Further arguments of the template, for example {reasoning_effort: high}."
+    )
     date: Annotated[
         str | None,
         Field(
