@@ -175,6 +175,7 @@ MEANT_FOR = {
     "prompt_tokens": {"random"},
     "tokenizer": {"random"},
     "run_programs": {"humaneval", "mbpp"},
+    "field": {"prompts"},
     "revision": {name for name, source in SOURCES.items() if isinstance(source.home, HubSet)},
     "path": {name for name, source in SOURCES.items() if not source.synthetic},
 }

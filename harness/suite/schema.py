@@ -43,6 +43,13 @@ def _count_or_auto(value: Any) -> Any:
     raise ValueError("a number, 1 or more, or auto")
 
 
+def _name_or_number(value: Any) -> Any:
+    """One message for both kinds."""
+    if value is None or (isinstance(value, str) and value) or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("the name of a key or column, or a column's number from 1")
+
+
 class Target(Section):
     """The model that decides."""
 
@@ -121,6 +128,11 @@ class Workload(Section):
     prompt_tokens: Positive | None = Field(None, description="For random: tokens of each prompt.")
     tokenizer: str | None = Field(None, description="For random: folder of the tokenizer that counts; the target's.")
     path: str | None = Field(None, description="Local file or folder, relative to the suite, instead of the home.")
+    field: Annotated[
+        str | Positive | None,
+        BeforeValidator(_name_or_number),
+        Field(description="For prompts: the key or column that holds the prompt; a number in a table without heading."),
+    ] = None
     revision: str | None = Field(None, description="Another commit of the public data set than the pinned one.")
     num_prompts: Positive | None = Field(None, description="How many, chosen by the seed; all if left out.")
     tune_prompts: Positive | None = Field(
