@@ -25,6 +25,7 @@ from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Suite
 
 DRAFT = {"architecture": "eagle", "checkpoint": "tiny/hass", "num_steps": 5, "topk": 4, "num_draft_tokens": 16}
+DIALOGUE = {"name": "dialogue", "source": "synthetic", "family": "dialogue"}
 BLOCKS = 10
 """Of each round, where arms take turns; a launch of starts has two."""
 
@@ -52,14 +53,7 @@ def new_suite(what: str, changes: dict[str, Any]) -> Suite:
         "name": what,
         "target": {"model": "tiny", "dtype": "float32"},
         "arms": ({"name": "first", "architecture": "vanilla"}, {"name": "second", **second}),
-        "workloads": (
-            {
-                "name": "dialogue",
-                "source": "synthetic",
-                "family": "dialogue",
-                "num_prompts": 4 if what == "starts" else 8,
-            },
-        ),
+        "workloads": ({**DIALOGUE, "num_prompts": 4 if what == "starts" else 8},),
         "sampling": {"temperature": 0, "max_tokens": 64, "seed": 0},
         "load": ({"concurrency": 1},),
         "blocks": 2 if what == "starts" else BLOCKS,

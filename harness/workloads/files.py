@@ -132,7 +132,8 @@ def _json_rows(path: Path, content: bytes) -> Iterator[Row]:
         try:
             found = parsed(content)
         except RecursionError:
-            raise WorkloadError(f"{path}: not JSON: nested too deeply.") from None
+            if begin.startswith(b"["):
+                raise WorkloadError(f"{path}: not JSON: nested too deeply.") from None
         except UnicodeDecodeError as error:
             raise WorkloadError(f"{_line_at(path, content, error.start)}: not UTF-8: {error.reason}.") from error
         except ValueError as error:

@@ -9,7 +9,7 @@ from draftbench.harness.errors import WorkloadError
 from draftbench.harness.workloads.prompts import Conversation
 
 ROLES = {
-    "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
+    "system": "system", "user": "user", "assistant": "assistant", "human": "user", "gpt": "assistant",
     "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "model": "assistant",
 }  # fmt: skip
 """As files have them: chats' and ShareGPT's."""

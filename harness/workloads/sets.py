@@ -155,7 +155,8 @@ def _what_to_name(record: Record) -> str:
     if not texts:
         return f"{needs}."
     return (
-        f"{needs}; its keys are {', '.join(record)}: name the one that holds the prompt, for example field: {texts[0]}."
+        f"{needs}; its keys are {', '.join(record)}: name the one that holds the prompt, for example field: {texts[0]} "
+        "(or a column's number, where a table has no heading)."
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from draftbench.harness import doctor
+from draftbench.harness.host import doctor
 from draftbench.harness.telemetry.sensor import Sample, Unreadable
 
 

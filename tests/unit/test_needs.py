@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from draftbench.harness import needs
 from draftbench.harness.host.doctor import diagnose_suite
+from draftbench.harness.models import required
 from draftbench.harness.models.find import EMBEDDED, local_folder, read_config
 from draftbench.harness.models.required import ModelNeed, draft_needs, kv_bytes, memory_need, needs_of
 from draftbench.harness.suite import load_suite
@@ -20,7 +20,7 @@ TINY, REAL = load_suite(Path("suites/prism_paper-tiny.yaml")), load_suite(Path("
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
     """No hub and no cache of one."""
-    monkeypatch.setattr(needs, "hub_bytes", lambda name: None)
+    monkeypatch.setattr(required, "hub_bytes", lambda name: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from draftbench.drafts.api import discover
-from draftbench.harness import execute
 from draftbench.harness.records import CellKey
+from draftbench.harness.run import execute
 from draftbench.harness.runtime import cuda
 from draftbench.harness.runtime.arguments import ModelPaths, server_arguments
 from draftbench.harness.suite import LoadPoint, load_suite

@@ -11,7 +11,7 @@ import pytest
 
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.host.provenance import file_sha256
-from draftbench.harness.suite import SourceName, Workload
+from draftbench.harness.suite.schema import SourceName, Workload
 from draftbench.harness.workloads.conversations import load_set, load_workload
 from draftbench.harness.workloads.prompts import Formula, Number, Program
 from draftbench.harness.workloads.sets import MAKERS, PLACEHOLDER
@@ -224,7 +224,7 @@ def test_text_and_json_files(tmp_path):
         load_workload(workload("prompts", tmp_path / "bad.txt"), 0)
     (tmp_path / "s.json").write_text(json.dumps([RECORDS["sharegpt"]]))
     assert load_workload(workload("sharegpt", tmp_path / "s.json"), 0)[0].turns == ("h",)
-    (tmp_path / "s.json").write_text("{}")
+    (tmp_path / "s.json").write_text('{\n"a": []}')
     with pytest.raises(WorkloadError, match="must hold one list"):
         load_workload(workload("sharegpt", tmp_path / "s.json", system="x"), 0)
 
