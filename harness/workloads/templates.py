@@ -74,7 +74,7 @@ class Renderer:
         while not found.endswith(b"\n"):
             if not poll.poll(max(0.0, 1000 * (until_s - time.monotonic()))):
                 return b""
-            piece = process.stdout.read1(1 << 20)  # type: ignore[attr-defined]  # a buffered reader
+            piece = process.stdout.read1(1 << 16)  # type: ignore[attr-defined]  # a buffered reader
             if not piece:
                 process.wait()
                 return b""

@@ -155,7 +155,7 @@ def test_a_field_names_the_prompt(name: str, content: str, field: Any, turns: li
         ("a.jsonl", '{"a": "q"}', "b", "a.jsonl:1: there is no b in it; its keys are a"),
         ("a.csv", "a,b\n1,2\n3\n", "a", "a.csv:3: it has 1 columns, the heading 2"),
         ("a.tsv", "a\tb\nc\n", 2, "a.tsv:2: it has 1 columns; field is 2"),
-        ("a.csv", 'a,b\n1,"2\n', "a", "a.csv:3: no table"),
+        ("a.csv", 'a,b\n1,"2\n', "a", "a.csv:2: no table"),
         ("a.csv", b"a\nx\n\xff\n", "a", "a.csv:3: not UTF-8"),
         ("a.json", '{"data": [{"prompt": "p"}],\n "version": 1}', None, "one object with the keys data, version"),
         ("a.json", "[" * 100_000, None, "a.json: not JSON: "),
