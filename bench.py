@@ -169,8 +169,7 @@ def run_suite(
     contamination = suite_contamination(suite, arms.target, console)
     store = open_store(suite, folder, command, suite_text, resume)
     if arms.endpoints:
-        told = {name: endpoint.told for name, endpoint in arms.endpoints.items()}
-        store.write_manifest({**store.manifest(), "endpoints": told})
+        store.note(endpoints={name: endpoint.told for name, endpoint in arms.endpoints.items()})
     suite = with_tokenizer(suite, arms.target)
     with Progress(console) as progress:
         run = LiveRun(suite, arms, store, progress, cold)
@@ -180,13 +179,13 @@ def run_suite(
             run.add_launches(lambda width: wanted_launches(rows_of_run(folder, store.manifest()), width, first))
         run.rescore()
     score_run(suite, store, run.renderer)
-    facts = {
-        "models": arms.hashes(),
-        "training": arms.ledgers(),
-        "workloads": {w.name: describe(w, suite.sampling.seed) for w in suite.workloads},
-        "contamination": contamination,
-    }
-    store.write_manifest({**store.manifest(), "finished": True, **facts})
+    store.note(
+        finished=True,
+        models=arms.hashes(),
+        training=arms.ledgers(),
+        workloads={w.name: describe(w, suite.sampling.seed) for w in suite.workloads},
+        contamination=contamination,
+    )
     return read_run(store.folder)
 
 
@@ -266,23 +265,15 @@ def command_verify(args: argparse.Namespace, console: Console) -> int:
 
 def command_rerun(args: argparse.Namespace, console: Console) -> int:
     """Run a report's suite again, from its manifest alone; exit code 1 if a row is not reproduced."""
-    from pydantic import ValidationError
-
-    from draftbench.harness.errors import RecordError
-    from draftbench.harness.suite import Suite, relocated
+    from draftbench.harness.suite import relocated
     from draftbench.reports.compare import HEADERS, NOTE, compare
     from draftbench.reports.files import read_run
 
     folder = args.report if args.report.is_dir() else args.report.parent
     before = read_run(folder)
-    try:
-        suite = relocated(Suite.model_validate_json(json.dumps(before.manifest["suite"])), args.folder)
-    except ValidationError as error:
-        raise RecordError(f"{folder}: this draftbench cannot run its suite: {error.errors()[0]['msg']}.") from error
+    suite = relocated(before.manifest.suite, args.folder)
     out = args.out or Path("runs") / f"rerun-{suite.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    after = run_suite(
-        suite, args.folder, out, "python bench.py rerun", before.manifest.get("suite_text", ""), False, console
-    )
+    after = run_suite(suite, args.folder, out, "python bench.py rerun", before.manifest.suite_text, False, console)
     show(after, console)
     moved = compare(before, after)
     rows = [row.cells(row.reproduction()) for row in moved]
@@ -300,7 +291,7 @@ def command_compare(args: argparse.Namespace, console: Console) -> int:
     moved = compare(before, after)
     print_table(f"A: {args.run_a}, B: {args.run_b}", HEADERS, [row.cells(row.verdict()) for row in moved], console)
     console.print(NOTE, highlight=False)
-    for difference in manifest_differences(before.manifest, after.manifest):
+    for difference in manifest_differences(before.manifest.recorded, after.manifest.recorded):
         console.print(f"differs: {difference}", highlight=False, markup=False, soft_wrap=True)
     if args.fail_on_regression is None:
         return 0
@@ -382,7 +373,6 @@ def command_selftest(args: argparse.Namespace, console: Console) -> int:
     from draftbench.harness.load.null_server import client_cost
     from draftbench.reports.files import read_run
     from draftbench.reports.sections import verdict_table
-    from draftbench.reports.table import clear
 
     for concurrency in (1, 8, 64):
         cost = client_cost(concurrency)
@@ -396,11 +386,11 @@ def command_selftest(args: argparse.Namespace, console: Console) -> int:
     command_run(argparse.Namespace(suite=suite, out=out, only=None, resume=False, cold_start=args.cold_start), console)
     rows = read_run(out).rows
     print_table("verdicts", *verdict_table(rows), console)
-    findings = [f"{row.arm}: {found['gate']}: {found['evidence']}" for row in rows for found in row.detail["findings"]]
+    findings = [f"{row.arm}: {found.gate.name}: {found.evidence}" for row in rows for found in row.findings]
     for finding in findings:
         console.print(finding, highlight=False, markup=False)
     sound = bool(rows) and not findings
-    differ = any(clear(found) for row in rows for found in row.detail["against"].values())
+    differ = any(found.is_clear for row in rows for found in row.against.values())
     if differ:
         console.print("equal engines came out different: chance alone does that once in twenty; repeat the selftest")
     elif sound:
@@ -430,7 +420,7 @@ def command_outputs(args: argparse.Namespace, console: Console) -> int:
 def command_tune(args: argparse.Namespace, console: Console) -> int:
     """Try trees for every draft on prompts that are not the suite's, and write a suite with the best of them."""
     from draftbench.harness.errors import RecordError
-    from draftbench.harness.store import MANIFEST
+    from draftbench.harness.manifest import MANIFEST
     from draftbench.harness.suite import load_suite
     from draftbench.harness.tune.search import tune_suite
 
@@ -467,7 +457,7 @@ def command_contamination(args: argparse.Namespace, console: Console) -> int:
     section = contamination_section(found, ledgers_here(suite, args.suite.parent)[0])
     print_table(section.title, section.headers, section.lines, console)
     console.print(section.meaning, highlight=False, markup=False)
-    exact = [f"{overlap['workload']}: {prompt}" for overlap in found["overlaps"] for prompt in overlap["exact"]]
+    exact = [f"{overlap.workload}: {prompt}" for overlap in found.overlaps for prompt in overlap.exact]
     for prompt in exact:
         console.print(f"in the corpus: {prompt}", highlight=False, markup=False, soft_wrap=True)
     return 1 if exact else 0
@@ -506,7 +496,7 @@ def only(suite: Suite, names: str | None) -> Suite:
 def run_folder(folder: Path | None, resume: bool, name: str) -> Path:
     """Where the run's files go: named, the newest one to resume, or a new name."""
     from draftbench.harness.errors import RecordError
-    from draftbench.harness.store import MANIFEST
+    from draftbench.harness.manifest import MANIFEST
 
     if folder is not None:
         return folder
@@ -522,23 +512,25 @@ def run_folder(folder: Path | None, resume: bool, name: str) -> Path:
 def open_store(suite: Suite, folder: Path, command: str, suite_text: str, resume: bool) -> RunStore:
     """The run's records: new ones, or those to go on with."""
     from draftbench.harness.host.provenance import git_commit, host, package_versions, suite_sha256
+    from draftbench.harness.manifest import Manifest
+    from draftbench.harness.records import SCHEMA_VERSION
     from draftbench.harness.store import RunStore
 
     resolved = suite.model_dump(mode="json")
     if resume:
         return RunStore.reopen(folder, suite_sha256(resolved))
-    manifest = {
-        "version": 1,
-        "suite": resolved,
-        "suite_text": suite_text,
-        "suite_sha256": suite_sha256(resolved),
-        "command": command,
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git_commit": git_commit(),
-        "host": host(),
-        "packages": package_versions(),
-        "finished": False,
-    }
+    manifest = Manifest(
+        version=SCHEMA_VERSION,
+        suite=suite,
+        suite_text=suite_text,
+        suite_sha256=suite_sha256(resolved),
+        command=command,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        git_commit=git_commit(),
+        host=host(),
+        packages=package_versions(),
+        finished=False,
+    )
     return RunStore.create(folder, manifest)
 
 

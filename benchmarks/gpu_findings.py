@@ -16,9 +16,10 @@ from pathlib import Path
 from tabulate import tabulate
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.metrics.blocks import graph_shares
+from draftbench.harness.manifest import MANIFEST
+from draftbench.harness.metrics.phases import graph_shares
 from draftbench.harness.records import CellRecord, GraphUse, WindowRecord
-from draftbench.harness.store import CELLS, MANIFEST, TELEMETRY
+from draftbench.harness.store import CELLS, TELEMETRY
 from draftbench.harness.units import seconds
 
 EXPECTED = {"eagle": ("target", "draft", "extend"), "prism": ("target", "draft", "extend")}
@@ -42,9 +43,9 @@ def graphs(run: Path) -> int:
     for arm in manifest["suite"]["arms"]:
         name = arm["name"]
         captured = manifest.get("engines", {}).get(name, {}).get("cuda_graphs") or {}
-        shares = graph_shares(uses[name]) if uses[name] else {}
+        shares = graph_shares(uses[name])
         for phase in EXPECTED.get(arm["architecture"], ("target",)):
-            share = shares.get(phase)
+            share = None if shares is None else getattr(shares, phase)
             lines.append([name, phase, ", ".join(map(str, captured.get(phase, []))) or "none", share])
             if share is None or share < LEAST_SHARE:
                 missing.append(f"{name} {phase}")

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from tabulate import tabulate
 
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.suite_run import run_suite
-from draftbench.harness.metrics.blocks import round_split
+from draftbench.harness.metrics.phases import round_split
 from draftbench.harness.models.find import EMBEDDED, num_parameters
 from draftbench.harness.records import CellRecord, PhaseTimes, RequestRecord
 
@@ -181,10 +181,10 @@ def tables(run: Path, margin: float, shape: str | None = None) -> str:
     read_ms = reading_ms(shape, gpu)
     ratios, splits, costs = [], [], []
     for (arm, batch), blocks in sorted(phases.items(), key=lambda item: (item[0][1], item[0][0])):
-        split = round_split(list(blocks.values())) or {}
+        split = round_split(list(blocks.values()))
         rounds = {block: round_ns(times) for block, times in blocks.items()}
         mean_ms = float(np.mean(list(rounds.values()))) / 1e6
-        splits.append([arm, batch, f"{mean_ms:.3f}", *(f"{share:.1%}" for share in split.values())])
+        splits.append([arm, batch, f"{mean_ms:.3f}", *(f"{share:.1%}" for share in (astuple(split) if split else ()))])
         eagle = {block: round_ns(times) for block, times in phases.get(("eagle", batch), {}).items()}
         found = ratio(rounds, eagle) if arm != "eagle" else None
         if found is not None:
@@ -194,7 +194,8 @@ def tables(run: Path, margin: float, shape: str | None = None) -> str:
         cost = ratio(gaps.get((arm, batch), {}), vanilla)
         if cost is not None:
             step_ms = float(np.median(list(vanilla.values()))) / 1e6
-            reads = [f"{ms / read_ms:.2f}" if read_ms else "–" for ms in (step_ms, split["verify"] * mean_ms)]
+            verify_ms = (split.verify if split else 0) * mean_ms
+            reads = [f"{ms / read_ms:.2f}" if read_ms else "–" for ms in (step_ms, verify_ms)]
             costs.append([arm, batch, f"{step_ms:.3f}", cost, *reads])
     heads = ("arm", "batch", "blocks", "round over EAGLE's [95%]", "verdict")
     parts = ("arm", "batch", "round ms", "draft", "verify", "extend", "other")

@@ -122,13 +122,14 @@ def manifest() -> dict[str, object]:
     """What a report reads of a manifest."""
     tree = {"num_steps": DEPTH, "topk": 4, "num_draft_tokens": NODES}
     suite = {
+        "version": 1,
         "name": "scale",
         "target": {"model": "made-up", "dtype": "bfloat16"},
         "arms": [
             {"name": arm, "architecture": "eagle" if arm == "hass" else arm, **({} if arm == "vanilla" else tree)}
             for arm in ARMS
         ],
-        "workloads": [{"name": "dialogue", "source": "synthetic"}],
+        "workloads": [{"name": "dialogue", "source": "synthetic", "family": "dialogue"}],
         "sampling": {"temperature": 0.0, "max_tokens": 4096, "seed": 0},
         "load": [{"concurrency": concurrency} for _, concurrency in POINTS],
         "blocks": BLOCKS,

@@ -64,7 +64,7 @@ def new_suite(what: str, changes: dict[str, Any]) -> Suite:
 def log_ratios(rows: tuple[Row, ...], what: str) -> list[float]:
     """Of the second arm over the first: each block's, or a launch's mean."""
     row = next(row for row in rows if row.arm == "second")
-    found = row.detail["against"]["first"]["log_ratios"]
+    found = row.against["first"].log_ratios
     return [float(np.mean(found))] if what == "starts" else list(found)
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import RecordError
+from draftbench.harness.manifest import MANIFEST, Manifest
 from draftbench.harness.records import (
     CellKey,
     CellRecord,
@@ -27,7 +29,7 @@ from draftbench.harness.records import (
     WindowRecord,
 )
 
-MANIFEST, REQUESTS, CELLS, REFERENCES = "manifest.json", "requests.jsonl", "cells.jsonl", "references.jsonl"
+REQUESTS, CELLS, REFERENCES = "requests.jsonl", "cells.jsonl", "references.jsonl"
 CONTROLS, RESCORES, SAMPLES, SCORES = "controls.jsonl", "rescores.jsonl", "samples.jsonl", "scores.jsonl"
 TELEMETRY, INTERRUPTED = "telemetry.jsonl", "interrupted.jsonl"
 FILES: dict[type[BaseModel], str] = {
@@ -54,7 +56,7 @@ class RunStore:
         self.folder, self.session = folder, session
 
     @classmethod
-    def create(cls, folder: Path, manifest: dict[str, Any]) -> RunStore:
+    def create(cls, folder: Path, manifest: Manifest) -> RunStore:
         """Start a run in a new or empty folder.
 
         Raises:
@@ -77,29 +79,36 @@ class RunStore:
         if not (folder / MANIFEST).exists():
             raise RecordError(f"{folder} holds no run to resume (no {MANIFEST}); leave --resume out to start one.")
         manifest = cls(folder).manifest()
-        if manifest["suite_sha256"] != suite_sha256:
+        if manifest.suite_sha256 != suite_sha256:
             raise RecordError(
                 f"{folder} was made from another version of this suite; resume it with that one, or start a new run."
             )
-        store = cls(folder, manifest.get("num_resumed", 0) + 1)
-        store.write_manifest({**manifest, "num_resumed": store.session})
+        store = cls(folder, manifest.num_resumed + 1)
+        store.note(num_resumed=store.session)
         store._cut_unfinished_lines()
         store._set_unsealed_aside()
         return store
 
-    def manifest(self) -> dict[str, Any]:
-        """The manifest as it was last written."""
-        content: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
-        return content
+    def manifest(self) -> Manifest:
+        """The manifest as it was last written.
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        Raises:
+            RecordError: it is damaged.
+        """
+        return Manifest.read(self.folder)
+
+    def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest in one step."""
-        _write_whole(self.folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, default=str) + "\n")
+        text = json.dumps(manifest.recorded, indent=1, sort_keys=True, default=str)
+        _write_whole(self.folder / MANIFEST, text + "\n")
 
-    def note_engines(self, receipts: dict[str, Any]) -> None:
+    def note(self, **facts: Any) -> None:
+        """Keep facts in the manifest, by its fields."""
+        self.write_manifest(self.manifest().noting(**facts))
+
+    def note_engines(self, receipts: Mapping[str, Receipt]) -> None:
         """Keep in the manifest what the engines said of themselves."""
-        manifest = self.manifest()
-        self.write_manifest({**manifest, "engines": {**manifest.get("engines", {}), **receipts}})
+        self.note(engines={**self.manifest().engines, **receipts})
 
     def append(self, record: BaseModel) -> None:
         """Add one record to its kind's file, on disk when this returns."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from draftbench.harness.errors import RecordError
+from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.compare import MIN_LAUNCHES
 from draftbench.harness.metrics.moves import Estimate, move
 from draftbench.harness.metrics.row import Row
@@ -121,19 +122,21 @@ def manifest_differences(before: Mapping[str, Any], after: Mapping[str, Any]) ->
     ]
 
 
-def _unlike(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    left, right = before["suite"], after["suite"]
-    for key in ("dtype", "revision"):
-        if left["target"].get(key) != right["target"].get(key):
-            yield f"target.{key} is {left['target'].get(key)} and {right['target'].get(key)}"
-    hashes = [manifest.get("models", {}).get("target") for manifest in (before, after)]
-    if None in hashes and left["target"]["model"] != right["target"]["model"]:
-        yield f"target.model is {left['target']['model']} and {right['target']['model']}"
+def _unlike(before: Manifest, after: Manifest) -> Iterator[str]:
+    left, right = before.suite, after.suite
+    if left.target.dtype != right.target.dtype:
+        yield f"target.dtype is {left.target.dtype} and {right.target.dtype}"
+    if left.target.revision != right.target.revision:
+        yield f"target.revision is {left.target.revision} and {right.target.revision}"
+    hashes = [manifest.models.get("target") for manifest in (before, after)]
+    if None in hashes and left.target.model != right.target.model:
+        yield f"target.model is {left.target.model} and {right.target.model}"
     elif None not in hashes and hashes[0] != hashes[1]:
         yield "the target's weights or configuration differ (models.target in the manifests)"
-    for key in sorted(left["sampling"].keys() | right["sampling"].keys()):
-        if left["sampling"].get(key) != right["sampling"].get(key):
-            yield f"sampling.{key} is {left['sampling'].get(key)} and {right['sampling'].get(key)}"
+    sampling = left.sampling.model_dump(), right.sampling.model_dump()
+    for key in sorted(sampling[0]):
+        if sampling[0][key] != sampling[1][key]:
+            yield f"sampling.{key} is {sampling[0][key]} and {sampling[1][key]}"
 
 
 def _moved(name: tuple[str, str, str], left: Row | None, right: Row | None, same_prompts: bool) -> Moved:
@@ -164,7 +167,7 @@ def _moved(name: tuple[str, str, str], left: Row | None, right: Row | None, same
         Estimate(left.speedup, left.speedup_low, left.speedup_high),
         Estimate(right.speedup, right.speedup_low, right.speedup_high),
     )
-    launches = min(row.detail["num_launches"] for row in (left, right))
+    launches = min(left.num_launches, right.num_launches)
     why = "" if launches >= MIN_LAUNCHES else f"{launches} launch{'es' if launches > 1 else ''}"
     return Moved(name, acceptance, speedups, ratio, _change(ratio), greedy, why)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,13 +13,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from draftbench.harness.errors import RecordError
-from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
-from draftbench.harness.metrics.row import Row, rows_as_json
+from draftbench.harness.manifest import Manifest
+from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
+from draftbench.harness.metrics.row import FIGURES, Row, rows_as_json
 from draftbench.harness.metrics.rows import build_rows
-from draftbench.harness.metrics.throughput import Limits
 from draftbench.harness.records import (
-    SCHEMA_VERSION,
     CellRecord,
     ControlRecord,
     ReferenceRecord,
@@ -30,8 +27,8 @@ from draftbench.harness.records import (
     ScoreRecord,
     WindowRecord,
 )
-from draftbench.harness.store import FILES, MANIFEST, REQUESTS, read_records
-from draftbench.harness.suite import FIRST_STAGE
+from draftbench.harness.store import FILES, REQUESTS, read_records
+from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.latex import render_latex
 from draftbench.reports.markdown import render_markdown
@@ -40,7 +37,7 @@ from draftbench.reports.plots import draw_figures, save_figures
 
 R = TypeVar("R", bound=BaseModel)
 REPORT, PAGE, CSV, JSON, LATEX = "report.md", "report.html", "results.csv", "results.json", "results.tex"
-CSV_FIELDS = tuple(name for name in Row.model_fields if name != "detail")
+CSV_FIELDS = FIGURES
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Run:
     """A run as its folder holds it."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     rows: tuple[Row, ...]
     records_sha256: str
     broken: tuple[str, ...]
@@ -62,7 +59,7 @@ def read_run(folder: Path) -> Run:
         RecordError: there is no run in the folder, or one of another schema version.
     """
     folder = folder.parent if folder.is_file() else folder
-    manifest = read_manifest(folder)
+    manifest = Manifest.read(folder)
     broken: list[str] = []
     rows = rows_of_run(folder, manifest, broken.append)
     return Run(folder, manifest, rows, records_sha256(folder), tuple(broken))
@@ -100,20 +97,18 @@ def results(run: Run) -> dict[str, str]:
     }
 
 
-def rows_of_run(run: Path, manifest: dict[str, Any], on_broken: Callable[[str], None] | None = None) -> tuple[Row, ...]:
+def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] | None = None) -> tuple[Row, ...]:
     """Every row of a run, from its records alone; on_broken as read_records has it."""
-    suite = manifest["suite"]
 
     def records(kind: type[R]) -> Iterable[R]:
         return read_records(run / FILES[kind], kind, on_broken)
 
     requests = list(records(RequestRecord))
-    trained = manifest.get("trained_tokens", {})
     present = Counter(request.cell for request in requests)
     return build_rows(
         tuple(
-            _arm({**arm, "trained_tokens": trained.get(arm["name"])}, manifest.get("engines", {}).get(arm["name"], {}))
-            for arm in suite["arms"]
+            KnownArm(arm, manifest.engines.get(arm.name), manifest.trained_tokens.get(arm.name))
+            for arm in manifest.suite.arms
         ),
         requests,
         [_complete(cell, present[cell.cell]) for cell in records(CellRecord)],
@@ -124,32 +119,22 @@ def rows_of_run(run: Path, manifest: dict[str, Any], on_broken: Callable[[str], 
             records(SampleRecord),
             records(ScoreRecord),
         ),
-        Design(
-            suite["sampling"]["temperature"],
-            suite["target"]["dtype"],
-            frozenset(load["name"] for load in suite["workloads"] if load.get("prompts") == "sample"),
-            frozenset(load["name"] for load in suite["workloads"] if load["source"] in SYNTHETIC),
-            FIRST_STAGE if suite.get("auto") else None,
-            _limits(suite.get("limits")),
-            suite["target"].get("random_weights", False),
-            suite.get("prefix_cache", False),
-        ),
+        _design(manifest.suite),
         records(WindowRecord),
     )
 
 
-def _arm(arm: dict[str, Any], receipt: dict[str, Any]) -> ArmInfo:
-    """An arm as the suite has it, with what its engine said of itself."""
-    said = {"algorithm": receipt.get("algorithm"), "server_args": receipt.get("server_args", {})}
-    return ArmInfo.model_validate({**arm, **said})
-
-
-def _limits(limits: dict[str, float | None] | None) -> Limits | None:
-    """A suite's limits, which are in milliseconds."""
-    if limits is None:
-        return None
-    ttft_ms, tpot_ms = limits.get("ttft_ms"), limits.get("tpot_ms")
-    return Limits(ttft_ms and ttft_ms / 1000, tpot_ms and tpot_ms / 1000)
+def _design(suite: Suite) -> Design:
+    return Design(
+        temperature=suite.sampling.temperature,
+        dtype=suite.target.dtype,
+        samples=frozenset(workload.name for workload in suite.workloads if workload.prompts == "sample"),
+        synthetic=frozenset(workload.name for workload in suite.workloads if workload.source in SYNTHETIC),
+        first_stage=suite.first_stage,
+        limits=suite.limits,
+        random_weights=suite.target.random_weights,
+        prefix_cache=suite.prefix_cache,
+    )
 
 
 def _complete(cell: CellRecord, num_present: int) -> CellRecord:
@@ -158,30 +143,6 @@ def _complete(cell: CellRecord, num_present: int) -> CellRecord:
         return cell
     error = f"{REQUESTS} holds {num_present} of its {cell.num_requests} requests"
     return cell.model_copy(update={"error": error})
-
-
-def read_manifest(run: Path) -> dict[str, Any]:
-    """A run's manifest.
-
-    Raises:
-        RecordError: it is missing or no JSON.
-    """
-    path = run / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RecordError(f"{run} holds no run (no {MANIFEST}); give the folder that a run wrote.") from None
-    except json.JSONDecodeError as error:
-        raise RecordError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
-    if not isinstance(manifest, dict) or "suite" not in manifest:
-        raise RecordError(f"{path}: no manifest of a run; it has to hold the run's suite.")
-    version = manifest.get("version", SCHEMA_VERSION)
-    if version != SCHEMA_VERSION:
-        raise RecordError(
-            f"{path}: version is {version}; this draftbench reads version {SCHEMA_VERSION}. "
-            "Report the run with the draftbench that made it (git_commit in its manifest)."
-        )
-    return manifest
 
 
 def records_sha256(run: Path) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
 
-from draftbench.harness.metrics.row import Row
+from pydantic import BaseModel
 
+from draftbench.harness.metrics.gates.gate import Gate
+
+Value = TypeVar("Value")
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|~&]|(?<![^\W_])_|_(?![^\W_]))")
 
 
@@ -16,17 +20,22 @@ def markdown_text(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
-def with_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """The same nested lists and objects with every string in them changed, keys too."""
+def with_strings(value: Value, change: Callable[[str], str]) -> Value:
+    """The same value with every string in it changed, however deep, keys of objects too; gates are ours and stay."""
+    found: Value = _changed(value, change)
+    return found
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
+    if isinstance(value, BaseModel):
+        given = {name: _changed(getattr(value, name), change) for name in value.model_fields_set}
+        return value.model_copy(update=given)
+    if is_dataclass(value) and not isinstance(value, type | Gate):
+        return replace(value, **{each.name: _changed(getattr(value, each.name), change) for each in fields(value)})
     if isinstance(value, dict):
-        return {with_strings(key, change): with_strings(item, change) for key, item in value.items()}
+        return {_changed(key, change): _changed(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [with_strings(item, change) for item in value]
+        return type(value)(_changed(item, change) for item in value)
     return value
-
-
-def rows_with_strings(rows: Sequence[Row], change: Callable[[str], str]) -> tuple[Row, ...]:
-    """The same rows with every string in them changed."""
-    return tuple(row.model_copy(update=with_strings(dict(row), change)) for row in rows)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import ENDPOINT
+from draftbench.harness.suite import Limits, Suite
 from draftbench.harness.workloads.sources import SYNTHETIC
-from draftbench.reports.foreign import markdown_text, rows_with_strings, with_strings
+from draftbench.reports.foreign import markdown_text, with_strings
 from draftbench.reports.sections import sections
 from draftbench.reports.table import (
     MAIN_HEADERS,
@@ -18,7 +19,6 @@ from draftbench.reports.table import (
     arm_text,
     arms_table,
     best_rows,
-    clear,
     latency_text,
     main_headers,
     main_row,
@@ -37,26 +37,24 @@ SHOWN_BROKEN = 5
 """Broken lines of the records that are told one by one."""
 
 
-def render_markdown(
-    rows: Sequence[Row], manifest: Mapping[str, Any], records_sha256: str, broken: Sequence[str] = ()
-) -> str:
+def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str, broken: Sequence[str] = ()) -> str:
     """The whole report as markdown; the same input gives the same bytes.
 
     Args:
         broken: Lines of the records that were left out, each with file, line and reason.
     """
-    rows = rows_with_strings(rows, markdown_text)
+    rows = with_strings(tuple(rows), markdown_text)
     manifest = with_strings(manifest, markdown_text)
-    suite = manifest["suite"]
+    suite = manifest.suite
     parts = [
-        f"# {suite['name']}",
+        f"# {suite.name}",
         answer(rows, manifest),
         "## Results",
         _main(rows),
         meanings(rows),
         "\n".join(f"- {note}" for note in notes(rows, with_strings(broken, markdown_text))),
         "## Arms",
-        _table(*arms_table(suite["arms"])),
+        _table(*arms_table(suite.arms)),
         "Depth: draft steps of a round; width: children that a node may have; nodes: verified ones, the root included.",
     ]
     headers, lines = training_table(manifest)
@@ -68,7 +66,7 @@ def render_markdown(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def answer(rows: Sequence[Row], manifest: Mapping[str, Any]) -> str:
+def answer(rows: Sequence[Row], manifest: Manifest) -> str:
     """Which arm has the highest throughput here, by how much, which ones come too close; and what was invalid."""
     sentences = []
     for index in sorted(best_rows(rows)):
@@ -78,7 +76,7 @@ def answer(rows: Sequence[Row], manifest: Mapping[str, Any]) -> str:
     invalid = [row for row in rows if not row.valid]
     if invalid:
         sentences.append(f"{len(invalid)} of {len(rows)} rows are invalid and take part in no comparison.")
-    if not manifest.get("finished"):
+    if not manifest.finished:
         sentences.append("The run was not finished; rows hold the cells that were.")
     return " ".join(sentences) if sentences else "Nothing was measured."
 
@@ -96,14 +94,14 @@ def _answer_at(row: Row, rivals: Sequence[Row]) -> str:
     what = "lowest latency" if is_open else "highest throughput"
     if (row.latency_ratio if is_open else row.speedup) is None:
         return f"{arm_text(row)} has the {what}; there is no valid vanilla row to compare with"
-    scope = row.detail["latency_scope" if is_open else "speedup_scope"]
+    scope = row.speed.latency_scope if is_open else row.speed.speedup_scope
     against = f"{latency_text(row).removeprefix('latency ')} vanilla's" if is_open else f"{speedup_text(row)} vanilla"
     text = f"**{arm_text(row)}** has the {what}, {against} ({scope})"
-    close = [other for other, found in row.detail["against"].items() if not clear(found)]
+    close = [other for other, found in row.against.items() if not found.is_clear]
     text += f"; no difference shown to {', '.join(close)}" if close else ""
     if row.within_limits is None:
         return text
-    vanilla = next((other for other in rivals if other.detail["is_baseline"] and other.valid), None)
+    vanilla = next((other for other in rivals if other.is_baseline and other.valid), None)
     theirs = "" if vanilla is None else f", {share_text(vanilla.within_limits)} with vanilla"
     return f"{text}; {share_text(row.within_limits)} of its requests are within the limits{theirs}"
 
@@ -132,66 +130,67 @@ def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
             lines.append(f"**Invalid**: {name}: {row.reason.rstrip('.')}.")
         if row.num_failed:
             lines.append(f"{name}: {row.num_failed} of {row.num_requests} requests failed.")
-        for found in row.detail["findings"]:
-            if found["severity"] == "warning":
-                lines.append(f"Warning: {name}: {found['gate']}: {found['evidence'].rstrip('.')}.")
+        for found in row.findings:
+            if found.gate.severity == "warning":
+                lines.append(f"Warning: {name}: {found.gate.name}: {found.evidence.rstrip('.')}.")
     lines += [f"Left out: {text}." for text in broken[:SHOWN_BROKEN]]
     if len(broken) > SHOWN_BROKEN:
         lines.append(f"Left out: {len(broken) - SHOWN_BROKEN} more lines of the records.")
     return lines
 
 
-def conditions(manifest: Mapping[str, Any], records_sha256: str) -> list[list[str]]:
+def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
     """What a number here depends on, and the hashes that tie it to its records: what, and the value."""
-    suite = manifest["suite"]
-    sampling = suite["sampling"]
-    synthetic = [workload["name"] for workload in suite["workloads"] if workload["source"] in SYNTHETIC]
+    suite = manifest.suite
+    sampling = suite.sampling.model_dump(exclude_unset=True)
+    synthetic = [workload.name for workload in suite.workloads if workload.source in SYNTHETIC]
     facts = [
-        ("target", f"{suite['target']['model']}, {suite['target']['dtype']}"),
-        *((("limits", _limits(suite["limits"])),) if suite.get("limits") else ()),
-        ("sampling", ", ".join(f"{name} {value}" for name, value in sampling.items())),
+        ("target", f"{suite.target.model}, {suite.target.dtype}"),
+        *((("limits", _limits(suite.limits)),) if suite.limits is not None else ()),
+        ("sampling", ", ".join(f"{name} {sampling[name]}" for name in sorted(sampling))),
         ("design", _design(suite)),
-        *((("engines", f"{manifest['engine_starts']}"),) if "engine_starts" in manifest else ()),
-        *((("date in prompts", str(suite["rendering"]["date"])),) if suite.get("rendering", {}).get("date") else ()),
+        *((("engines", manifest.engine_starts),) if manifest.engine_starts is not None else ()),
+        *((("date in prompts", suite.rendering.date),) if suite.rendering.date is not None else ()),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
         *_required(suite),
-        ("prefix cache", "on" if suite.get("prefix_cache") else "off"),
-        *((name, str(value)) for name, value in manifest.get("host", {}).items()),
-        *((name, str(value)) for name, value in manifest.get("packages", {}).items()),
-        ("draftbench commit", str(manifest.get("git_commit", "unknown"))),
-        ("started", str(manifest.get("started_at", "unknown"))),
-        ("command", f"`{manifest.get('command', '')}`"),
-        ("suite SHA-256", str(manifest.get("suite_sha256", "unknown"))),
+        ("prefix cache", "on" if suite.prefix_cache else "off"),
+        *((name, str(value)) for name, value in manifest.host.items()),
+        *((name, str(value)) for name, value in manifest.packages.items()),
+        ("draftbench commit", manifest.git_commit),
+        ("started", manifest.started_at),
+        ("command", f"`{manifest.command}`"),
+        ("suite SHA-256", manifest.suite_sha256),
         *(
             (
                 f"endpoint {name}",
                 ", ".join(f"{key} {value}" for key, value in told.items()) or "tells nothing of itself",
             )
-            for name, told in sorted(manifest.get("endpoints", {}).items())
+            for name, told in sorted(manifest.endpoints.items())
         ),
-        *((f"{name} SHA-256", value) for name, value in sorted(manifest.get("models", {}).items())),
+        *((f"{name} SHA-256", value) for name, value in sorted(manifest.models.items())),
         ("records SHA-256", records_sha256),
     ]
     return [list(fact) for fact in facts]
 
 
-def _required(suite: Mapping[str, Any]) -> list[tuple[str, str]]:
-    required = suite.get("fairness", {}).get("require")
+def _required(suite: Suite) -> list[tuple[str, str]]:
+    required = suite.fairness.require
     return [("required to be alike", ", ".join(required))] if required else []
 
 
-def _limits(limits: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{name.removesuffix('_ms').upper()} {value:g} ms" for name, value in limits.items() if value)
+def _limits(limits: Limits) -> str:
+    found = (("TPOT", limits.tpot_ms), ("TTFT", limits.ttft_ms))
+    return ", ".join(f"{name} {value:g} ms" for name, value in found if value)
 
 
-def _design(suite: Mapping[str, Any]) -> str:
+def _design(suite: Suite) -> str:
     order = "arms in random, balanced order"
-    if suite.get("turns") == "prompts" and any(point["concurrency"] == 1 for point in suite["load"]):
+    if suite.turns == "prompts" and any(point.concurrency == 1 for point in suite.load):
         order += "; at concurrency 1 they take turns prompt by prompt where their engines fit side by side"
-    if suite.get("auto"):
-        wanted = f"±{suite['auto']['half_width']:.1%} or {suite['auto']['time_limit_s']} s"
+    if suite.auto is not None:
+        wanted = f"±{suite.auto.half_width:.1%} or {suite.auto.time_limit_s} s"
         return f"blocks and launches added until {wanted}; {order}"
-    return f"{suite['launches']} launches of {suite['blocks']} blocks; {order}"
+    return f"{suite.launches} launches of {suite.blocks} blocks; {order}"
 
 
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.reports.markdown import answer, conditions, notes
 from draftbench.reports.plots import INK, Plot
@@ -42,7 +42,7 @@ class Line:
 
 def render_page(
     rows: Sequence[Row],
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     records_sha256: str,
     broken: Sequence[str],
     plots: Sequence[Plot],
@@ -54,7 +54,7 @@ def render_page(
     script = (_FOLDER / "page.js").read_text()
     best = best_rows(rows)
     return environment.get_template("page.html.j2").render(
-        name=manifest["suite"]["name"],
+        name=manifest.suite.name,
         style=Markup((_FOLDER / "page.css").read_text()),
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -63,7 +63,7 @@ def render_page(
         lines=[Line(main_row(row, rows), row.valid, index in best) for index, row in enumerate(rows)],
         meanings=meanings(rows),
         notes=[_with_bold(note) for note in notes(rows, broken)],
-        arms=_plain_table(*arms_table(manifest["suite"]["arms"])),
+        arms=_plain_table(*arms_table(manifest.suite.arms)),
         training=_plain_table(*training_table(manifest)),
         training_meaning=TRAINING_MEANING,
         sections=[(section, _plain_table(section.headers, section.lines)) for section in sections(rows, manifest)],

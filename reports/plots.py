@@ -125,8 +125,8 @@ def _speedup(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) 
 
 
 _STEP_FIGURES: dict[str, tuple[str, str, Callable[[Row], list[float | None]]]] = {
-    "acceptance": ("α$_k$", "Conditional acceptance α_k", lambda row: row.detail["conditional_acceptance"]),
-    "survival": ("S$_k$", "Survival S_k", lambda row: row.detail["survival"]),
+    "acceptance": ("α$_k$", "Conditional acceptance α_k", lambda row: list(row.acceptance.conditional_acceptance)),
+    "survival": ("S$_k$", "Survival S_k", lambda row: list(row.acceptance.survival)),
 }
 
 
@@ -149,16 +149,20 @@ def _by_step(name: str, kind: str, where: str, rows: Sequence[Row], looks: dict[
 
 
 def _round(name: str, where: str, rows: Sequence[Row]) -> list[Plot]:
-    drawn = [row for row in rows if row.detail["round_split"] and row.detail["decode_step_s"] is not None]
+    drawn = [
+        (row, split, step_s)
+        for row in rows
+        if (split := row.rounds.round_split) is not None and (step_s := row.rounds.decode_step_s) is not None
+    ]
     if not drawn:
         return []
     figure, axes = _axes(where, 1.0 + 0.25 * len(drawn))
     left = [0.0] * len(drawn)
     for part, colour in _PARTS.items():
-        widths = [1000 * row.detail["decode_step_s"] * row.detail["round_split"][part] for row in drawn]
+        widths = [1000 * step_s * getattr(split, part) for _, split, step_s in drawn]
         axes.barh(range(len(drawn)), widths, 0.65, left, label=part, color=colour, edgecolor="white", linewidth=0.5)
         left = [start + width for start, width in zip(left, widths, strict=True)]
-    axes.set_yticks(range(len(drawn)), [_plain(row.arm) for row in drawn])
+    axes.set_yticks(range(len(drawn)), [_plain(row.arm) for row, _, _ in drawn])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("ms per round")
@@ -183,7 +187,7 @@ def _energy(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) -
 
 def _machine(rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
     """Power and clocks of every cell over the run, invalid rows too: they may show why."""
-    drawn = [row for row in rows if row.detail["over_time"]]
+    drawn = [row for row in rows if row.over_time]
     if not drawn:
         return []
     figure = Figure(figsize=(WIDTH_IN, 3.0), layout="constrained")
@@ -191,10 +195,10 @@ def _machine(rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
     told: set[str] = set()
     for row in drawn:
         look = _look(row, looks) | {"linestyle": "none"}
-        at_s = [cell["at_s"] for cell in row.detail["over_time"]]
+        at_s = [cell.at_s for cell in row.over_time]
         label = {} if row.arm in told else {"label": _plain(row.arm)}
-        power.plot(at_s, [cell["power_w"] for cell in row.detail["over_time"]], **look, **label)
-        clocks.plot(at_s, [cell["sm_clock_mhz"] for cell in row.detail["over_time"]], **look)
+        power.plot(at_s, [cell.power_w for cell in row.over_time], **look, **label)
+        clocks.plot(at_s, [cell.sm_clock_mhz for cell in row.over_time], **look)
         told.add(row.arm)
     power.set_ylabel("power, W")
     clocks.set_ylabel("SM clock, MHz")

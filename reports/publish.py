@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 import yaml
@@ -16,8 +17,10 @@ from tabulate import tabulate
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.host.provenance import suite_sha256
-from draftbench.harness.store import FILES, MANIFEST
-from draftbench.reports.files import REPORT, Run, read_manifest, read_run, write_results
+from draftbench.harness.manifest import MANIFEST
+from draftbench.harness.metrics.row import FIGURES
+from draftbench.harness.store import FILES
+from draftbench.reports.files import REPORT, Run, read_run, write_results
 from draftbench.reports.foreign import markdown_text
 from draftbench.reports.markdown import answer
 from draftbench.reports.redact import Redactor, names_here
@@ -66,16 +69,15 @@ def prepare(run: Path, name: str, names: tuple[str, ...] = (), published: Path =
     target = published / name
     if target.exists():
         raise RecordError(f"{target} is published already; give another --name, or remove it first.")
-    manifest = read_manifest(run)
-    broken = read_run(run).broken
-    if broken:
+    found = read_run(run)
+    if broken := found.broken:
         raise RecordError(f"{run / broken[0]}; a run with damaged records is not published. Measure it anew.")
     texts = [path.read_text() for path in (run / MANIFEST, run / "cells.jsonl") if path.exists()]
     redactor = Redactor({*names_here(texts), *names})
     folder = published / f".{name}.partial"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    manifest = redactor.value(manifest)
+    manifest: dict[str, Any] = redactor.value(found.manifest.recorded)
     manifest["suite_text"] = yaml.safe_dump(manifest["suite"], sort_keys=False)
     manifest["suite_sha256"] = suite_sha256(manifest["suite"])
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
@@ -84,7 +86,7 @@ def prepare(run: Path, name: str, names: tuple[str, ...] = (), published: Path =
             with (folder / name).open("wb") as file:
                 file.writelines(_redacted(run / name, redactor))
     write_results(folder)
-    if _figures(read_run(folder)) != _figures(read_run(run)):
+    if _figures(read_run(folder)) != _figures(found):
         shutil.rmtree(folder)
         raise RecordError(
             f"{run} is not published: redacting it would change its results, because names that tell rows or prompts "
@@ -96,13 +98,13 @@ def prepare(run: Path, name: str, names: tuple[str, ...] = (), published: Path =
 
 def _figures(run: Run) -> list[list[object]]:
     """Every figure and name of the rows."""
-    return [[value for name, value in row if name not in ("reason", "detail")] for row in run.rows]
+    return [[getattr(row, name) for name in FIGURES if name != "reason"] for row in run.rows]
 
 
 def write_index(published: Path = PUBLISHED) -> Path:
     """The page that lists every published run, newest first."""
     runs = [read_run(path.parent) for path in sorted(published.glob(f"[!.]*/{MANIFEST}"))]
-    runs.sort(key=lambda run: str(run.manifest.get("started_at", "")), reverse=True)
+    runs.sort(key=lambda run: run.manifest.started_at, reverse=True)
     table = tabulate([_index_line(run) for run in runs], ("run", "started", "target", "host", "answer"), "github")
     text = "Each folder holds the records too: `python bench.py verify reports/published/NAME/report.md`."
     path = published / INDEX
@@ -118,9 +120,9 @@ def _redacted(path: Path, redactor: Redactor) -> Iterator[bytes]:
 
 
 def _index_line(run: Run) -> list[str]:
-    host, target = run.manifest.get("host", {}), run.manifest["suite"]["target"]
+    host, target = run.manifest.host, run.manifest.suite.target
     device = host.get("cpu", "unknown") if host.get("gpu", "none") == "none" else host["gpu"]
     name = run.folder.name
-    facts = (str(run.manifest.get("started_at", "unknown"))[:10], f"{target['model']}, {target['dtype']}", str(device))
+    facts = (run.manifest.started_at[:10], f"{target.model}, {target.dtype}", str(device))
     said = markdown_text(answer(run.rows, run.manifest).replace("**", ""))
     return [f"[{name}]({name}/{REPORT})", *map(markdown_text, facts), said]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from draftbench.harness.corpora.contamination import Contamination
+from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.models.fairness import Training
+from draftbench.harness.models.fairness import Ledgers, Training
 from draftbench.harness.units import MISSING, fixed
-from draftbench.reports.table import arm_text, load_heading, load_text, milliseconds, whole_percent, workload_text
+from draftbench.reports.table import (
+    arm_text,
+    load_heading,
+    load_text,
+    milliseconds,
+    share_text,
+    whole_percent,
+    workload_text,
+)
 
 Table = tuple[list[str], list[list[str]]]
 """Headers, and lines of cells."""
@@ -26,7 +35,7 @@ class Section:
     figures: tuple[str, ...] = ()
 
 
-def sections(rows: Sequence[Row], manifest: Mapping[str, Any]) -> list[Section]:
+def sections(rows: Sequence[Row], manifest: Manifest) -> list[Section]:
     """All of them that have something to say, in the report's order."""
     found = [
         Section("Verdicts", *verdict_table(rows), VERDICT_MEANING),
@@ -40,7 +49,7 @@ def sections(rows: Sequence[Row], manifest: Mapping[str, Any]) -> list[Section]:
         Section("CUDA graphs", *graph_table(rows), GRAPH_MEANING),
         Section("Losslessness", *lossless_table(rows), LOSSLESS_MEANING),
         Section("Answers", *answer_table(rows), ANSWER_MEANING),
-        contamination_section(manifest.get("contamination"), manifest.get("training") or {}),
+        contamination_section(manifest.contamination, manifest.training),
     ]
     heading = load_heading(rows)
     return [
@@ -99,10 +108,10 @@ def verdict_table(rows: Sequence[Row]) -> Table:
     lines: list[list[str]] = []
     told: set[tuple[str, str, str, str]] = set()
     for row in rows:
-        for other, found in row.detail["against"].items():
+        for other, found in row.against.items():
             if (other, row.arm, row.workload, row.load) not in told:
                 told.add((row.arm, other, row.workload, row.load))
-                lines.append([workload_text(row), load_text(row), found["verdict"], found["scope"]])
+                lines.append([workload_text(row), load_text(row), found.verdict, found.scope])
     return ["workload", "conc.", "verdict", "interval"], lines
 
 
@@ -114,8 +123,9 @@ def load_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         if row.concurrency == 1 and row.within_limits is None:
             continue
-        found = row.detail["percentiles"]
-        served = fixed(row.detail["served_per_s"], 2)
+        spread = row.speed.percentiles
+        told = ((spread.ttft_s, 1), (spread.tpot_s, 2), (spread.latency_s, 0), (spread.itl_chunk_s, 1))
+        served = fixed(row.speed.served_per_s, 2)
         lines.append(
             [
                 arm_text(row),
@@ -123,11 +133,8 @@ def load_table(rows: Sequence[Row]) -> Table:
                 load_text(row),
                 served if row.offered_per_s is None else f"{served} of {row.offered_per_s:.2f}",
                 fixed(row.steady_tokens_per_s, 1),
-                *(
-                    f"{milliseconds(found[name]['p50'], digits)}, {milliseconds(found[name]['p95'], digits)}"
-                    for name, digits in (("ttft_s", 1), ("tpot_s", 2), ("latency_s", 0), ("itl_chunk_s", 1))
-                ),
-                milliseconds(row.detail["mean_lateness_s"], 1),
+                *(f"{milliseconds(of.p50, digits)}, {milliseconds(of.p95, digits)}" for of, digits in told),
+                milliseconds(row.speed.mean_lateness_s, 1),
             ]
         )
     return headers, lines
@@ -135,7 +142,7 @@ def load_table(rows: Sequence[Row]) -> Table:
 
 def acceptance_table(rows: Sequence[Row]) -> Table:
     """Conditional acceptance α_k by step for every row with a draft."""
-    curves = [(row, row.detail["conditional_acceptance"]) for row in rows if row.detail["conditional_acceptance"]]
+    curves = [(row, curve) for row in rows if (curve := row.acceptance.conditional_acceptance)]
     depth = max((len(curve) for _, curve in curves), default=0)
     headers = ["arm", "workload", "conc.", "depth × width, nodes", *(f"α{k}" for k in range(1, depth + 1))]
     lines = [
@@ -149,8 +156,7 @@ def acceptance_table(rows: Sequence[Row]) -> Table:
 
 def tree_text(row: Row) -> str:
     """`5 × 4, 16`: the tree's depth, width and verified nodes."""
-    detail = row.detail
-    return f"{detail['depth']} × {detail['width']}, {detail['nodes']}"
+    return f"{row.num_steps} × {row.topk}, {row.num_draft_tokens}"
 
 
 def spread_table(rows: Sequence[Row]) -> Table:
@@ -158,11 +164,15 @@ def spread_table(rows: Sequence[Row]) -> Table:
     headers = ["arm", "workload", "conc.", "by", "acceptance lengths"]
     lines = []
     for row in rows:
-        along = {f"from token {part['from_token']}": part for part in row.detail["along_output"]}
-        kinds = {"category": row.detail["by_category"], "turn": row.detail["by_turn"], "output": along}
+        found = row.acceptance
+        kinds = {
+            "category": [(name, part.acceptance_length) for name, part in found.by_category.items()],
+            "turn": [(name, part.acceptance_length) for name, part in found.by_turn.items()],
+            "output": [(f"from token {part.from_token}", part.acceptance_length) for part in found.along_output],
+        }
         for kind, parts in kinds.items():
             if len(parts) > 1:
-                text = ", ".join(f"{name} {part['acceptance_length']:.2f}" for name, part in parts.items())
+                text = ", ".join(f"{name} {length:.2f}" for name, length in parts)
                 lines.append([arm_text(row), workload_text(row), load_text(row), kind, text])
     return headers, lines
 
@@ -177,11 +187,11 @@ def why_table(rows: Sequence[Row]) -> Table:
             load_text(row),
             fixed(row.acceptance_length, 2),
             fixed(row.step_cost_ratio, 2),
-            fixed(row.detail["gain_over_cost"], 2),
-            fixed(row.detail["crossover_concurrency"], 1),
+            fixed(row.speed.gain_over_cost, 2),
+            fixed(row.crossover_concurrency, 1),
         ]
         for row in rows
-        if row.valid and (row.step_cost_ratio is not None or row.detail["crossover_concurrency"] is not None)
+        if row.valid and (row.step_cost_ratio is not None or row.crossover_concurrency is not None)
     ]
     return headers, lines
 
@@ -191,14 +201,13 @@ def round_table(rows: Sequence[Row]) -> Table:
     headers = ["arm", "workload", "conc.", "step ms", "draft", "verify", "extend", "other", "verify utilisation"]
     lines = []
     for row in rows:
-        split = row.detail["round_split"]
+        split, step_s = row.rounds.round_split, row.rounds.decode_step_s
         if split is None:
             continue
-        step = row.detail["decode_step_s"]
         lines.append(
-            [arm_text(row), workload_text(row), load_text(row), fixed(None if step is None else 1000 * step, 1)]
-            + [f"{split[name]:.0%}" for name in ("draft", "verify", "extend", "other")]
-            + [fixed(row.detail["verify_utilisation"], 2)]
+            [arm_text(row), workload_text(row), load_text(row), milliseconds(step_s, 1)]
+            + [f"{share:.0%}" for share in (split.draft, split.verify, split.extend, split.other)]
+            + [fixed(row.acceptance.verify_utilisation, 2)]
         )
     return headers, lines
 
@@ -207,9 +216,10 @@ def graph_table(rows: Sequence[Row]) -> Table:
     """Which passes ran in CUDA graphs, for every row whose engine had some."""
     lines = []
     for row in rows:
-        shares = row.detail.get("graphs")
+        shares = row.rounds.graphs
         if shares is not None:
-            texts = [MISSING if share is None else f"{share:.0%}" for share in shares.values()]
+            found = (shares.target, shares.draft, shares.extend)
+            texts = [MISSING if share is None else f"{share:.0%}" for share in found]
             lines.append([row.arm, workload_text(row), str(row.concurrency), *texts])
     return ["arm", "workload", "conc.", "target", "draft", "extend"], lines
 
@@ -231,22 +241,22 @@ def lossless_table(rows: Sequence[Row]) -> Table:
     ]
     lines = []
     for row in rows:
-        found = row.detail["lossless"]
+        found = row.lossless
         if found is None:
             continue
-        first = found["first_difference"]
-        numbers = [found["largest_gap"], found["largest_deficit"], found["delta"]]
+        first = found.first_difference
+        numbers = [found.largest_gap, found.largest_deficit, found.delta]
         lines.append(
             [
                 arm_text(row),
                 workload_text(row),
                 load_text(row),
-                whole_percent(found["share"]),
-                MISSING if found["control_share"] is None else whole_percent(found["control_share"]),
-                str(found["num_different"]),
+                whole_percent(found.share),
+                share_text(found.control_share),
+                str(found.num_different),
                 MISSING if first is None else f"token {first + 1}",
                 *(MISSING if number is None else f"{number:.2g}" for number in numbers),
-                str(found["num_wrong"]),
+                str(found.num_wrong),
             ]
         )
     return headers, lines
@@ -257,49 +267,47 @@ def answer_table(rows: Sequence[Row]) -> Table:
     headers = ["arm", "workload", "conc.", "answers", "right", "only here", "only vanilla", "p"]
     lines = []
     for row in rows:
-        found = row.detail["answers"]
+        found = row.answers
         if found is None:
             continue
-        test = found["against_baseline"]
+        test = found.against_baseline
         against = [MISSING] * 3
         if test is not None:
-            against = [str(test["num_only_arm"]), str(test["num_only_baseline"]), f"{test['p_value']:.2g}"]
+            against = [str(test.num_only_arm), str(test.num_only_baseline), f"{test.p_value:.2g}"]
         lines.append(
             [
                 arm_text(row),
                 workload_text(row),
                 load_text(row),
-                str(found["num_answers"]),
-                f"{found['accuracy']:.0%}",
+                str(found.num_answers),
+                f"{found.accuracy:.0%}",
                 *against,
             ]
         )
     return headers, lines
 
 
-def contamination_section(found: Mapping[str, Any] | None, ledgers: Mapping[str, Mapping[str, Any] | None]) -> Section:
+def contamination_section(found: Contamination | None, ledgers: Ledgers) -> Section:
     """What of each workload stands in the training corpus; no lines where none was looked at."""
     headers = ["workload", "prompts", "in the corpus", "with a 13-gram", "too short", "13-grams", "found", "shared"]
     if found is None:
         return Section("Contamination", headers, [], "")
     lines = [
         [
-            overlap["workload"],
-            str(overlap["num_prompts"]),
-            str(len(overlap["exact"])),
-            str(overlap["num_overlapping"]),
-            str(overlap["num_short"]),
-            f"{overlap['num_grams']:,}",
-            MISSING if not overlap["num_grams"] else f"{overlap['num_found'] / overlap['num_grams']:.1%}",
-            f"{overlap['num_shared']:,}",
+            overlap.workload,
+            str(overlap.num_prompts),
+            str(len(overlap.exact)),
+            str(overlap.num_overlapping),
+            str(overlap.num_short),
+            f"{overlap.num_grams:,}",
+            MISSING if not overlap.num_grams else f"{overlap.num_found / overlap.num_grams:.1%}",
+            f"{overlap.num_shared:,}",
         ]
-        for overlap in found["overlaps"]
+        for overlap in found.overlaps
     ]
-    corpus = found["corpus_sha256"]
+    corpus = found.corpus_sha256
     own = [arm for arm, ledger in ledgers.items() if ledger and Training.of(ledger).corpus_sha256 == corpus]
     whose = f"the ledgers of {', '.join(own)} name it" if own else "no arm's ledger names it"
-    skipped = f", {found['num_skipped']:,} lines skipped ({found['first_skipped']})" if found["num_skipped"] else ""
-    text = (
-        f"Corpus {corpus[:8]}, {found['num_conversations']:,} conversations{skipped}; {whose}. {CONTAMINATION_MEANING}"
-    )
+    skipped = f", {found.num_skipped:,} lines skipped ({found.first_skipped})" if found.num_skipped else ""
+    text = f"Corpus {corpus[:8]}, {found.num_conversations:,} conversations{skipped}; {whose}. {CONTAMINATION_MEANING}"
     return Section("Contamination", headers, lines, text)

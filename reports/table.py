@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from draftbench.harness.metrics.row import Row, is_simulated
+from draftbench.harness.manifest import Manifest
+from draftbench.harness.metrics.gates.timing import UNSTABLE_STEP_TIME
+from draftbench.harness.metrics.row import Row
 from draftbench.harness.models.fairness import Training, tuning_text
 from draftbench.harness.records import ENDPOINT
+from draftbench.harness.suite import Arm
 from draftbench.harness.units import MISSING, fixed
 
 MAIN_HEADERS = ("arm", "workload", "conc.", "τ", "tokens/s", "speedup [95%]", "TTFT ms", "TPOT ms", "c", "lossless")
@@ -104,7 +107,7 @@ def _has_energy(rows: Sequence[Row]) -> bool:
 
 
 def _is_unsteady(rows: Sequence[Row]) -> bool:
-    return any(found["gate"] == "unstable step time" for row in rows for found in row.detail["findings"])
+    return any(found.gate is UNSTABLE_STEP_TIME for row in rows for found in row.findings)
 
 
 def main_row(row: Row, rows: Sequence[Row]) -> list[str]:
@@ -140,7 +143,7 @@ def speedup_text(row: Row) -> str:
     """`1.62x [1.55, 1.70]`; the baseline has none."""
     if row.speedup is None:
         return MISSING
-    if row.detail["is_baseline"]:
+    if row.is_baseline:
         return "baseline"
     interval = "" if row.speedup_low is None else f" [{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
     return f"{row.speedup:.2f}x{interval}"
@@ -148,18 +151,18 @@ def speedup_text(row: Row) -> str:
 
 def decode_text(row: Row) -> str:
     """As `speedup_text`, of decoding as median steps tell it."""
-    found = row.detail.get("decode_speedup")
+    found = row.speed.decode_speedup
     if found is None:
-        return "baseline" if row.detail["is_baseline"] else MISSING
-    interval = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
-    return f"{found['value']:.2f}x{interval}"
+        return "baseline" if row.is_baseline else MISSING
+    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.value:.2f}x{interval}"
 
 
 def latency_text(row: Row) -> str:
     """`latency 0.62x [0.58, 0.66]` of vanilla's, in an open loop."""
     if row.latency_ratio is None:
         return MISSING
-    if row.detail["is_baseline"]:
+    if row.is_baseline:
         return "baseline"
     low, high = row.latency_ratio_low, row.latency_ratio_high
     return f"latency {row.latency_ratio:.2f}x" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
@@ -167,16 +170,15 @@ def latency_text(row: Row) -> str:
 
 def workload_text(row: Row) -> str:
     """The workload's name, marked where its prompts are synthetic."""
-    return row.workload + (" †" if row.detail["synthetic"] else "")
+    return row.workload + (" †" if row.synthetic else "")
 
 
 def lossless_text(row: Row) -> str:
     """Greedy: the share of outputs that are vanilla's; sampled: the p value of the two-sample test."""
-    if is_simulated(row):
+    if row.is_simulated:
         return "not checked (simulated)"
-    sampled = row.detail["sampling"]
-    if sampled is not None:
-        return f"p {sampled['p']:.2g}"
+    if row.sampling is not None:
+        return f"p {row.sampling.p:.2g}"
     return share_text(row.lossless_share)
 
 
@@ -196,31 +198,30 @@ def best_rows(rows: Sequence[Row]) -> set[int]:
     What-if rows stand only where no draft has another.
     """
     best: dict[tuple[str, str], tuple[float, int]] = {}
-    real = {(row.workload, row.load) for row in rows if row.architecture != "vanilla" and not is_simulated(row)}
+    real = {(row.workload, row.load) for row in rows if row.architecture != "vanilla" and not row.is_simulated}
     for index, row in enumerate(rows):
         figure = row.output_tokens_per_s if row.concurrency is not None or row.latency_s is None else -row.latency_s
         point = (row.workload, row.load)
-        if not row.valid or figure is None or (is_simulated(row) and point in real):
+        if not row.valid or figure is None or (row.is_simulated and point in real):
             continue
         if point not in best or figure > best[point][0]:
             best[point] = (figure, index)
     return {index for _, index in best.values()}
 
 
-def arms_table(arms: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def arms_table(arms: Sequence[Arm]) -> tuple[list[str], list[list[str]]]:
     """What each arm is, as the suite has it: architecture, weights, tree, and what it sets for itself."""
     headers = ["arm", "architecture", "checkpoint", "depth", "width", "nodes", "options and engine arguments"]
     lines = []
     for arm in arms:
-        sizes = (arm.get(name) for name in ("checkpoint", "num_steps", "topk", "num_draft_tokens"))
-        server = {name: arm[name] for name in ("endpoint", "api", "model") if arm.get(name)}
-        own = {**server, **(arm.get("options") or {}), **(arm.get("engine") or {})}
-        if arm.get("simulated_acceptance"):
-            alphas = arm["simulated_acceptance"]
-            own["simulated_acceptance"] = "of each workload" if isinstance(alphas, dict) else alphas
+        server = {"endpoint": arm.endpoint, "api": arm.api, "model": arm.model}
+        own: dict[str, Any] = {name: value for name, value in server.items() if value} | arm.options | arm.engine
+        if alphas := arm.simulated_acceptance:
+            own["simulated_acceptance"] = "of each workload" if isinstance(alphas, dict) else list(alphas)
         settings = ", ".join(f"{name}: {value}" for name, value in own.items())
+        sizes = (arm.checkpoint, arm.num_steps, arm.topk, arm.num_draft_tokens)
         cells = [MISSING if size is None else str(size) for size in sizes]
-        lines.append([arm["name"], arm["architecture"], *cells, settings or MISSING])
+        lines.append([arm.name, arm.architecture, *cells, settings or MISSING])
     return headers, lines
 
 
@@ -235,21 +236,21 @@ TRAINING_HEADERS = (
 )  # fmt: skip
 
 
-def training_table(manifest: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def training_table(manifest: Manifest) -> tuple[list[str], list[list[str]]]:
     """How each draft was trained, as far as its checkpoint says, and how its tree was chosen."""
-    ledgers = manifest.get("training") or {}
     lines = []
-    for arm in manifest["suite"]["arms"]:
-        if arm.get("num_steps") is None:
+    for arm in manifest.suite.arms:
+        if arm.num_steps is None:
             continue
-        ledger = ledgers.get(arm["name"])
+        ledger = manifest.training.get(arm.name)
         if ledger is not None:
             cells = _training_cells(Training.of(ledger))
         else:
-            known = "unknown training" if arm["name"] in ledgers or arm.get("checkpoint") else "needs no training"
+            has_weights = arm.name in manifest.training or arm.checkpoint
+            known = "unknown training" if has_weights else "needs no training"
             cells = [known, *[MISSING] * (len(TRAINING_HEADERS) - 4)]
-        tree = f"{arm['num_steps']} × {arm['topk']}, {arm['num_draft_tokens']}"
-        lines.append([arm["name"], *cells, tree, tuning_text(arm)])
+        tree = f"{arm.num_steps} × {arm.topk}, {arm.num_draft_tokens}"
+        lines.append([arm.name, *cells, tree, tuning_text(arm)])
     return list(TRAINING_HEADERS), lines
 
 
@@ -270,8 +271,3 @@ def _training_cells(training: Training) -> list[str]:
 
 def _count(value: int | None) -> str:
     return MISSING if value is None else f"{value:,}"
-
-
-def clear(found: Mapping[str, Any]) -> bool:
-    """Whether a comparison shows a difference: its interval leaves 1 out."""
-    return found["low"] is not None and not found["low"] <= 1 <= found["high"]

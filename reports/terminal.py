@@ -19,9 +19,7 @@ def print_rows(run: Run, console: Console) -> bool:
     """Print the answer and the main table; whether any row is valid."""
     manifest, rows = run.manifest, run.rows
     best = best_rows(rows)
-    table = Table(
-        title=manifest["suite"]["name"], caption="invalid rows are struck through; τ includes the bonus token"
-    )
+    table = Table(title=manifest.suite.name, caption="invalid rows are struck through; τ includes the bonus token")
     closed = all(row.concurrency is not None for row in rows)  # open loops have more columns than most terminals hold
     headers = main_headers(rows)
     narrow = console.width < WIDE and DECODE_HEADERS[0] in headers

@@ -43,7 +43,7 @@ def verify(report: Path) -> Verdict:
     fresh = results(run)
     fresh[PAGE] = render_page(run.rows, run.manifest, run.records_sha256, run.broken, ())
     mismatches: list[str] = []
-    recorded, suite_hash = run.manifest.get("suite_sha256"), suite_sha256(run.manifest["suite"])
+    recorded, suite_hash = run.manifest.suite_sha256, suite_sha256(run.manifest.recorded["suite"])
     if recorded != suite_hash:
         mismatches.append(f"manifest.json, suite_sha256: found {recorded}, recomputed {suite_hash}")
     files, num_numbers = [], 0

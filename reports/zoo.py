@@ -220,7 +220,7 @@ def speed_table(rows: Sequence[Row]) -> str:
     workloads = list(dict.fromkeys(row.workload for row in rows))
     found: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        if not row.detail["is_baseline"]:
+        if not row.is_baseline:
             found[row.arm][row.workload] = row
     lines = []
     for arm, own in found.items():

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +78,8 @@ class Contamination:
     overlaps: tuple[Overlap, ...]
 
 
-def suite_contamination(suite: Suite, target: Path, console: Console) -> dict[str, Any] | None:
-    """Of the corpus that the suite names, as JSON has it; None where it names none, or it is not on this machine."""
+def suite_contamination(suite: Suite, target: Path, console: Console) -> Contamination | None:
+    """Of the corpus that the suite names; None where it names none, or it is not on this machine."""
     if suite.fairness.corpus is None:
         return None
     corpus = Path(suite.fairness.corpus)
@@ -89,8 +89,8 @@ def suite_contamination(suite: Suite, target: Path, console: Console) -> dict[st
     return file_contamination(suite, target, corpus, console)
 
 
-def file_contamination(suite: Suite, target: Path, corpus: Path, console: Console) -> dict[str, Any]:
-    """As `find_contamination`, of a file and as JSON has it; shows how far it is.
+def file_contamination(suite: Suite, target: Path, corpus: Path, console: Console) -> Contamination:
+    """As `find_contamination`, of a file; shows how far it is.
 
     Raises:
         WorkloadError: the corpus cannot be read, too.
@@ -101,10 +101,9 @@ def file_contamination(suite: Suite, target: Path, corpus: Path, console: Consol
     renderer = ChatRenderer(target, suite.rendering)
     try:
         with Progress(console=console, transient=True) as bar, bar.open(corpus, "rb", description="corpus") as lines:
-            found = find_contamination(suite, renderer, str(corpus), lines)
+            return find_contamination(suite, renderer, str(corpus), lines)
     except OSError as error:
         raise WorkloadError(f"{corpus}: cannot be read: {error.strerror}.") from error
-    return asdict(found)
 
 
 def find_contamination(suite: Suite, renderer: ChatRenderer, name: str, lines: Iterable[bytes]) -> Contamination:

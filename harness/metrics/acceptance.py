@@ -2,9 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from draftbench.harness.records import RequestRecord, Round
+
+STRETCH = 32
+"""Tokens of the first stretch of an output; each later one is as long as all before it."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The rounds of one kind of prompt."""
+
+    num_rounds: int
+    acceptance_length: float | None
+    survival: tuple[float, ...]
+    conditional_acceptance: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The rounds that began within one stretch of the output."""
+
+    from_token: int
+    num_rounds: int
+    acceptance_length: float | None
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """How many drafts a row's rounds accepted: step by step, by kind of prompt, by turn and along the output."""
+
+    survival: tuple[float, ...]
+    conditional_acceptance: tuple[float | None, ...]
+    by_category: Mapping[str, Kind]
+    by_turn: Mapping[str, Kind]
+    along_output: tuple[Stretch, ...]
+    draft_acceptance: float | None
+    verify_utilisation: float | None
+    delivered_tokens_per_round: float | None
+
+    @classmethod
+    def of(cls, requests: Sequence[RequestRecord], depth: int, drafts: bool) -> Acceptance:
+        """From all requests of a row.
+
+        Args:
+            depth: draft steps of a round.
+            drafts: whether the arm's rounds are recorded; without a draft there is nothing to accept.
+        """
+        rounds = rounds_of(requests) if drafts else []
+        told = requests if drafts else ()
+        return cls(
+            survival=tuple(survival(rounds)),
+            conditional_acceptance=tuple(conditional_acceptance(rounds, depth)) if rounds else (),
+            by_category=acceptance_by(told, lambda request: request.category, depth),
+            by_turn=acceptance_by(told, lambda request: str(request.turn + 1), depth),
+            along_output=acceptance_along(told),
+            draft_acceptance=draft_acceptance(rounds),
+            verify_utilisation=verify_utilisation(rounds),
+            delivered_tokens_per_round=delivered_tokens_per_round(requests),
+        )
 
 
 def rounds_of(requests: Iterable[RequestRecord]) -> list[Round]:
@@ -89,3 +149,45 @@ def disagrees_with_engine(request: RequestRecord) -> str | None:
     if not 0 <= cut <= longest:
         return f"{request.request_id}: rounds emit {emitted} tokens, {request.num_output_tokens} were delivered"
     return None
+
+
+def acceptance_by(
+    requests: Iterable[RequestRecord], key: Callable[[RequestRecord], str | None], depth: int
+) -> dict[str, Kind]:
+    """τ, S_k and α_k of the requests that share a key; those without one are left out."""
+    groups: dict[str, list[RequestRecord]] = defaultdict(list)
+    for request in requests:
+        name = key(request)
+        if name is not None:
+            groups[name].append(request)
+    return {
+        name: Kind(
+            len(rounds),
+            acceptance_length(rounds),
+            tuple(survival(rounds)),
+            tuple(conditional_acceptance(rounds, depth)),
+        )
+        for name in sorted(groups)
+        if (rounds := rounds_of(groups[name]))
+    }
+
+
+def acceptance_along(requests: Iterable[RequestRecord]) -> tuple[Stretch, ...]:
+    """τ of the rounds that began within each stretch of the output: tokens 0 to 31, 32 to 63, 64 to 127, …"""
+    stretches: dict[int, list[Round]] = defaultdict(list)
+    for request in requests:
+        place = 1
+        for round_ in request.rounds or () if request.error is None else ():
+            stretches[stretch_of(place)].append(round_)
+            place += round_.num_accepted_drafts + 1
+    return tuple(
+        Stretch(
+            0 if index == 0 else STRETCH * 2 ** (index - 1), len(stretches[index]), acceptance_length(stretches[index])
+        )
+        for index in sorted(stretches)
+    )
+
+
+def stretch_of(place: int) -> int:
+    """Number of the stretch that holds a token, from 0."""
+    return 0 if place < STRETCH else int(math.log2(place // STRETCH)) + 1

@@ -1,4 +1,4 @@
-"""What is made of a row's cells as a whole: a figure of each block, shares over all rounds, the part of the prompts."""
+"""What is made of a row's cells as a whole: a figure of each block, the prompts sent, the part of their choice."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from statistics import fmean
 
 from draftbench.harness.metrics.compare import BlockKey, Part, Work, prompt_part
 from draftbench.harness.metrics.evidence import Design
-from draftbench.harness.metrics.gates import PromptKey
 from draftbench.harness.metrics.latency import latency_s, mean
 from draftbench.harness.metrics.throughput import output_tokens_per_s, whole_window_s
-from draftbench.harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord
+from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.units import seconds
 
 Blocks = Mapping[CellKey, list[RequestRecord]]
 """A row's cells with their requests."""
+PromptKey = tuple[str, int]
+"""Prompt and turn."""
 
 
 def per_block(blocks: Blocks, metric: Callable[[Sequence[RequestRecord]], float | None]) -> dict[BlockKey, float]:
@@ -73,27 +74,6 @@ def sent(blocks: Blocks) -> dict[PromptKey, str]:
         for request in requests
         if request.error is None
     }
-
-
-def round_split(phases: Sequence[PhaseTimes]) -> dict[str, float] | None:
-    """Shares of a round's time: draft, verify, extend, other; None where the engine measured none."""
-    whole = sum(times.round_ns for times in phases)
-    if not whole:
-        return None
-    spent = {
-        "draft": sum(times.draft_ns for times in phases),
-        "verify": sum(times.verify_ns for times in phases),
-        "extend": sum(times.extend_ns for times in phases),
-    }
-    shares = {name: value / whole for name, value in spent.items()}
-    return {**shares, "other": 1 - sum(shares.values())}
-
-
-def graph_shares(uses: Sequence[GraphUse]) -> dict[str, float | None]:
-    """Of a row's decode passes or rounds, the share that ran in a CUDA graph, by phase; None for one without graphs."""
-    num_passes = sum(use.num_passes for use in uses)
-    counts = {phase: [getattr(use, phase) for use in uses] for phase in ("target", "draft", "extend")}
-    return {phase: None if None in found else sum(found) / num_passes for phase, found in counts.items()}
 
 
 def geometric_mean(values: Iterable[float]) -> float | None:

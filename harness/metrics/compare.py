@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev, variance
+
+from draftbench.harness.records import ENDPOINT
 
 BlockKey = tuple[int, int]
 """Launch and block."""
 MIN_LAUNCHES = 3
 """With fewer, launch effects are unknown: the interval holds within the launches that there were."""
 CONFIDENCE = 0.95
+UNTOLD = {"told": False}
+"""Of a field that results.json leaves out."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,34 @@ class Ratio:
     low: float | None
     high: float | None
     scope: str
-    units: tuple[float, ...] = ()
+    units: tuple[float, ...] = field(default=(), metadata=UNTOLD)
+
+    def over(self, *architectures: str) -> str:
+        """What the interval is over, in words; launches do not start an endpoint anew."""
+        return self.scope + (", one start of the endpoint" if ENDPOINT in architectures else "")
+
+
+@dataclass(frozen=True)
+class Against:
+    """A row held against another one of its point.
+
+    Attributes:
+        ratio: of what is larger the faster an arm is, with its interval, where there is one.
+        log_ratios: that the interval is made from.
+        verdict: in words.
+    """
+
+    ratio: float
+    low: float | None
+    high: float | None
+    scope: str
+    log_ratios: tuple[float, ...]
+    verdict: str
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether a difference is shown: the interval leaves 1 out."""
+        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,14 @@ class Figure:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class WhyNoEnergy:
+    """Why there are no joules per token, gross or net; None where there are."""
+
+    gross_reason: str | None
+    net_reason: str | None
+
+
 def energy_j(windows: Sequence[WindowRecord]) -> Figure:
     """Joules of all windows: Σ over the GPUs, on a host without one over CPU packages and their memory."""
     return _sum([_device_energy(window, device) for window in windows for device in _counted(window)])
@@ -152,15 +160,3 @@ def _mean_clocks(windows: Sequence[WindowRecord]) -> dict[str, float]:
             if device.mean_sm_clock_mhz is not None:
                 clocks.setdefault(device.name, []).append(device.mean_sm_clock_mhz)
     return {name: fmean(values) for name, values in clocks.items()}
-
-
-def over_time(windows: Iterable[WindowRecord], began_ns: int) -> list[dict[str, float]]:
-    """Mean power and SM clock of all GPUs in each window that has them, at the seconds since the run began."""
-    found = []
-    for window in windows:
-        power = [device.mean_power_w for device in window.devices if device.mean_power_w is not None]
-        clocks = [device.mean_sm_clock_mhz for device in window.devices if device.mean_sm_clock_mhz is not None]
-        if power and clocks:
-            at_s = seconds((window.started_ns + window.finished_ns) // 2 - began_ns)
-            found.append({"at_s": at_s, "power_w": sum(power), "sm_clock_mhz": fmean(clocks)})
-    return found

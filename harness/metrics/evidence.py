@@ -7,12 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from draftbench.harness.engine import Receipt
 from draftbench.harness.metrics.lossless import Output, ReferenceKey, key_of
-from draftbench.harness.metrics.throughput import Limits
 from draftbench.harness.records import (
-    ENDPOINT,
     CellKey,
     ReferenceRecord,
     RescoreRecord,
@@ -20,49 +17,29 @@ from draftbench.harness.records import (
     ScoreRecord,
     WindowRecord,
 )
+from draftbench.harness.suite import Arm, Limits
 
 PAIRED = ("EAGLE", "EAGLE3", "FROZEN_KV_MTP")
 """What SGLang 0.5.17 counts as EAGLE (SpeculativeAlgorithm.is_eagle); Medusa and PRISM run as EAGLE."""
 
 
-class ArmInfo(BaseModel):
-    """What a report needs to know of an arm."""
+@dataclass(frozen=True)
+class KnownArm:
+    """An arm of the suite, with what its engine and its checkpoint said.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    Attributes:
+        receipt: None of an arm whose engine gave none, or whose launch has not ended.
+        trained_tokens: positions that its draft was made for, where the target has more.
+    """
 
-    name: str
-    architecture: str
-    num_steps: int | None = None
-    topk: int | None = None
-    num_draft_tokens: int | None = None
-    options: dict[str, Any] = {}
-    engine: dict[str, Any] = {}
-    simulated_acceptance: tuple[float, ...] | dict[str, tuple[float, ...]] | None = None
-    algorithm: str | None = None
-    """SGLang's name of how it drafts; from the receipt, as the next one."""
-    server_args: dict[str, Any] = {}
-    """Resolved arguments; none of an arm whose engine gave no receipt, or whose launch has not ended."""
+    arm: Arm
+    receipt: Receipt | None = None
     trained_tokens: int | None = None
-    """Positions that its draft was made for, where the target has more."""
-
-    @property
-    def label(self) -> str:
-        """The name that tables and figures show: simulated acceptance is told wherever the arm is."""
-        return self.name if self.simulated_acceptance is None else f"{self.name} (simulated acceptance)"
-
-    def alphas(self, workload: str) -> tuple[float, ...] | None:
-        """What is drawn on a workload; None where acceptance is measured."""
-        given = self.simulated_acceptance
-        return given[workload] if isinstance(given, dict) else given
-
-    @property
-    def is_endpoint(self) -> bool:
-        """Whether it is a server that ran already."""
-        return self.architecture == ENDPOINT
 
     def argument(self, name: str, default: Any) -> Any:
         """An engine argument as it was resolved, or where that is not known as the suite gives it."""
-        found = self.server_args.get(name, self.engine.get(name))
+        given = self.arm.engine.get(name)
+        found = given if self.receipt is None else self.receipt.server_args.get(name, given)
         return default if found is None else found
 
     @property
@@ -71,13 +48,10 @@ class ArmInfo(BaseModel):
 
         SGLang 0.5.17 keys its cache by pairs of tokens (mem_cache/radix_cache.py), and n tokens make n - 1 pairs.
         """
-        pairs = self.algorithm in PAIRED if self.algorithm is not None else self.drafts
-        return int(self.server_args.get("page_size") or 1) if pairs else 0
-
-    @property
-    def drafts(self) -> bool:
-        """Whether its rounds are recorded."""
-        return self.architecture not in ("vanilla", ENDPOINT)
+        algorithm = None if self.receipt is None else self.receipt.algorithm
+        pairs = algorithm in PAIRED if algorithm is not None else self.arm.drafts
+        page_size = None if self.receipt is None else self.receipt.server_args.get("page_size")
+        return int(page_size or 1) if pairs else 0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
@@ -59,17 +60,43 @@ def itl_token_s(gaps: Sequence[Gap]) -> float | None:
     return sum(gap for gap, _ in gaps) / num_tokens if num_tokens else None
 
 
-PERCENTILES = {"p50": (0.5, 1), "p95": (0.95, 20), "p99": (0.99, 100)}
-"""Which share of the values is not above it, and how many values it takes for that to mean anything."""
+@dataclass(frozen=True)
+class Percentiles:
+    """The median, 95th and 99th percentile, by nearest rank; None where there are too few values for it."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
 
 
-def percentiles(values: Iterable[float | None]) -> dict[str, float | None]:
-    """The median, 95th and 99th percentile of the values there are, by nearest rank; None where there are too few."""
+def percentiles(values: Iterable[float | None]) -> Percentiles:
+    """Of the values there are: one is enough for a median, 20 and 100 for the others."""
     present = sorted(value for value in values if value is not None)
-    return {
-        name: present[math.ceil(share * len(present)) - 1] if len(present) >= fewest else None
-        for name, (share, fewest) in PERCENTILES.items()
-    }
+
+    def rank(share: float, fewest: int) -> float | None:
+        return present[math.ceil(share * len(present)) - 1] if len(present) >= fewest else None
+
+    return Percentiles(rank(0.5, 1), rank(0.95, 20), rank(0.99, 100))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Percentiles over a row's requests, of the gaps over all of them; in seconds."""
+
+    ttft_s: Percentiles
+    tpot_s: Percentiles
+    latency_s: Percentiles
+    itl_chunk_s: Percentiles
+
+    @classmethod
+    def of(cls, requests: Sequence[RequestRecord], gaps: Sequence[Gap]) -> Spread:
+        """From requests and the gaps between their chunks."""
+        return cls(
+            percentiles(map(ttft_s, requests)),
+            percentiles(map(tpot_s, requests)),
+            percentiles(map(latency_s, requests)),
+            percentiles(gap for gap, _ in gaps),
+        )
 
 
 def mean(values: Iterable[float | None]) -> float | None:

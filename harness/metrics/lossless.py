@@ -11,9 +11,9 @@ is a fault.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
+from draftbench.harness.metrics.compare import UNTOLD
 from draftbench.harness.records import ReferenceRecord, RequestRecord, RescoreRecord
 
 ReferenceKey = tuple[str, str, int]
@@ -32,31 +32,29 @@ class Losslessness:
         control_share: the same of vanilla itself at another batch shape; None without that pass.
         num_different: distinct outputs that differ.
         num_unscored: of these, those that the target has not scored again.
-        wrong: of these, those that rounding does not explain.
+        num_wrong: of these, those that rounding does not explain.
+        first_difference: of those that differ, the first token at which one does, from 0.
+        largest_gap: between the target's best two tokens where outputs part, in nats, the most of all.
         largest_deficit: of all that were scored, how far a token was from the best one, in nats.
-        first_differences: of those that differ, at which token, ascending.
-        largest_gap: between the target's best two tokens there, in nats, the most of all.
         delta: δ, in nats.
+        worst: of the wrong ones the one farthest off.
     """
 
     share: float
     control_share: float | None
     num_different: int
     num_unscored: int
-    wrong: tuple[RescoreRecord, ...]
-    largest_deficit: float | None
-    first_differences: tuple[int, ...]
+    num_wrong: int
+    first_difference: int | None
     largest_gap: float | None
+    largest_deficit: float | None
     delta: float | None
-
-    @property
-    def num_wrong(self) -> int:
-        """Outputs that rounding does not explain."""
-        return len(self.wrong)
+    worst: RescoreRecord | None = field(default=None, metadata=UNTOLD)
 
     def wrong_text(self) -> str:
-        """The worst of them, as evidence."""
-        worst = max(self.wrong, key=lambda score: score.deficit)
+        """The worst of the wrong ones, as evidence."""
+        worst = self.worst
+        assert worst is not None
         where = f"token {worst.deficit_at + 1} is {worst.deficit:.2g} nats below the best"
         if self.delta is not None and worst.deficit <= self.delta:
             gap = worst.top2_gap
@@ -88,38 +86,20 @@ def losslessness(
     delta = largest_noise(scores.values())
     present = [key for key, _ in pairs if key in controls]
     gaps = [score.top2_gap for score in scored if score.top2_gap is not None]
+    wrong = [score for score in scored if not is_tie(score, delta)]
+    parted = (first_difference(references[key].output_ids, output) for key, output in different)
     return Losslessness(
         share=sum(equal) / len(equal),
         control_share=share_equal([(key, controls[key].output_ids) for key in present], references),
         num_different=len(different),
         num_unscored=len(different) - len(scored),
-        wrong=tuple(score for score in scored if not is_tie(score, delta)),
-        largest_deficit=max((score.deficit for score in scored), default=None),
-        first_differences=tuple(
-            sorted(
-                at
-                for key, output in different
-                if (at := first_difference(references[key].output_ids, output)) is not None
-            )
-        ),
+        num_wrong=len(wrong),
+        first_difference=min((at for at in parted if at is not None), default=None),
         largest_gap=max(gaps, default=None),
+        largest_deficit=max((score.deficit for score in scored), default=None),
         delta=delta if scored else None,
+        worst=max(wrong, key=lambda score: score.deficit, default=None),
     )
-
-
-def lossless_detail(same: Losslessness) -> dict[str, Any]:
-    """What a report shows of it."""
-    return {
-        "share": same.share,
-        "control_share": same.control_share,
-        "num_different": same.num_different,
-        "num_unscored": same.num_unscored,
-        "num_wrong": same.num_wrong,
-        "first_difference": min(same.first_differences, default=None),
-        "largest_gap": same.largest_gap,
-        "largest_deficit": same.largest_deficit,
-        "delta": same.delta,
-    }
 
 
 def is_tie(score: RescoreRecord, delta: float) -> bool:

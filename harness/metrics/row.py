@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from draftbench.harness.metrics.acceptance import Acceptance
+from draftbench.harness.metrics.compare import Against
+from draftbench.harness.metrics.distribution import SameDistribution
+from draftbench.harness.metrics.energy import WhyNoEnergy
+from draftbench.harness.metrics.gates.gate import Finding
+from draftbench.harness.metrics.lossless import Losslessness
+from draftbench.harness.metrics.machine import HostLoad, Moment
+from draftbench.harness.metrics.phases import RoundCost
+from draftbench.harness.metrics.scores import Answers
+from draftbench.harness.metrics.speed import Speed
 
 
-class Row(BaseModel):
-    """results.csv has the fields down to `reason`, in this order; results.json has all of them."""
-
-    model_config = ConfigDict(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """results.csv has the fields down to `reason`, in this order; results.json has the others under `detail`."""
 
     arm: str
     architecture: str
@@ -45,14 +54,71 @@ class Row(BaseModel):
     net_joules_per_token: float | None
     valid: bool
     reason: str
-    detail: dict[str, Any]
+    is_baseline: bool
+    simulated_acceptance: tuple[float, ...] | None
+    """What was drawn; None where acceptance was measured."""
+    num_steps: int | None
+    topk: int | None
+    num_draft_tokens: int | None
+    num_blocks: int
+    num_launches: int
+    num_rounds: int
+    speed: Speed
+    acceptance: Acceptance
+    rounds: RoundCost
+    lossless: Losslessness | None
+    sampling: SameDistribution | None
+    answers: Answers | None
+    synthetic: bool
+    energy: WhyNoEnergy
+    processes: HostLoad | None
+    over_time: tuple[Moment, ...]
+    findings: tuple[Finding, ...]
+    against: Mapping[str, Against]
+    """By the other row's arm; none of an invalid row."""
+    crossover_concurrency: float | None
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the row's acceptance was drawn, not measured."""
+        return self.simulated_acceptance is not None
 
 
-def is_simulated(row: Row) -> bool:
-    """Whether the row's acceptance was drawn, not measured."""
-    return row.detail.get("simulated_acceptance") is not None
+_NAMES = tuple(field.name for field in fields(Row))
+FIGURES = _NAMES[: _NAMES.index("reason") + 1]
+"""The columns of results.csv."""
+_MERGED = ("speed", "acceptance", "rounds")
+"""Their figures stand in `detail` themselves."""
+_OTHER_NAMES = {"num_steps": "depth", "topk": "width", "num_draft_tokens": "nodes"}
+"""As results.json has always had them."""
+_LEFT_OUT = ("simulated_acceptance", "graphs")
+"""Of most rows there is nothing to tell."""
 
 
 def rows_as_json(rows: Sequence[Row]) -> str:
-    """results.json: the same rows with their details, stable byte for byte."""
-    return json.dumps([row.model_dump() for row in rows], indent=1, ensure_ascii=False) + "\n"
+    """results.json: every row's figures and its details, stable byte for byte."""
+    return json.dumps([as_object(row) for row in rows], indent=1, ensure_ascii=False) + "\n"
+
+
+def as_object(row: Row) -> dict[str, Any]:
+    """A row as results.json has it."""
+    whole = _plain(row)
+    detail: dict[str, Any] = {}
+    for name in _NAMES[len(FIGURES) :]:
+        detail |= whole[name] if name in _MERGED else {_OTHER_NAMES.get(name, name): whole[name]}
+    told = {name: value for name, value in detail.items() if value is not None or name not in _LEFT_OUT}
+    return {**{name: whole[name] for name in FIGURES}, "detail": told}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold."""
+    if isinstance(value, Finding):
+        gate = value.gate
+        return {"gate": gate.name, "severity": gate.severity, "scope": gate.scope, "evidence": value.evidence}
+    if is_dataclass(value):
+        return {
+            each.name: _plain(getattr(value, each.name)) for each in fields(value) if each.metadata.get("told", True)
+        }
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

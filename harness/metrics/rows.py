@@ -5,14 +5,29 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
-from draftbench.harness.metrics.blocks import Blocks, chosen_prompts, speeds
-from draftbench.harness.metrics.compare import compare, launches_needed, verdict
-from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged, Telemetry
-from draftbench.harness.metrics.measured import Measured, scope_text
-from draftbench.harness.metrics.row import Row, is_simulated
-from draftbench.harness.metrics.throughput import crossovers
+from draftbench.harness.metrics import gates
+from draftbench.harness.metrics.acceptance import Acceptance
+from draftbench.harness.metrics.arm_point import ArmPoint
+from draftbench.harness.metrics.blocks import Blocks, chosen_prompts, geometric_mean, per_block, speeds
+from draftbench.harness.metrics.compare import Against, compare, launches_needed, verdict
+from draftbench.harness.metrics.energy import WhyNoEnergy
+from draftbench.harness.metrics.evidence import Design, Judged, KnownArm, Telemetry
+from draftbench.harness.metrics.latency import itl_chunk_s, itl_token_s, latency_s, mean, tpot_s, ttft_s
+from draftbench.harness.metrics.machine import host_load, over_time
+from draftbench.harness.metrics.phases import RoundCost
+from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.scores import answers_of
+from draftbench.harness.metrics.speed import Speed
+from draftbench.harness.metrics.throughput import (
+    crossovers,
+    goodput_per_s,
+    offered_per_s,
+    output_tokens_per_s,
+    steady_tokens_per_s,
+    within_limits,
+)
 from draftbench.harness.records import CellKey, CellRecord, RequestRecord, WindowRecord
 
 Point = tuple[str, str]
@@ -20,7 +35,7 @@ Point = tuple[str, str]
 
 
 def build_rows(
-    arms: Sequence[ArmInfo], requests: Iterable[RequestRecord], cells: Iterable[CellRecord], judged: Judged,
+    arms: Sequence[KnownArm], requests: Iterable[RequestRecord], cells: Iterable[CellRecord], judged: Judged,
     design: Design, windows: Iterable[WindowRecord] = (),
 ) -> tuple[Row, ...]:  # fmt: skip
     """All rows of a run, workload by workload, arms in the suite's order.
@@ -34,80 +49,138 @@ def build_rows(
     for request in requests:
         if request.cell in sealed:
             by_cell[request.cell].append(request)
-    plain = next((arm for arm in arms if arm.architecture == "vanilla"), None)
+    plain = next((known for known in arms if known.arm.architecture == "vanilla"), None)
     points: list[Point] = list(dict.fromkeys((cell.workload, cell.load) for cell in sealed))
     rows: list[Row] = []
     for point in points:
-        measured: dict[str, Blocks] = {
-            arm.label: {
-                cell: by_cell[cell] for cell in sealed if (cell.arm, cell.workload, cell.load) == (arm.name, *point)
+        blocks: dict[str, Blocks] = {
+            known.arm.label: {
+                cell: by_cell[cell]
+                for cell in sealed
+                if (cell.arm, cell.workload, cell.load) == (known.arm.name, *point)
             }
-            for arm in arms
+            for known in arms
         }
-        vanilla = measured.get(plain.name, {}) if plain is not None else {}
+        vanilla = blocks.get(plain.arm.name, {}) if plain is not None else {}
         found = [
-            Measured(arm, measured[arm.label], vanilla, sealed, judged, design, telemetry, plain).row()
-            for arm in arms
-            if measured[arm.label]
+            _row(ArmPoint(known, blocks[known.arm.label], vanilla, sealed, judged, design, telemetry, plain))
+            for known in arms
+            if blocks[known.arm.label]
         ]
-        if any(row.detail["is_baseline"] and not row.valid for row in found):
+        if any(row.is_baseline and not row.valid for row in found):
             found = [_without_baseline(row) for row in found]
-        rows += [_with_verdicts(row, found, measured, design) for row in found]
+        rows += [_with_verdicts(row, found, blocks, design) for row in found]
     return tuple(_with_crossover(row, rows) for row in rows)
+
+
+def _row(at: ArmPoint) -> Row:
+    """The row of an arm at a point; what takes every row of the point, or of the run, comes later."""
+    arm, cell, requests, blocks, limits = at.arm, at.cell, at.requests, at.blocks, at.design.limits
+    findings = gates.find(at)
+    invalid = [found for found in findings if found.makes_invalid("row")]
+    untold = any(found.makes_invalid("energy") for found in findings)
+    ratio, sooner = at.speedup, at.sooner
+    return Row(
+        arm=arm.label,
+        architecture=arm.architecture,
+        workload=cell.workload,
+        load=cell.load,
+        concurrency=cell.concurrency,
+        offered_per_s=mean(map(offered_per_s, blocks.values())),
+        temperature=at.design.temperature,
+        num_requests=len(requests),
+        num_failed=sum(request.error is not None for request in requests),
+        acceptance_length=at.tau,
+        output_tokens_per_s=geometric_mean(per_block(blocks, output_tokens_per_s).values()),
+        speedup=None if ratio is None else ratio.value,
+        speedup_low=None if ratio is None else ratio.low,
+        speedup_high=None if ratio is None else ratio.high,
+        ttft_s=mean(map(ttft_s, requests)),
+        tpot_s=mean(map(tpot_s, requests)),
+        itl_chunk_s=itl_chunk_s(at.gaps),
+        itl_token_s=itl_token_s(at.gaps),
+        latency_s=mean(map(latency_s, requests)),
+        latency_ratio=None if sooner is None else 1 / sooner.value,
+        latency_ratio_low=None if sooner is None or sooner.high is None else 1 / sooner.high,
+        latency_ratio_high=None if sooner is None or sooner.low is None else 1 / sooner.low,
+        steady_tokens_per_s=geometric_mean(
+            per_block(blocks, lambda block: steady_tokens_per_s(block, cell.concurrency)).values()
+        ),
+        goodput_per_s=None if limits is None else mean(goodput_per_s(block, limits) for block in blocks.values()),
+        within_limits=None if limits is None else within_limits(requests, limits),
+        step_cost_ratio=None if at.cost is None else at.cost.value,
+        lossless_share=None if at.same is None else at.same.share,
+        joules_per_token=None if untold else at.gross.value,
+        net_joules_per_token=None if untold else at.net.value,
+        valid=not invalid,
+        reason="; ".join(f"{found.gate.name}: {found.evidence}" for found in invalid),
+        is_baseline=blocks is at.vanilla,
+        simulated_acceptance=arm.alphas(cell.workload),
+        num_steps=arm.num_steps,
+        topk=arm.topk,
+        num_draft_tokens=arm.num_draft_tokens,
+        num_blocks=len({(key.launch, key.block) for key in blocks}),
+        num_launches=len({key.launch for key in blocks}),
+        num_rounds=len(at.rounds),
+        speed=Speed.of(at),
+        acceptance=Acceptance.of(requests, arm.num_steps or 0, arm.drafts),
+        rounds=RoundCost.of(at),
+        lossless=at.same,
+        sampling=at.sampled,
+        answers=None if at.simulated else answers_of(cell, at.baseline, at.judged.answers),
+        synthetic=cell.workload in at.design.synthetic,
+        energy=WhyNoEnergy(at.gross.reason, at.net.reason),
+        processes=host_load(at.windows),
+        over_time=over_time(at.windows, at.telemetry.began_ns),
+        findings=findings,
+        against={},
+        crossover_concurrency=None,
+    )
 
 
 def _without_baseline(row: Row) -> Row:
     """The row without what was measured against a baseline that is invalid."""
-    ratios = ("speedup", "speedup_low", "speedup_high", "latency_ratio", "latency_ratio_low", "latency_ratio_high")
-    nothing = dict.fromkeys((*ratios, "step_cost_ratio"))
-    detail = {
-        **row.detail,
-        "speedup_scope": None,
-        "latency_scope": None,
-        "gain_over_cost": None,
-        "decode_speedup": None,
-    }
-    return row.model_copy(update={**nothing, "detail": detail})
+    return replace(
+        row,
+        speedup=None,
+        speedup_low=None,
+        speedup_high=None,
+        latency_ratio=None,
+        latency_ratio_low=None,
+        latency_ratio_high=None,
+        step_cost_ratio=None,
+        speed=replace(row.speed, speedup_scope=None, latency_scope=None, gain_over_cost=None, decode_speedup=None),
+    )
 
 
-def _with_verdicts(row: Row, rivals: Sequence[Row], measured: Mapping[str, Blocks], design: Design) -> Row:
+def _with_verdicts(row: Row, rivals: Sequence[Row], blocks: Mapping[str, Blocks], design: Design) -> Row:
     """The row with a verdict on every other valid row of its point: on throughput, in an open loop on latency.
 
     What-if rows are not held against drafts that were measured, nor against vanilla beside them.
     """
-    found: dict[str, dict[str, Any]] = {}
-    only_what_if = all(rival.architecture == "vanilla" or is_simulated(rival) for rival in rivals)
+    found: dict[str, Against] = {}
+    only_what_if = all(rival.architecture == "vanilla" or rival.is_simulated for rival in rivals)
     for other in rivals if row.valid else ():
-        ours, theirs = measured[row.arm], measured[other.arm]
+        ours, theirs = blocks[row.arm], blocks[other.arm]
         if other.arm == row.arm or not other.valid:
             continue
-        if is_simulated(row) != is_simulated(other) and not only_what_if:
+        if row.is_simulated != other.is_simulated and not only_what_if:
             continue
-        ratio = compare(
-            speeds(ours),
-            speeds(theirs),
-            chosen_prompts(ours, theirs, design),
-            design.first_stage,
-        )
+        ratio = compare(speeds(ours), speeds(theirs), chosen_prompts(ours, theirs, design), design.first_stage)
         if ratio is not None:
-            found[other.arm] = {
-                "ratio": ratio.value,
-                "low": ratio.low,
-                "high": ratio.high,
-                "scope": scope_text(ratio, row.architecture, other.architecture),
-                "log_ratios": list(ratio.units),
-                "verdict": verdict(row.arm, other.arm, ratio),
-            }
-    return row.model_copy(update={"detail": {**row.detail, "against": found}})
+            scope = ratio.over(row.architecture, other.architecture)
+            said = verdict(row.arm, other.arm, ratio)
+            found[other.arm] = Against(ratio.value, ratio.low, ratio.high, scope, ratio.units, said)
+    return replace(row, against=found)
 
 
 def _with_crossover(row: Row, rows: Sequence[Row]) -> Row:
     """The row with the first concurrency at which its arm's throughput and vanilla's cross on this workload."""
     here = [other for other in rows if other.workload == row.workload and other.valid]
     ours = _by_concurrency(other for other in here if other.arm == row.arm)
-    plain = _by_concurrency(other for other in here if other.detail["is_baseline"])
+    plain = _by_concurrency(other for other in here if other.is_baseline)
     found = crossovers(ours, plain)
-    return row.model_copy(update={"detail": {**row.detail, "crossover_concurrency": found[0][0] if found else None}})
+    return replace(row, crossover_concurrency=found[0][0] if found else None)
 
 
 def _by_concurrency(rows: Iterable[Row]) -> dict[int, float]:
@@ -125,9 +198,9 @@ def wanted_launches(rows: Sequence[Row], half_width: float, first_stage: int) ->
     """
     baselines = {(row.workload, row.load): row.arm for row in reversed(rows) if row.architecture == "vanilla"}
     found = [
-        row.detail["against"][baseline]["log_ratios"]
+        against.log_ratios
         for row in rows
-        if (baseline := baselines.get((row.workload, row.load))) in row.detail["against"]
+        if (against := row.against.get(baselines.get((row.workload, row.load), ""))) is not None
     ]
     measured = [ratios[:first_stage] for ratios in found if len(ratios) > 1]
     return launches_needed(measured, math.log1p(half_width)) if measured else 0

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from draftbench.harness.metrics.blocks import PromptKey
 from draftbench.harness.records import CellKey, ScoreRecord
-
-PromptKey = tuple[str, int]
-"""Prompt and turn."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +16,15 @@ class McNemar:
     num_only_arm: int
     num_only_baseline: int
     p_value: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Scored answers, the share of right ones, and the test against the baseline, where there is another arm for it."""
+
+    num_answers: int
+    accuracy: float
+    against_baseline: McNemar | None
 
 
 def outcomes(scores: Iterable[ScoreRecord], arm: str, workload: str, load: str) -> dict[PromptKey, bool]:
@@ -34,11 +40,6 @@ def outcomes(scores: Iterable[ScoreRecord], arm: str, workload: str, load: str) 
     for score in sorted((s for s in scores if wanted(s.cell)), key=order):
         found.setdefault((score.prompt_id, score.turn), score.correct)
     return found
-
-
-def accuracy(arm: Mapping[PromptKey, bool]) -> float | None:
-    """Share of right answers; None where nothing was scored."""
-    return sum(arm.values()) / len(arm) if arm else None
 
 
 def mcnemar(arm: Mapping[PromptKey, bool], baseline: Mapping[PromptKey, bool]) -> McNemar | None:
@@ -58,15 +59,11 @@ def mcnemar(arm: Mapping[PromptKey, bool], baseline: Mapping[PromptKey, bool]) -
     return McNemar(only_arm, only_baseline, p_value)
 
 
-def answers_detail(cell: CellKey, baseline: str | None, answers: Iterable[ScoreRecord]) -> dict[str, Any] | None:
-    """The share of right answers, and McNemar's test against the baseline; None where nothing was scored."""
+def answers_of(cell: CellKey, baseline: str | None, answers: Iterable[ScoreRecord]) -> Answers | None:
+    """An arm's answers at a point; None where nothing was scored."""
     ours = outcomes(answers, cell.arm, cell.workload, cell.load)
     if not ours:
         return None
     theirs = {} if baseline is None else outcomes(answers, baseline, cell.workload, cell.load)
     test = mcnemar(ours, theirs) if baseline != cell.arm else None
-    return {
-        "num_answers": len(ours),
-        "accuracy": accuracy(ours),
-        "against_baseline": None if test is None else asdict(test),
-    }
+    return Answers(len(ours), sum(ours.values()) / len(ours), test)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
 from draftbench.harness.metrics.acceptance import acceptance_length, rounds_of
 from draftbench.harness.metrics.latency import chunk_gaps, tpot_s, ttft_s
 from draftbench.harness.records import RequestRecord
+from draftbench.harness.suite import Limits
 from draftbench.harness.units import seconds
 
 
@@ -82,30 +82,22 @@ def offered_per_s(requests: Sequence[RequestRecord]) -> float | None:
     return (len(due) - 1) / span_s if span_s else None
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The longest that a request may take and still count as served, in seconds; None for no limit."""
-
-    ttft_s: float | None
-    tpot_s: float | None
-
-    def met_by(self, request: RequestRecord) -> bool:
-        """Whether a request finished within every limit; one without a second chunk has no time per later token."""
-        ttft, tpot = ttft_s(request), tpot_s(request)
-        if ttft is None:
-            return False
-        return ttft <= (self.ttft_s or math.inf) and (tpot is None or tpot <= (self.tpot_s or math.inf))
+def meets(request: RequestRecord, limits: Limits) -> bool:
+    """Whether a request finished within every limit; one without a second chunk has no time per later token."""
+    ttft, tpot = ttft_s(request), tpot_s(request)
+    longest_ttft_s, longest_tpot_s = ((limit or math.inf) / 1000 for limit in (limits.ttft_ms, limits.tpot_ms))
+    return ttft is not None and ttft <= longest_ttft_s and (tpot is None or tpot <= longest_tpot_s)
 
 
 def goodput_per_s(requests: Sequence[RequestRecord], limits: Limits) -> float | None:
     """Requests a second that meet every limit, over the window of the throughput; None if nothing was delivered."""
     window_s = whole_window_s(requests)
-    return sum(map(limits.met_by, requests)) / window_s if window_s else None
+    return sum(meets(request, limits) for request in requests) / window_s if window_s else None
 
 
 def within_limits(requests: Sequence[RequestRecord], limits: Limits) -> float | None:
     """Share of all requests, failed ones included, that meet every limit; None without a request."""
-    return sum(map(limits.met_by, requests)) / len(requests) if requests else None
+    return sum(meets(request, limits) for request in requests) / len(requests) if requests else None
 
 
 def decode_step_s(requests: Sequence[RequestRecord]) -> float | None:

@@ -149,12 +149,11 @@ def unfair(suite: Suite, ledgers: Ledgers) -> list[str]:
     return problems
 
 
-def tuning_text(arm: Mapping[str, Any]) -> str:
-    """How an arm's tree was chosen, from the arm as a manifest holds it."""
-    tuning = arm.get("tuning")
-    if not tuning:
+def tuning_text(arm: Arm) -> str:
+    """How an arm's tree was chosen."""
+    if arm.tuning is None:
         return "default"
-    return f"tuned, {tuning['configurations']} configurations, run {tuning['run']}"
+    return f"tuned, {arm.tuning.configurations} configurations, run {arm.tuning.run}"
 
 
 def _tunings(arms: Sequence[Arm]) -> dict[str, str | float | None]:
@@ -165,7 +164,7 @@ def _tunings(arms: Sequence[Arm]) -> dict[str, str | float | None]:
         found.setdefault(tuple(map(repr, weights_and_options.values())), []).append(arm)
     return {
         " and ".join(arm.name for arm in same): next(
-            (tuning_text(arm.model_dump()) for arm in same if arm.tuning is not None), "default"
+            (tuning_text(arm) for arm in same if arm.tuning is not None), "default"
         )
         for same in found.values()
     }

@@ -281,7 +281,7 @@ def run_launch(
             except HarnessError as error:  # the engine of a cell that is measured alone
                 for cell in engines:
                     fail(cell, error)
-    store.note_engines({name: receipt.model_dump() for name, receipt in pool.receipts.items() if name in arms})
+    store.note_engines({name: receipt for name, receipt in pool.receipts.items() if name in arms})
 
 
 def _failed_cell(cell: CellKey, reason: str, num_requests: int, session: int) -> CellRecord:

@@ -71,14 +71,14 @@ class LiveRun:
                     "it expect worse acceptance; the report says which rows it touches."
                 )
         if arms.trained_tokens:
-            store.write_manifest({**store.manifest(), "trained_tokens": dict(arms.trained_tokens)})
+            store.note(trained_tokens=dict(arms.trained_tokens))
         self._prompts: dict[str, tuple[Prompt, ...]] | None = None
 
     @cached_property
     def _startable(self) -> Fleet:
         """The arms as their engines are started, which the manifest says."""
         arms = self._arms if self._cold or not self._arms.by_name else self._arms.forking(self._progress.note)
-        self._store.write_manifest({**self._store.manifest(), "engine_starts": arms.starts})
+        self._store.note(engine_starts=arms.starts)
         return arms
 
     def measure(self, cells: Sequence[CellKey]) -> None:

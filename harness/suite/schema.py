@@ -111,6 +111,21 @@ class Arm(Section):
         return self.architecture == ENDPOINT
 
     @property
+    def drafts(self) -> bool:
+        """Whether its rounds are recorded."""
+        return self.architecture not in ("vanilla", ENDPOINT)
+
+    @property
+    def label(self) -> str:
+        """The name that tables and figures show: simulated acceptance is told wherever the arm is."""
+        return self.name if self.simulated_acceptance is None else f"{self.name} (simulated acceptance)"
+
+    def alphas(self, workload: str) -> tuple[float, ...] | None:
+        """What is drawn on a workload; None where acceptance is measured."""
+        given = self.simulated_acceptance
+        return given[workload] if isinstance(given, dict) else given
+
+    @property
     def tree(self) -> Tree | None:
         """The tree of a round; None where the suite does not give one."""
         sizes = (self.num_steps, self.topk, self.num_draft_tokens)

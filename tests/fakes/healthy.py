@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
+from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.records import (
@@ -26,6 +26,8 @@ from draftbench.harness.records import (
     SampleRecord,
     WindowRecord,
 )
+from draftbench.harness.suite import Arm
+from tests.fakes.known import known, receipt
 
 MS = 1_000_000
 PREFILL_MS, STEP_MS, ROUND_MS = 20.0, 10.0, 18.0
@@ -94,7 +96,7 @@ class Study:
     """A run's records, to be changed before rows are made of them."""
 
     shape: Shape
-    arms: list[ArmInfo]
+    arms: list[KnownArm]
     requests: list[RequestRecord] = field(default_factory=list)
     cells: list[CellRecord] = field(default_factory=list)
     references: list[ReferenceRecord] = field(default_factory=list)
@@ -114,8 +116,8 @@ class Study:
 
     def findings(self, arm: str) -> dict[str, str]:
         """Evidence by gate."""
-        label = next(info.label for info in self.arms if info.name == arm)
-        return {found["gate"]: found["evidence"] for found in self.rows()[label].detail["findings"]}
+        label = next(each.arm.label for each in self.arms if each.arm.name == arm)
+        return {found.gate.name: found.evidence for found in self.rows()[label].findings}
 
     def change(self, arm: str, change: Callable[[RequestRecord], dict[str, Any]], block: int | None = None) -> None:
         """Change an arm's requests, of one block or of all."""
@@ -131,8 +133,12 @@ class Study:
         self.cells = [c.model_copy(update=change(c)) if c.cell.arm == arm else c for c in self.cells]
 
     def change_arm(self, arm: str, **changes: Any) -> None:
-        """Change what the suite or the receipt says of an arm."""
-        self.arms = [info.model_copy(update=changes) if info.name == arm else info for info in self.arms]
+        """Change what the suite says of an arm."""
+        self.change_known(arm, lambda each: {"arm": each.arm.model_copy(update=changes)})
+
+    def change_known(self, arm: str, change: Callable[[KnownArm], dict[str, Any]]) -> None:
+        """Change what the suite, its engine or its checkpoint says of an arm."""
+        self.arms = [replace(each, **change(each)) if each.arm.name == arm else each for each in self.arms]
 
     def change_devices(self, arm: str, **changes: Any) -> None:
         """Change what telemetry read while an arm's cells ran."""
@@ -147,18 +153,17 @@ class Study:
 def healthy(shape: Shape, draw: random.Random) -> Study:
     """A run in which vanilla, a draft of EAGLE's family, a draft of no family and an endpoint do as they should."""
     arms = [
-        ArmInfo(name=name, architecture=architecture, num_steps=DEPTH, topk=2, num_draft_tokens=NODES + 1,
-                algorithm=algorithm)
+        known(name, architecture, receipt(algorithm), num_steps=DEPTH, topk=2, num_draft_tokens=NODES + 1)
         for name, architecture, algorithm in (("eagle", "prism", "EAGLE"), ("lookup", "prompt_lookup", "NGRAM"))
     ]  # fmt: skip
-    arms += [ArmInfo(name="vanilla", architecture="vanilla")] * shape.vanilla
-    arms += [ArmInfo(name="server", architecture=ENDPOINT)] * shape.endpoint
+    arms += [known("vanilla", "vanilla")] * shape.vanilla
+    arms += [known("server", ENDPOINT)] * shape.endpoint
     study = Study(shape, arms)
     outputs = {f"p{n}": _output(shape, draw) for n in range(shape.prompts)}
     for launch in range(shape.launches):
         for block in range(shape.blocks):
-            for arm in draw.sample(arms, len(arms)):
-                _run_cell(study, arm, launch, block, outputs, draw)
+            for each in draw.sample(arms, len(arms)):
+                _run_cell(study, each.arm, launch, block, outputs, draw)
     if shape.vanilla:
         fields = {"workload": "w", "turn": 0, "prompt_ids": (1,) * PROMPT_TOKENS, "finish_reason": "length"}
         for prompt, output in outputs.items():
@@ -166,7 +171,7 @@ def healthy(shape: Shape, draw: random.Random) -> Study:
             study.references.append(ReferenceRecord(**fields))
             study.controls.append(ControlRecord(**fields))
     if shape.temperature > 0:
-        study.samples = [_sample(arm.name, prompt, draw) for arm in arms for prompt in ("a", "b", "c", "d")]
+        study.samples = [_sample(each.arm.name, prompt, draw) for each in arms for prompt in ("a", "b", "c", "d")]
     if shape.telemetry != "none":
         study.windows += [_window(shape, launch, "eagle", None, draw) for launch in range(shape.launches)]
     return study
@@ -182,7 +187,7 @@ def _sample(arm: str, prompt: str, draw: random.Random) -> SampleRecord:
 
 
 def _run_cell(
-    study: Study, arm: ArmInfo, launch: int, block: int, outputs: dict[str, tuple[int, ...]], draw: random.Random
+    study: Study, arm: Arm, launch: int, block: int, outputs: dict[str, tuple[int, ...]], draw: random.Random
 ) -> None:
     shape = study.shape
     arrivals = None if shape.concurrency else "4/s"
@@ -221,16 +226,16 @@ def _run_cell(
         study.windows.append(_window(shape, launch, arm.name, cell, draw))
 
 
-def _cached(shape: Shape, arm: ArmInfo, is_cold: bool) -> int | None:
+def _cached(shape: Shape, arm: Arm, is_cold: bool) -> int | None:
     if arm.is_endpoint:
         return None if shape.prefix_cache else 0
     if not shape.prefix_cache or is_cold:
         return 0
-    return SYSTEM_TOKENS - (arm.algorithm == "EAGLE")
+    return SYSTEM_TOKENS - (arm.architecture == "prism")
 
 
 def _request(
-    study: Study, cell: CellKey, arm: ArmInfo, prompt: str, output: tuple[int, ...], sent_ms: float, slow: float,
+    study: Study, cell: CellKey, arm: Arm, prompt: str, output: tuple[int, ...], sent_ms: float, slow: float,
     draw: random.Random,
 ) -> RequestRecord:  # fmt: skip
     """One request as the engine serves it; greedily a draft is right on the same tokens every time."""

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
+from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.records import CellKey, CellRecord, Chunk, PhaseTimes, ReferenceRecord, RequestRecord, Round
+from tests.fakes.known import known
 
 MS = 1_000_000
 NUM_PROMPTS, NUM_ROUNDS, NODES = 4, 12, 5
@@ -35,13 +36,12 @@ class FakeArm:
     simulated: tuple[float, ...] | dict[str, tuple[float, ...]] | None = None
 
     @property
-    def info(self) -> ArmInfo:
-        """As the suite has it."""
+    def known(self) -> KnownArm:
+        """As the suite has it; its engine said nothing."""
         architecture = "vanilla" if self.accepted is None else "eagle"
-        return ArmInfo(
-            name=self.name, architecture=architecture, num_steps=4, topk=1, num_draft_tokens=NODES,
-            simulated_acceptance=self.simulated,
-        )  # fmt: skip
+        return known(
+            self.name, architecture, num_steps=4, topk=1, num_draft_tokens=NODES, simulated_acceptance=self.simulated
+        )
 
 
 class FakeRun:
@@ -99,6 +99,6 @@ class FakeRun:
 
     def rows(self, references: Iterable[ReferenceRecord] = (), **design: Any) -> dict[str, Row]:
         """The run's rows by arm."""
-        infos = [arm.info for arm in self.arms.values()]
-        found = build_rows(infos, self.requests, self.cells, Judged.of(references), Design(0.0, "float32", **design))
+        arms = [arm.known for arm in self.arms.values()]
+        found = build_rows(arms, self.requests, self.cells, Judged.of(references), Design(0.0, "float32", **design))
         return {row.arm: row for row in found}

@@ -32,7 +32,7 @@ from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.load.generator import RoundBook, flush_cache, run_closed_loop
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics import acceptance
-from draftbench.harness.metrics.blocks import round_split
+from draftbench.harness.metrics.phases import round_split
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.runtime.arms import Arms, find_arms
@@ -455,8 +455,9 @@ def test_receipts_name_what_runs(measured):
 def test_a_rounds_time_is_split(measured, arm):
     """Draft, verify and extend are timed, and leave little of a round."""
     split = round_split(measured[arm]["phases"])
-    assert min(split[phase] for phase in ("draft", "verify", "extend")) > 0.001
-    assert 0 <= split["other"] < 0.2
+    assert split is not None
+    assert min(split.draft, split.verify, split.extend) > 0.001
+    assert 0 <= split.other < 0.2
     assert set(measured["vanilla"]["phases"]) == {None}
 
 

@@ -144,15 +144,10 @@ def test_a_corpus_that_is_not_there_is_told_with_its_line(tmp_path):
 
 def test_the_report_says_whose_corpus_it_is(tmp_path):
     """By the hash in the arms' ledgers; a share of no grams is none."""
-    found = {
-        "corpus_sha256": "ab" * 32, "num_conversations": 3500, "num_skipped": 0, "first_skipped": None,
-        "overlaps": [
-            {
-                "workload": "w", "num_prompts": 8, "exact": ["p"], "num_overlapping": 2, "num_short": 1,
-                "num_grams": 40, "num_found": 10, "num_shared": 3,
-            }
-        ],
-    }  # fmt: skip
+    overlap = Overlap(
+        "w", num_prompts=8, exact=("p",), num_overlapping=2, num_short=1, num_grams=40, num_found=10, num_shared=3
+    )
+    found = Contamination("ab" * 32, num_conversations=3500, num_skipped=0, first_skipped=None, overlaps=(overlap,))
     ledgers = {
         "eagle": {"data": {"corpus_sha256": "ab" * 32}},
         "hass": {"data": {"corpus_sha256": "cd" * 32}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from draftbench.harness.manifest import Manifest
 from draftbench.harness.records import CellKey, ScoreRecord
 from draftbench.harness.run.scoring import score_run
 from draftbench.harness.store import SCORES, RunStore, read_records
@@ -20,7 +21,7 @@ def test_answers_are_scored_once_each(tmp_path, request_record):
     first, second = load_workload(suite.workloads[0], 0)[:2]
     assert isinstance(first.answer, Exact)
     right = tuple(renderer._tokenizer.encode(first.answer.text, add_special_tokens=False).ids)
-    store = RunStore.create(tmp_path, {})
+    store = RunStore.create(tmp_path, Manifest(suite=suite))
     cell = CellKey(launch=0, block=0, arm="eagle", workload="arithmetic", concurrency=1)
     for prompt_id, error in ((first.prompt_id, None), (second.prompt_id, None), (second.prompt_id, "lost")):
         store.append(request_record(cell=cell, prompt_id=prompt_id, output_ids=right, error=error))

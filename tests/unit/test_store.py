@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from draftbench.harness.errors import RecordError
+from draftbench.harness.manifest import Manifest
 from draftbench.harness.records import ProcessUsage, RequestRecord, RescoreRecord, WindowRecord
 from draftbench.harness.store import CELLS, FILES, INTERRUPTED, REQUESTS, TELEMETRY, RunStore, read_records
+from tests.fakes.known import suite_object
 
-MANIFEST = {"suite_sha256": "s"}
+MANIFEST = Manifest.of({"suite": suite_object([{"name": "vanilla", "architecture": "vanilla"}]), "suite_sha256": "s"})
 
 
 def test_a_sealed_cell_is_not_pending(tmp_path, request_record, cell_record):

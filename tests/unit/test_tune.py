@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,13 @@ from draftbench.drafts.api import Tree, discover, stepwise_tree
 from draftbench.harness.errors import EngineError, SuiteError, WorkloadError
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.models.fairness import unfair
+from draftbench.harness.records import CellKey
 from draftbench.harness.runtime.arms import find_arms
 from draftbench.harness.suite import Suite, Tuning, load_suite
 from draftbench.harness.tune.search import Tried, candidates, finalists, prompts_sha256, stage_suite, tune, tuned_suite
 from draftbench.harness.tune.trees import spread_trees
 from draftbench.harness.workloads.conversations import load_workload
+from tests.fakes.study import FakeArm, FakeRun
 
 SUITE = """\
 version: 1
@@ -112,6 +115,10 @@ def tried_trees() -> tuple[Tried, ...]:
     return tuple(Tried(arm, f"{arm}.{n}", tree, n == 0) for arm in ("hass", "heads") for n, tree in enumerate(trees))
 
 
+CELL = CellKey(launch=0, block=0, arm="a", workload="w", concurrency=1)
+BLANK = FakeRun([FakeArm("a", 10.0)], [CELL]).rows()["a"]
+
+
 class Engines:
     """Gives every tree of a stage the same rows, with the speedups of the stage; None is an invalid row."""
 
@@ -123,8 +130,8 @@ class Engines:
         known = self.stages[len(self.suites) - 1]
         assert stage.name == f"try-tune-{folder}"
         return [
-            Row.model_construct(
-                arm=arm.name, workload=workload.name, concurrency=1, speedup=known.get(arm.name, 1.0),
+            replace(
+                BLANK, arm=arm.name, workload=workload.name, concurrency=1, speedup=known.get(arm.name, 1.0),
                 valid=known.get(arm.name, 1.0) is not None,
             )
             for arm in stage.arms

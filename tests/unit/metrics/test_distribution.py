@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from draftbench.harness.metrics import gates
 from draftbench.harness.metrics.distribution import same_distribution
-from draftbench.harness.metrics.evidence import ArmInfo
+from draftbench.harness.metrics.gates.outputs import (
+    LEAST_P,
+    LOSSY_SETTING,
+    UNTESTED_DISTRIBUTION,
+    lossy_setting,
+    other_distribution,
+)
+from tests.fakes.healthy import Shape, healthy
+from tests.fakes.known import known, receipt
 
 
 def drawn(draw: np.random.Generator, weights: list[float], count: int = 40) -> list[tuple[int, ...]]:
@@ -43,8 +51,8 @@ def test_equal_samplers_pass_and_others_do_not() -> None:
     greedy = {str(prompt): drawn(draw, [0.7, 0.15, 0.07, 0.04, 0.02, 0.02]) for prompt in range(6)}
     found = same_distribution(greedy, theirs)
     assert found is not None
-    assert found.p < gates.LEAST_P
-    assert next(iter(gates.other_distribution(found))).gate == "other distribution"
+    assert found.p < LEAST_P
+    assert list(other_distribution(found)) == [f"{found.num_samples} continuations: p = {found.p:.2g}"]
 
 
 @pytest.mark.parametrize(
@@ -65,30 +73,33 @@ def test_settings_that_are_known_to_be_lossy_are_struck_out_by_name(
     engine: dict[str, Any], resolved: dict[str, Any], evidence: str | None
 ) -> None:
     """By the suite or by the receipt, whatever the sampling test says; greedy rows are held token by token."""
-    vanilla = ArmInfo(name="vanilla", architecture="vanilla")
-    arm = ArmInfo(name="eagle", architecture="eagle", engine=engine, server_args=resolved)
-    found = list(gates.lossy_setting(arm, vanilla, greedy=False))
-    assert [each.evidence for each in found] == ([] if evidence is None else [evidence])
-    assert all(each.severity == "invalid" for each in found)
-    assert list(gates.lossy_setting(arm, vanilla, greedy=True)) == []
-    assert list(gates.lossy_setting(arm, arm, greedy=False)) == [each for each in found if "threshold" in each.evidence]
+    vanilla = known("vanilla", "vanilla")
+    arm = known("eagle", "eagle", receipt(**resolved), engine=engine)
+    found = list(lossy_setting(arm, vanilla, greedy=False))
+    assert found == ([] if evidence is None else [evidence])
+    assert LOSSY_SETTING.severity == "invalid"
+    assert list(lossy_setting(arm, vanilla, greedy=True)) == []
+    assert list(lossy_setting(arm, arm, greedy=False)) == [each for each in found if "threshold" in each]
 
 
 def test_thresholds_mean_nothing_without_a_draft_and_vanillas_own_precision_counts() -> None:
     """Vanilla verifies nothing. If it alone is quantized, every other arm has another target."""
     engine = {"speculative_accept_threshold_single": 0.3, "quantization": "fp8"}
-    vanilla = ArmInfo(name="vanilla", architecture="vanilla", engine=engine)
-    assert list(gates.lossy_setting(vanilla, vanilla, greedy=False)) == []
-    arm = ArmInfo(name="eagle", architecture="eagle")
-    (found,) = gates.lossy_setting(arm, vanilla, greedy=False)
-    assert found.evidence == "quantization: None (vanilla: fp8)"
-    assert list(gates.lossy_setting(arm, None, greedy=False)) == []
+    vanilla = known("vanilla", "vanilla", engine=engine)
+    assert list(lossy_setting(vanilla, vanilla, greedy=False)) == []
+    arm = known("eagle", "eagle")
+    assert list(lossy_setting(arm, vanilla, greedy=False)) == ["quantization: None (vanilla: fp8)"]
+    assert list(lossy_setting(arm, None, greedy=False)) == []
 
 
 def test_continuations_that_could_not_be_compared_are_told() -> None:
     """No samples, or only one outcome, show nothing; greedy rows and vanilla need none."""
-    assert [found.gate for found in gates.other_distribution(None, expected=True)] == ["untested distribution"]
-    assert list(gates.other_distribution(None)) == []
+    study = healthy(Shape(temperature=1.0), random.Random(0))
+    study.samples.clear()
+    assert UNTESTED_DISTRIBUTION.name in study.findings("eagle")
+    assert UNTESTED_DISTRIBUTION.name not in study.findings("vanilla")
+    assert UNTESTED_DISTRIBUTION.name not in healthy(Shape(), random.Random(0)).findings("eagle")
+    assert list(other_distribution(None)) == []
 
 
 QUESTIONS, SAMPLES, WORDS = 4, 60, 8
@@ -115,7 +126,7 @@ def continuations(
     return honest, lossy
 
 
-def found_share(sharpness: float, threshold: float, level: float = gates.LEAST_P, runs: int = 300) -> float:
+def found_share(sharpness: float, threshold: float, level: float = LEAST_P, runs: int = 300) -> float:
     """Of so many runs with new targets, the share in which the test finds a difference."""
     draw, count = np.random.default_rng(7), 0
     for _ in range(runs):

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from draftbench.harness.metrics.gates import GATES, MANY_ROUNDS
+from draftbench.harness.metrics.gates import GATES
+from draftbench.harness.metrics.gates.drafting import MANY_ROUNDS
 from draftbench.harness.records import RequestRecord, RescoreRecord, Round
 from tests.fakes.healthy import NODES, Shape, Study, any_shape, healthy
+from tests.fakes.known import receipt
 
 NUM_RUNS = 300
 MS = 1_000_000
@@ -26,10 +28,10 @@ def test_nothing_is_found_in_healthy_runs() -> None:
     for _ in range(NUM_RUNS):
         shape = any_shape(draw)
         for name, row in healthy(shape, draw).rows().items():
-            found = {each["gate"]: each["evidence"] for each in row.detail["findings"]}
+            found = {each.gate.name: each.evidence for each in row.findings}
             told.update(found.keys())
             expected = set(shape.expected) if name in ("eagle", "lookup") else set[str]()
-            if row.detail["num_rounds"] < MANY_ROUNDS:
+            if row.num_rounds < MANY_ROUNDS:
                 expected.discard("nothing accepted")
             expected |= {"not checked"} if name == "server" else set()
             assert set(found) == expected, (shape, name, found)
@@ -103,38 +105,41 @@ FAULTS: dict[str, tuple[Shape, Fault]] = {
     "silent non-speculation": (GREEDY, of_requests(lambda request: {"rounds": (), "engine_verify_ct": 0})),
     "nothing accepted": (GREEDY, of_requests(none_right)),
     "unequal prompts": (GREEDY, of_requests(lambda request: {"prompt_sha256": "other"})),
+    "unequal cache": (GREEDY, of_requests(lambda request: {"num_cached_tokens": 4})),
     "prompt tokens": (GREEDY, of_requests(lambda request: {"engine_prompt_tokens": 40})),
     "unequal sampling": (
         GREEDY, lambda study: study.change_cells("eagle", lambda cell: {"sampling": {"temperature": 0.5}}),
     ),
-    "unequal cache": (GREEDY, of_requests(lambda request: {"num_cached_tokens": 4})),
     "engine counters": (GREEDY, of_requests(lambda request: {"engine_verify_ct": 99})),
     "leftover state": (GREEDY, of_requests(none_right, block=1)),
     "unsteady acceptance": (Shape(concurrency=4), of_requests(none_right, block=1)),
     "impossible speedup": (Shape(launches=5), of_requests(slower_decode(0.4))),
     "unstable step time": (GREEDY, of_requests(slower_decode(2.5), block=1)),
     "looping outputs": (SAMPLED, of_requests(lambda request: {"output_ids": (7,) * len(request.output_ids)})),
-    "beyond training": (GREEDY, lambda study: study.change_arm("eagle", trained_tokens=4)),
+    "beyond training": (GREEDY, lambda study: study.change_known("eagle", lambda known: {"trained_tokens": 4})),
+    "late sends": (OPEN, of_requests(lambda request: {"sent_ns": request.sent_ns + 10 * MS})),
+    "late client": (OPEN, of_requests(lambda request: {"sent_ns": request.sent_ns + 90 * MS})),
+    "unsteady load": (OPEN, of_requests(slower_decode(60))),
     "not lossless": (GREEDY, one_output_wrong),
     "unexplained difference": (GREEDY, one_output_changed),
-    "other distribution": (SAMPLED, other_samples),
-    "lossy setting": (
-        SAMPLED, lambda study: study.change_arm("eagle", server_args={"speculative_accept_threshold_single": 0.3}),
-    ),
     "untested distribution": (SAMPLED, lambda study: study.samples.clear()),
+    "other distribution": (SAMPLED, other_samples),
+    "split block": (GREEDY, lambda study: study.change_cells("eagle", lambda cell: {"session": cell.cell.block})),
+    "lossy setting": (
+        SAMPLED,
+        lambda study: study.change_known(
+            "eagle", lambda known: {"receipt": receipt("EAGLE", speculative_accept_threshold_single=0.3)}
+        ),
+    ),
+    "own settings": (GREEDY, lambda study: study.change_arm("eagle", engine={"mem_fraction_static": 0.5})),
+    "simulated acceptance": (GREEDY, lambda study: study.change_arm("eagle", simulated_acceptance=(0.5,) * 4)),
+    "random weights": (GREEDY, lambda study: study.design.update(random_weights=True)),
+    "not checked": (Shape(endpoint=True), lambda study: None),
+    "warm endpoint": (Shape(endpoint=True), lambda study: study.change("server", lambda _: {"num_cached_tokens": 9})),
     "held back": (GREEDY, lambda study: study.change_devices("eagle", clock_reasons={"power cap": 0.2})),
     "unequal clocks": (GREEDY, lambda study: study.change_devices("eagle", mean_sm_clock_mhz=1500.0)),
     "short energy window": (GREEDY, short_windows),
     "unequal energy sources": (GREEDY, lambda study: study.change_devices("eagle", source="nvml power, 1 s average")),
-    "split block": (GREEDY, lambda study: study.change_cells("eagle", lambda cell: {"session": cell.cell.block})),
-    "unsteady load": (OPEN, of_requests(slower_decode(60))),
-    "late sends": (OPEN, of_requests(lambda request: {"sent_ns": request.sent_ns + 10 * MS})),
-    "late client": (OPEN, of_requests(lambda request: {"sent_ns": request.sent_ns + 90 * MS})),
-    "not checked": (Shape(endpoint=True), lambda study: None),
-    "warm endpoint": (Shape(endpoint=True), lambda study: study.change("server", lambda _: {"num_cached_tokens": 9})),
-    "own settings": (GREEDY, lambda study: study.change_arm("eagle", engine={"mem_fraction_static": 0.5})),
-    "simulated acceptance": (GREEDY, lambda study: study.change_arm("eagle", simulated_acceptance=(0.5,) * 4)),
-    "random weights": (GREEDY, lambda study: study.design.update(random_weights=True)),
 }  # fmt: skip
 """Of every gate the run that it fires on, healthy but for this."""
 

@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from draftbench.harness.metrics import acceptance, breakdown, gates
-from draftbench.harness.metrics.blocks import round_split
+from draftbench.harness.metrics import acceptance
 from draftbench.harness.metrics.compare import compare
-from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
+from draftbench.harness.metrics.evidence import Design, Judged
+from draftbench.harness.metrics.gates import GATES, conditions, drafting, outputs, timing
 from draftbench.harness.metrics.latency import mean, tpot_s, ttft_s
 from draftbench.harness.metrics.lossless import first_difference, losslessness
+from draftbench.harness.metrics.phases import round_split
 from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s, output_tokens_per_s
 from draftbench.harness.records import CellKey, PhaseTimes, ReferenceRecord, RescoreRecord, Round
 from draftbench.harness.units import NS_PER_S
+from tests.fakes.known import known, receipt
 
 MS = NS_PER_S // 1000
 
@@ -142,16 +144,16 @@ def score(
 def test_losslessness_compares_token_ids(request_record):
     """One of two outputs equals the reference, the other parts from it at token 2; a failed request does not count."""
     changed = request_record(output_ids=(0, 1, 9, 3))
-    known = Judged.of([reference(0, 1, 2, 3)], [reference(0, 1, 2, 4)])
+    judged = Judged.of([reference(0, 1, 2, 3)], [reference(0, 1, 2, 4)])
     found = losslessness(
-        [request_record(), changed, request_record(error="lost")], known.references, known.controls, {}
+        [request_record(), changed, request_record(error="lost")], judged.references, judged.controls, {}
     )
     assert found.share == 0.5
     assert found.control_share == 0.0
     assert (found.num_different, found.num_unscored, found.num_wrong) == (1, 1, 0)
-    assert found.first_differences == (2,)
-    assert losslessness([request_record(error="lost")], known.references, {}, {}) is None
-    assert losslessness([request_record()], known.references, {}, {}).control_share is None
+    assert found.first_difference == 2
+    assert losslessness([request_record(error="lost")], judged.references, {}, {}) is None
+    assert losslessness([request_record()], judged.references, {}, {}).control_share is None
     assert first_difference((0, 1), (0, 1, 9)) == 2
     assert first_difference((0,), (0,)) is None
 
@@ -165,9 +167,11 @@ def test_rounding_explains_only_so_much(request_record):
         found = losslessness([changed], judged.references, {}, judged.scores)
         assert (found.num_wrong, found.num_unscored) == (wrong, 0)
         assert found.delta == pytest.approx(2 * noise)
-        assert [finding.gate for finding in gates.not_lossless(found)] == ["not lossless"] * wrong
+        assert len(list(outputs.wrong_outputs(found))) == wrong
+        assert list(outputs.unscored_outputs(found)) == []
     unscored = losslessness([changed], judged.references, {}, {})
-    assert [finding.gate for finding in gates.not_lossless(unscored)] == ["unexplained difference"]
+    assert list(outputs.wrong_outputs(unscored)) == []
+    assert list(outputs.unscored_outputs(unscored)) == ["1 of 1 were not scored again"]
 
 
 @pytest.mark.parametrize("gap", [14.0, None])
@@ -177,35 +181,36 @@ def test_going_on_or_ending_early_is_no_tie(request_record, gap):
     judged = Judged.of([reference(0, 1, 2, 3)], [], [score((0, 1, 2, 3, 4), 0.0, gap)])
     found = losslessness([longer], judged.references, {}, judged.scores)
     assert found.num_wrong == 1
-    said = next(iter(gates.not_lossless(found))).evidence
+    (said,) = outputs.wrong_outputs(found)
     assert ("14 apart" if gap else "ends early") in said
 
 
 def test_round_split_gives_shares():
     """Of 100 ns 20 are draft, 60 verify, 10 extend; the rest is other."""
     split = round_split([PhaseTimes(num_rounds=1, draft_ns=20, verify_ns=60, extend_ns=10, round_ns=100)])
-    assert split == pytest.approx({"draft": 0.2, "verify": 0.6, "extend": 0.1, "other": 0.1})
+    assert vars(split) == pytest.approx({"draft": 0.2, "verify": 0.6, "extend": 0.1, "other": 0.1})
     assert round_split([]) is None
 
 
 def test_gates_name_their_evidence(request_record):
     """Failures, unequal prompts and impossible speedups are found; healthy rows pass."""
     good = request_record()
-    assert list(gates.failures([good])) == []
-    assert "1 of 2 requests failed" in next(iter(gates.failures([good, request_record(error="lost")]))).evidence
-    assert list(gates.unequal_prompts([good], {("p", 0): "h"})) == []
-    assert next(iter(gates.unequal_prompts([good], {("p", 0): "x"}))).gate == "unequal prompts"
-    assert list(gates.impossible_speedup(2.0, 3.0, 1)) == []
-    assert next(iter(gates.impossible_speedup(3.5, 3.0, 1))).severity == "invalid"
-    assert list(gates.impossible_speedup(3.5, 3.0, 4)) == []
+    assert list(conditions.failures([good])) == []
+    assert "1 of 2 requests failed" in next(iter(conditions.failures([good, request_record(error="lost")])))
+    assert list(conditions.unequal_prompts([good], {("p", 0): "h"})) == []
+    assert list(conditions.unequal_prompts([good], {("p", 0): "x"})) == ["p was rendered otherwise than for vanilla"]
+    assert list(timing.impossible_speedup(2.0, 3.0, 1)) == []
+    (impossible,) = timing.impossible_speedup(3.5, 3.0, 1)
+    assert impossible == "decode speedup of at least 3.50 with an acceptance length of 3.00"
+    assert timing.IMPOSSIBLE_SPEEDUP.severity == "invalid"
+    assert list(timing.impossible_speedup(3.5, 3.0, 4)) == []
     steady = {0: [request_record()], 1: [request_record()]}
-    assert list(gates.unsteady_acceptance(steady.values(), greedy=True, exact=True, keeps_state=False)) == []
+    assert list(drafting.unsteady_acceptance(steady.values(), greedy=True, keeps_state=False)) == []
     moved = {0: [request_record()], 1: [request_record(accepted=(1,))]}.values()
-    judge = gates.unsteady_acceptance
-    assert next(iter(judge(moved, greedy=True, exact=True, keeps_state=False))).gate == "leftover state"
-    assert next(iter(judge(moved, greedy=True, exact=False, keeps_state=False))).gate == "unsteady acceptance"
-    assert list(judge(moved, greedy=True, exact=True, keeps_state=True)) == []
-    assert list(judge(moved, greedy=False, exact=True, keeps_state=False)) == []
+    judge = drafting.unsteady_acceptance
+    assert list(judge(moved, greedy=True, keeps_state=False)) == ["acceptance length by block: 3.000, 2.000"]
+    assert list(judge(moved, greedy=True, keeps_state=True)) == []
+    assert list(judge(moved, greedy=False, keeps_state=False)) == []
 
 
 def test_an_engine_that_does_not_draft_is_told_from_a_draft_that_is_never_right(request_record):
@@ -213,7 +218,7 @@ def test_an_engine_that_does_not_draft_is_told_from_a_draft_that_is_never_right(
     after 50 rounds. What prefills give takes no step."""
 
     def silent(*requests: Any, phases: tuple[PhaseTimes, ...] = (), drafts: bool = True) -> list[str]:
-        return [found.evidence for found in gates.silent_non_speculation(requests, phases, drafts)]
+        return list(drafting.silent_non_speculation(requests, phases, drafts))
 
     def of_rounds(num_empty: int) -> PhaseTimes:
         return PhaseTimes(num_rounds=2, draft_ns=1, verify_ns=1, extend_ns=1, round_ns=3, num_empty=num_empty)
@@ -229,9 +234,9 @@ def test_an_engine_that_does_not_draft_is_told_from_a_draft_that_is_never_right(
     bare = tuple(Round(num_accepted_drafts=0, num_proposed_drafts=0) for _ in range(3))
     assert silent(request_record(rounds=bare)) == ["nothing was proposed in any of 3 rounds"]
     never = request_record(accepted=(0,) * 50)
-    (found,) = gates.nothing_accepted([never])
-    assert (found.severity, found.evidence) == ("warning", "none of 50 rounds accepted a draft")
-    assert list(gates.nothing_accepted([never, request_record()])) == list(gates.nothing_accepted([wrong])) == []
+    assert list(drafting.nothing_accepted([never])) == ["none of 50 rounds accepted a draft"]
+    assert drafting.NOTHING_ACCEPTED.severity == "warning"
+    assert list(drafting.nothing_accepted([never, request_record()])) == list(drafting.nothing_accepted([wrong])) == []
 
 
 VANILLA_ALONE = (0, 38, 43, 42, 38, 43, 42, 53)
@@ -279,46 +284,50 @@ def test_a_shared_prefix_is_equal_up_to_what_pairs_and_chance_take(
             ]
         }  # fmt: skip
 
-    found = list(gates.unequal_cache(block("eagle", ours), block("vanilla", vanilla), shorter_by))
-    assert [each.evidence for each in found] == ([] if finding is None else [finding])
+    found = list(conditions.unequal_cache(block("eagle", ours), block("vanilla", vanilla), shorter_by))
+    assert found == ([] if finding is None else [finding])
     untold = {cell: [each.model_copy(update={"num_cached_tokens": None}) for each in requests]
               for cell, requests in block("eagle", ours).items()}  # fmt: skip
-    assert list(gates.unequal_cache(untold, block("vanilla", vanilla))) == []
-    assert list(gates.unequal_cache(block("eagle", ours), {})) == []
-    off = gates.unequal_cache(block("eagle", (0, 0, 1)), block("vanilla", (0, 0, 0)), shorter_by, is_on=False)
-    assert [each.evidence for each in off] == ["p2: 1 cached tokens, vanilla had 0"]
+    assert list(conditions.unequal_cache(untold, block("vanilla", vanilla))) == []
+    assert list(conditions.unequal_cache(block("eagle", ours), {})) == []
+    off = conditions.unequal_cache(block("eagle", (0, 0, 1)), block("vanilla", (0, 0, 0)), shorter_by, is_on=False)
+    assert list(off) == ["p2: 1 cached tokens, vanilla had 0"]
 
 
 def test_which_arms_may_find_a_shorter_prefix():
     """SGLang's EAGLE family, by the receipt; without one yet every draft. A page is what they may lack."""
     algorithms = {"EAGLE": 1, "EAGLE3": 1, "STANDALONE": 0, "NGRAM": 0, None: 1}
     for algorithm, tokens in algorithms.items():
-        assert ArmInfo(name="a", architecture="prism", algorithm=algorithm).shorter_by == tokens
-    assert ArmInfo(name="a", architecture="vanilla").shorter_by == 0
-    assert ArmInfo(name="a", architecture="eagle", algorithm="EAGLE", server_args={"page_size": 16}).shorter_by == 16
+        assert known("a", "prism", receipt(algorithm)).shorter_by == tokens
+    assert known("a", "prism").shorter_by == 1
+    assert known("a", "vanilla").shorter_by == 0
+    assert known("a", "eagle", receipt("EAGLE", page_size=16)).shorter_by == 16
 
 
 def test_gates_on_timing_sampling_and_loops(request_record, cell_record):
     """Steps half as long again, other sampling, outputs that repeat a piece, settings of one arm alone."""
-    assert list(gates.unstable_step_time([0.010, 0.015])) == []
-    assert next(iter(gates.unstable_step_time([0.010, 0.016]))).evidence == "from 10.0 to 16.0 ms in the blocks"
-    assert list(gates.unstable_step_time([0.010])) == []
+    assert list(timing.unstable_step_time([0.010, 0.015])) == []
+    assert list(timing.unstable_step_time([0.010, 0.016])) == ["from 10.0 to 16.0 ms in the blocks"]
+    assert list(timing.unstable_step_time([0.010])) == []
     warm, cold = (cell_record(request_record(), sampling={"temperature": value}) for value in (0.7, 0.0))
-    assert list(gates.unequal_sampling([warm], [warm])) == []
-    assert next(iter(gates.unequal_sampling([warm], [cold]))).severity == "invalid"
-    assert list(gates.unequal_sampling([warm], [cell_record(request_record())])) == []
-    assert gates.loops([1, 2, 3] * 16)
-    assert not gates.loops([1, 2, 3] * 15)
-    assert not gates.loops(list(range(60)))
+    assert list(conditions.unequal_sampling([warm], [warm])) == []
+    (unequal,) = conditions.unequal_sampling([warm], [cold])
+    assert unequal == "sent {'temperature': 0.7}; vanilla {'temperature': 0.0}"
+    assert conditions.UNEQUAL_SAMPLING.severity == "invalid"
+    assert list(conditions.unequal_sampling([warm], [cell_record(request_record())])) == []
+    assert outputs.loops([1, 2, 3] * 16)
+    assert not outputs.loops([1, 2, 3] * 15)
+    assert not outputs.loops(list(range(60)))
     circles = [request_record(output_ids=(7,) * 60), request_record()]
-    assert next(iter(gates.looping_outputs(circles))).evidence == "1 of 2 outputs end in a loop"
-    assert list(gates.looping_outputs([request_record(output_ids=(7,) * 60, error="lost")])) == []
-    assert next(iter(gates.own_settings({"mem_fraction_static": 0.5}))).severity == "warning"
+    assert list(outputs.looping_outputs(circles)) == ["1 of 2 outputs end in a loop"]
+    assert list(outputs.looping_outputs([request_record(output_ids=(7,) * 60, error="lost")])) == []
+    assert list(conditions.own_settings({"mem_fraction_static": 0.5})) == ["mem_fraction_static: 0.5"]
+    assert conditions.OWN_SETTINGS.severity == "warning"
 
 
 def test_every_gate_is_explained():
     """A finding's gate says what it looks at, why, and what to do."""
-    for gate in gates.GATES.values():
+    for gate in GATES.values():
         assert all(text.endswith(".") for text in (gate.looks_at, gate.why, gate.remedy))
 
 
@@ -326,18 +335,18 @@ def test_acceptance_is_told_by_kind_and_along_the_output(request_record):
     """Categories apart; a round belongs to the stretch in which it began, the prefill's token being token 0."""
     prose = request_record(accepted=(2,), category="prose")
     code = request_record(accepted=(0, 1), category="code")
-    found = breakdown.acceptance_by([prose, code, request_record()], lambda request: request.category, 2)
-    assert {name: part["acceptance_length"] for name, part in found.items()} == {"code": 1.5, "prose": 3.0}
-    assert found["code"]["conditional_acceptance"] == [0.5, 0.0]
+    found = acceptance.acceptance_by([prose, code, request_record()], lambda request: request.category, 2)
+    assert {name: part.acceptance_length for name, part in found.items()} == {"code": 1.5, "prose": 3.0}
+    assert found["code"].conditional_acceptance == (0.5, 0.0)
     long = request_record(accepted=(30, 0, 31, 5), output_ids=tuple(range(70)))
-    along = breakdown.acceptance_along([long])
-    assert [(part["from_token"], part["num_rounds"]) for part in along] == [(0, 1), (32, 2), (64, 1)]
-    assert [part["acceptance_length"] for part in along] == [31.0, 16.5, 6.0]
-    assert [breakdown.stretch_of(place) for place in (0, 31, 32, 63, 64, 127, 128)] == [0, 0, 1, 1, 2, 2, 3]
+    along = acceptance.acceptance_along([long])
+    assert [(part.from_token, part.num_rounds) for part in along] == [(0, 1), (32, 2), (64, 1)]
+    assert [part.acceptance_length for part in along] == [31.0, 16.5, 6.0]
+    assert [acceptance.stretch_of(place) for place in (0, 31, 32, 63, 64, 127, 128)] == [0, 0, 1, 1, 2, 2, 3]
 
 
 GREEDY = Design(0.0, "float32")
-ARMS = (ArmInfo(name="vanilla", architecture="vanilla"), ArmInfo(name="eagle", architecture="eagle", num_steps=3))
+ARMS = (known("vanilla", "vanilla"), known("eagle", "eagle", num_steps=3))
 
 
 def test_rows_leave_unsealed_cells_out_and_keep_failed_ones(request_record, cell_record):

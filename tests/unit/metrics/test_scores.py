@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from draftbench.harness.metrics.gates import other_prompt_tokens
-from draftbench.harness.metrics.scores import accuracy, mcnemar, outcomes
+from draftbench.harness.metrics.gates.conditions import PROMPT_TOKENS, other_prompt_tokens
+from draftbench.harness.metrics.scores import answers_of, mcnemar, outcomes
 from draftbench.harness.records import CellKey, ScoreRecord
 
 
@@ -18,8 +18,10 @@ def test_repeats_of_a_prompt_count_once():
     """The first block that has a score decides, in whatever order the records come."""
     scores = [scored(False, "a", 1), scored(True, "a", 0), scored(True, "b", 1), scored(True, "c", arm="other")]
     assert outcomes(scores, "eagle", "w", "c=1") == {("a", 0): True, ("b", 0): True}
-    assert accuracy(outcomes(scores, "eagle", "w", "c=1")) == 1
-    assert accuracy({}) is None
+    found = answers_of(scores[0].cell, None, scores)
+    assert found is not None
+    assert (found.num_answers, found.accuracy, found.against_baseline) == (2, 1, None)
+    assert answers_of(scores[0].cell, None, []) is None
 
 
 def test_mcnemar_counts_only_prompts_on_which_the_arms_differ():
@@ -44,6 +46,6 @@ def test_another_count_of_prompt_tokens_makes_a_row_invalid(request_record):
     """Equal counts and counts that the engine did not give pass."""
     fine = [request_record(engine_prompt_tokens=5), request_record(engine_prompt_tokens=None)]
     assert not list(other_prompt_tokens(fine))
-    (finding,) = other_prompt_tokens([*fine, request_record(engine_prompt_tokens=6)])
-    assert (finding.gate, finding.severity) == ("prompt tokens", "invalid")
-    assert "1 requests, the first: p was sent with 5 tokens, the engine saw 6" in finding.evidence
+    (evidence,) = other_prompt_tokens([*fine, request_record(engine_prompt_tokens=6)])
+    assert PROMPT_TOKENS.severity == "invalid"
+    assert "1 requests, the first: p was sent with 5 tokens, the engine saw 6" in evidence

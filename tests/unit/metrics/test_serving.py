@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from draftbench.harness.metrics.evidence import ArmInfo, Design, Judged
-from draftbench.harness.metrics.gates import late_sends, unsteady_load
+from draftbench.harness.manifest import Manifest
+from draftbench.harness.metrics.evidence import Design, Judged
+from draftbench.harness.metrics.gates.timing import LATE_CLIENT, LATE_SENDS, UNSTEADY_LOAD, late, unsteady_load
 from draftbench.harness.metrics.latency import (
+    Percentiles,
     chunk_gaps,
     itl_chunk_s,
     itl_token_s,
@@ -21,8 +23,8 @@ from draftbench.harness.metrics.latency import (
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.metrics.throughput import (
-    Limits,
     goodput_per_s,
+    meets,
     offered_per_s,
     output_tokens_per_s,
     steady_tokens_per_s,
@@ -30,8 +32,10 @@ from draftbench.harness.metrics.throughput import (
     within_limits,
 )
 from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.harness.suite import Limits
 from draftbench.reports.markdown import render_markdown
 from draftbench.reports.table import best_rows
+from tests.fakes.known import known, suite_object
 
 MS = 1_000_000
 Make = Callable[..., RequestRecord]
@@ -98,9 +102,9 @@ def test_an_open_loop_that_falls_behind_is_never_steady(request_record: Make) ->
         for at in range(0, 1000, 100)
     ]
     assert steady_window_ns(behind, None) is None
-    (finding,) = unsteady_load([behind, []])
-    assert (finding.gate, finding.severity) == ("unsteady load", "warning")
-    assert finding.evidence == "none in 1 of 1 blocks: the longest request took 1.1 s, requests arrived within 0.9 s"
+    (evidence,) = unsteady_load([behind, []])
+    assert UNSTEADY_LOAD.severity == "warning"
+    assert evidence == "none in 1 of 1 blocks: the longest request took 1.1 s, requests arrived within 0.9 s"
     assert steady_window_ns(behind[:1], None) is None
 
 
@@ -115,14 +119,18 @@ def test_latencies_count_from_the_arrival(request_record: Make) -> None:
 
 def test_a_late_client_is_found(request_record: Make) -> None:
     """30 ms late is more than a tenth of a TTFT of 100 ms and of a latency of 200 ms, 15 ms of one, 5 ms of none."""
-    late = request_record(((100, 1), (200, 4)), None, sent_ms=30, due_ns=0)
-    first, whole = late_sends([late])
-    assert (first.gate, first.severity) == ("late sends", "warning")
-    assert (whole.gate, whole.severity) == ("late client", "invalid")
-    assert whole.evidence == "sent 30.0 ms late on average, at most 30.0 ms; latency is 200.0 ms"
-    assert [found.gate for found in late_sends([late.model_copy(update={"sent_ns": 15 * MS})])] == ["late sends"]
-    assert not list(late_sends([late.model_copy(update={"sent_ns": 5 * MS})]))
-    assert not list(late_sends([late.model_copy(update={"due_ns": None})]))
+    sent = request_record(((100, 1), (200, 4)), None, sent_ms=30, due_ns=0)
+
+    def found(request: RequestRecord) -> list[str]:
+        return [*late([request], "TTFT", ttft_s), *late([request], "latency", latency_s)]
+
+    first, whole = found(sent)
+    assert (LATE_SENDS.severity, LATE_CLIENT.severity) == ("warning", "invalid")
+    assert first == "sent 30.0 ms late on average, at most 30.0 ms; TTFT is 100.0 ms"
+    assert whole == "sent 30.0 ms late on average, at most 30.0 ms; latency is 200.0 ms"
+    assert [text[-16:] for text in found(sent.model_copy(update={"sent_ns": 15 * MS}))] == ["TTFT is 100.0 ms"]
+    assert not found(sent.model_copy(update={"sent_ns": 5 * MS}))
+    assert not found(sent.model_copy(update={"due_ns": None}))
 
 
 def test_inter_token_latency_is_two_numbers(request_record: Make) -> None:
@@ -137,9 +145,9 @@ def test_inter_token_latency_is_two_numbers(request_record: Make) -> None:
 
 def test_percentiles_are_values_and_need_enough_of_them() -> None:
     """Nearest rank: of 1 to 100 the 95th is 95; with 19 values there is no 95th percentile."""
-    assert percentiles(map(float, range(1, 101))) == {"p50": 50, "p95": 95, "p99": 99}
-    assert percentiles([*map(float, range(1, 20)), None]) == {"p50": 10, "p95": None, "p99": None}
-    assert percentiles([]) == {"p50": None, "p95": None, "p99": None}
+    assert percentiles(map(float, range(1, 101))) == Percentiles(50, 95, 99)
+    assert percentiles([*map(float, range(1, 20)), None]) == Percentiles(10, None, None)
+    assert percentiles([]) == Percentiles(None, None, None)
 
 
 def test_goodput_counts_requests_within_every_limit(request_record: Make) -> None:
@@ -149,17 +157,17 @@ def test_goodput_counts_requests_within_every_limit(request_record: Make) -> Non
         request_record(((30, 1), (50, 2)), None),
         request_record(((10, 1), (90, 4)), None),
     ]
-    limits = Limits(ttft_s=0.02, tpot_s=0.015)
-    assert [limits.met_by(request) for request in requests] == [True, False, False]
+    limits = Limits(ttft_ms=20, tpot_ms=15)
+    assert [meets(request, limits) for request in requests] == [True, False, False]
     assert goodput_per_s(requests, limits) == pytest.approx(1 / 0.09)
     assert within_limits(requests, limits) == pytest.approx(1 / 3)
-    assert within_limits(requests, Limits(None, 0.015)) == pytest.approx(2 / 3)
+    assert within_limits(requests, Limits(tpot_ms=15)) == pytest.approx(2 / 3)
     failed = request_record((), None, error="lost", finish_reason="failed")
     assert within_limits([*requests, failed], limits) == pytest.approx(1 / 4)
     assert goodput_per_s([failed], limits) is None
     assert within_limits([], limits) is None
     one_chunk = request_record(((10, 1),), None)
-    assert limits.met_by(one_chunk)
+    assert meets(one_chunk, limits)
 
 
 @pytest.fixture
@@ -178,10 +186,8 @@ def rows(request_record: Make, cell_record: Callable[..., Any]) -> tuple[Row, ..
             ]  # fmt: skip
             requests += found
             cells.append(cell_record(found[0], num_requests=5))
-    arms = [ArmInfo(name="vanilla", architecture="vanilla"), ArmInfo(name="eagle", architecture="eagle", num_steps=3)]
-    return build_rows(
-        arms, requests, cells, Judged.of(()), Design(0.0, "float32", limits=Limits(ttft_s=None, tpot_s=0.015))
-    )
+    arms = [known("vanilla", "vanilla"), known("eagle", "eagle", num_steps=3)]
+    return build_rows(arms, requests, cells, Judged.of(()), Design(0.0, "float32", limits=Limits(tpot_ms=15)))
 
 
 def test_an_open_loop_is_compared_by_latency(rows: tuple[Row, ...]) -> None:
@@ -190,11 +196,11 @@ def test_an_open_loop_is_compared_by_latency(rows: tuple[Row, ...]) -> None:
     assert (eagle.load, eagle.concurrency) == ("10/s", None)
     assert eagle.offered_per_s == pytest.approx(10)
     assert eagle.speedup is eagle.step_cost_ratio is None
-    assert eagle.detail["crossover_concurrency"] is None
+    assert eagle.crossover_concurrency is None
     assert eagle.latency_s == pytest.approx(0.041)
     assert eagle.latency_ratio == pytest.approx((0.04 * 0.042) ** 0.5 / 0.08)
     assert eagle.latency_ratio_low < eagle.latency_ratio < eagle.latency_ratio_high
-    assert eagle.detail["against"]["vanilla"]["ratio"] == pytest.approx(1 / eagle.latency_ratio)
+    assert eagle.against["vanilla"].ratio == pytest.approx(1 / eagle.latency_ratio)
     assert (vanilla.within_limits, eagle.within_limits) == (0, 1)
     assert eagle.goodput_per_s == pytest.approx((5 / 0.44 + 5 / 0.442) / 2)
     assert best_rows(rows) == {1}
@@ -202,12 +208,9 @@ def test_an_open_loop_is_compared_by_latency(rows: tuple[Row, ...]) -> None:
 
 def test_the_report_says_the_right_thing_of_an_open_loop(rows: tuple[Row, ...]) -> None:
     """The answer is about latency and limits; the arm that vanilla would beat on throughput is not called slow."""
-    suite = {
-        "name": "s", "target": {"model": "tiny", "dtype": "float32"}, "sampling": {"temperature": 0.0}, "blocks": 2,
-        "launches": 1, "arms": [{"name": "vanilla", "architecture": "vanilla"}], "workloads": [],
-        "limits": {"ttft_ms": None, "tpot_ms": 15},
-    }  # fmt: skip
-    text = render_markdown(rows, {"suite": suite, "finished": True}, "0")
+    arms = [{"name": "vanilla", "architecture": "vanilla"}]
+    suite = suite_object(arms, limits={"ttft_ms": None, "tpot_ms": 15})
+    text = render_markdown(rows, Manifest.of({"suite": suite, "finished": True}), "0")
     assert "On w at 10/s **eagle** has the lowest latency, 0.51x [" in text
     assert "100% of its requests are within the limits, 0% with vanilla." in text
     assert "load |" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def run(eagle: FakeArm = EAGLE, **plan: int) -> dict[str, Row]:
 
 
 def gates_of(row: Row) -> list[str]:
-    return [found["gate"] for found in row.detail["findings"]]
+    return [found.gate.name for found in row.findings]
 
 
 def test_every_figure_by_hand() -> None:
@@ -44,33 +45,34 @@ def test_every_figure_by_hand() -> None:
     assert row.ttft_s == pytest.approx(0.005)
     assert row.tpot_s == pytest.approx(0.240 / 36)
     assert row.step_cost_ratio == pytest.approx(2.0)
-    assert row.detail["gain_over_cost"] == pytest.approx(1.5)
-    assert row.detail["survival"] == [1.0, 0.5, 0.5]
-    assert row.detail["conditional_acceptance"] == [1.0, 0.5, 1.0, 0.0]
-    assert row.detail["verify_utilisation"] == pytest.approx(36 / 60)
-    assert row.detail["round_split"] == pytest.approx({"draft": 0.2, "verify": 0.6, "extend": 0.1, "other": 0.1})
-    assert sum(row.detail["round_split"].values()) == pytest.approx(1)
+    assert row.speed.gain_over_cost == pytest.approx(1.5)
+    assert row.acceptance.survival == (1.0, 0.5, 0.5)
+    assert row.acceptance.conditional_acceptance == (1.0, 0.5, 1.0, 0.0)
+    assert row.acceptance.verify_utilisation == pytest.approx(36 / 60)
+    split = vars(row.rounds.round_split)
+    assert split == pytest.approx({"draft": 0.2, "verify": 0.6, "extend": 0.1, "other": 0.1})
+    assert sum(split.values()) == pytest.approx(1)
     assert row.valid
     assert gates_of(row) == gates_of(rows["vanilla"]) == []
-    verdict = row.detail["against"]["vanilla"]
-    assert verdict["verdict"] == "eagle is faster than vanilla by 45% [45%, 45%]"
-    assert verdict["scope"] == "within one launch"
+    against = row.against["vanilla"]
+    assert against.verdict == "eagle is faster than vanilla by 45% [45%, 45%]"
+    assert against.scope == "within one launch"
 
 
 def test_one_block_gives_no_interval_and_three_launches_a_verdict() -> None:
     """What an interval is over is said; without repetition there is none."""
     assert run(blocks=1)["eagle"].speedup_low is None
     rows = run(launches=3)
-    assert rows["eagle"].detail["speedup_scope"] == "over 3 launches"
+    assert rows["eagle"].speed.speedup_scope == "over 3 launches"
     assert wanted_launches(list(rows.values()), 0.01, first_stage=3) == 3
 
 
 def test_the_number_of_launches_follows_from_the_first_stage_alone() -> None:
     """Log ratios of ±4% in the first five launches ask for many; later launches change nothing."""
-    logs = [0.04, -0.04, 0.04, -0.04, 0.0, 0.5, 0.9]
+    logs = (0.04, -0.04, 0.04, -0.04, 0.0, 0.5, 0.9)
     row = run()["eagle"]
-    against = {"vanilla": {**row.detail["against"]["vanilla"], "log_ratios": logs}}
-    rows = [run()["vanilla"], row.model_copy(update={"detail": {**row.detail, "against": against}})]
+    against = {"vanilla": replace(row.against["vanilla"], log_ratios=logs)}
+    rows = [run()["vanilla"], replace(row, against=against)]
     wanted = math.ceil((2.7764451 * 0.04 / math.log1p(0.02)) ** 2)
     assert wanted_launches(rows, 0.02, first_stage=5) == wanted == 32
 
@@ -83,7 +85,7 @@ def test_nothing_is_measured_against_an_invalid_baseline() -> None:
     eagle = rows["eagle"]
     assert eagle.valid
     assert eagle.output_tokens_per_s is not None
-    assert (eagle.speedup, eagle.speedup_low, eagle.step_cost_ratio, eagle.detail["gain_over_cost"]) == (None,) * 4
+    assert (eagle.speedup, eagle.speedup_low, eagle.step_cost_ratio, eagle.speed.gain_over_cost) == (None,) * 4
 
 
 @pytest.mark.parametrize(
@@ -103,10 +105,10 @@ def test_faults_are_found(changes: Any, gate: str) -> None:
     rows = run(FakeArm("eagle", 20.0, (3, 1), faults=changes))
     assert gate in gates_of(rows["eagle"])
     assert gates_of(rows["vanilla"]) == []
-    severity = {found["gate"]: found["severity"] for found in rows["eagle"].detail["findings"]}
+    severity = {found.gate.name: found.gate.severity for found in rows["eagle"].findings}
     assert rows["eagle"].valid == ("invalid" not in severity.values())
     if not rows["eagle"].valid:
-        assert rows["vanilla"].detail["against"] == {}
+        assert rows["vanilla"].against == {}
 
 
 def test_drafts_that_never_fit_and_drafts_too_good_to_be_true() -> None:
@@ -145,7 +147,7 @@ def test_the_crossover_is_found_across_load_points() -> None:
     study = FakeRun([VANILLA, EAGLE], plan)
     slow = FakeRun([FakeArm("eagle", 60.0, (3, 1))], cells("eagle", concurrency=4))
     study.requests = [r for r in study.requests if (r.cell.arm, r.cell.concurrency) != ("eagle", 4)] + slow.requests
-    found = study.rows()["eagle"].detail["crossover_concurrency"]
+    found = study.rows()["eagle"].crossover_concurrency
     assert 1 < found < 4
 
 
@@ -156,7 +158,7 @@ def test_a_block_that_was_resumed_half_way_is_told() -> None:
     fake.cells = [record.model_copy(update={"session": int(index > 0)}) for index, record in enumerate(fake.cells)]
     rows = fake.rows()
     assert rows["eagle"].valid
-    assert [(found["gate"], found["evidence"]) for found in rows["eagle"].detail["findings"]] == [
+    assert [(found.gate.name, found.evidence) for found in rows["eagle"].findings] == [
         ("split block", "1 of 2 blocks, the first: launch 0, block 0")
     ]
     assert gates_of(rows["vanilla"]) == []

@@ -8,10 +8,12 @@ import shutil
 import pytest
 
 from draftbench.harness.errors import RecordError
+from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.moves import Estimate, move
 from draftbench.harness.store import RunStore
 from draftbench.reports.compare import compare, manifest_differences
 from draftbench.reports.files import read_run
+from tests.fakes.known import receipt, rewritten
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def runs(run, tmp_path_factory):
 
 def changed(run, arm, **values):
     """The run with another row for an arm."""
-    rows = tuple(row.model_copy(update=values) if row.arm == arm else row for row in run.rows)
+    rows = tuple(dataclasses.replace(row, **values) if row.arm == arm else row for row in run.rows)
     return dataclasses.replace(run, rows=rows)
 
 
@@ -91,19 +93,23 @@ def test_rows_that_cannot_be_compared_say_why(runs):
 def test_runs_of_other_targets_or_sampling_are_refused(runs):
     """With every reason."""
     before, after = runs
-    suite = after.manifest["suite"]
-    other = {**suite, "target": {"model": "other", "dtype": "float16"}, "sampling": {"temperature": 0.7}}
-    after = dataclasses.replace(after, manifest={**after.manifest, "suite": other})
+    suite = after.manifest.recorded["suite"]
+    target, sampling = {"model": "other", "dtype": "float16"}, {**suite["sampling"], "temperature": 0.7}
+    other = Manifest.of({"suite": {**suite, "target": target, "sampling": sampling}})
+    after = dataclasses.replace(after, manifest=other)
     with pytest.raises(RecordError, match=r"target\.dtype is float32 and float16; target\.model .*; sampling\.temp"):
         compare(before, after)
 
 
 def test_differences_of_manifests_are_listed_by_setting(run):
     """Arms by their names; what differs in every launch is left out."""
-    before = RunStore(run).manifest() | {"engines": {"e": {"server_args": {"port": 1, "page_size": 1}}}}
-    after = RunStore(run).manifest() | {"engines": {"e": {"server_args": {"port": 2, "page_size": 4}}}}
-    after["suite"]["arms"][1]["num_steps"] = 5
-    assert manifest_differences(before, after) == [
+    store = RunStore(run)
+    store.note(engines={"e": receipt(port=1, page_size=1)})
+    before = store.manifest().recorded
+    store.note(engines={"e": receipt(port=2, page_size=4)})
+    with rewritten(run) as manifest:
+        manifest["suite"]["arms"][1]["num_steps"] = 5
+    assert manifest_differences(before, store.manifest().recorded) == [
         "engines.e.server_args.page_size: 1 → 4",
         "suite.arms[eagle].num_steps: 3 → 5",
     ]

@@ -11,6 +11,7 @@ import pytest
 from draftbench.harness.errors import RecordError
 from draftbench.harness.store import REQUESTS, RunStore
 from draftbench.reports.files import CSV_FIELDS, write_results
+from tests.fakes.known import rewritten
 
 RESULTS = ("report.md", "report.html", "results.csv", "results.json", "results.tex", "figures/speedup-w-c1.svg")
 
@@ -25,9 +26,8 @@ def test_the_answer_names_rivals_that_are_too_close(run):
 
 def test_arms_are_shown_with_their_trees_and_options(run):
     """Depth, width, nodes, and what an arm sets for itself: state that is kept, for one."""
-    manifest = RunStore(run).manifest()
-    manifest["suite"]["arms"][2] |= {"options": {"state": "keep"}, "engine": {"page_size": 1}}
-    RunStore(run).write_manifest(manifest)
+    with rewritten(run) as manifest:
+        manifest["suite"]["arms"][2] |= {"options": {"state": "keep"}, "engine": {"page_size": 1}}
     lines = [" ".join(line.replace("|", " ").split()) for line in write_results(run).read_text().splitlines()]
     assert "hass eagle – 3 1 4 state: keep, page_size: 1" in lines
     assert "vanilla vanilla – – – – –" in lines
@@ -79,16 +79,16 @@ def test_a_broken_line_is_named_and_its_row_does_not_count(run):
 
 def test_another_schema_version_is_refused(run):
     """With the version that was found, the one that is read, and what to do."""
-    RunStore(run).write_manifest(RunStore(run).manifest() | {"version": 7})
+    with rewritten(run) as manifest:
+        manifest["version"] = 7
     with pytest.raises(RecordError, match=r"version is 7; this draftbench reads version 1\. Report the run with"):
         write_results(run)
 
 
 def test_runs_without_anything_to_compare_are_reported(run):
     """No baseline, no valid row, no record at all: there is a report, and it says so."""
-    manifest = RunStore(run).manifest()
-    manifest["suite"]["arms"] = manifest["suite"]["arms"][1:]
-    RunStore(run).write_manifest(manifest)
+    with rewritten(run) as manifest:
+        manifest["suite"]["arms"] = manifest["suite"]["arms"][1:]
     assert "there is no valid vanilla row to compare with" in write_results(run).read_text()
     (run / REQUESTS).write_text("")
     assert "2 of 2 rows are invalid" in write_results(run).read_text()
@@ -99,10 +99,9 @@ def test_runs_without_anything_to_compare_are_reported(run):
 def test_foreign_strings_break_no_table_and_run_nothing(run, request_record, cell_record):
     """Pipes, newlines, HTML and markup in errors and settings are shown as they are."""
     evil = "a | b\n<script>alert(1)</script> [x](http://e) `c` **d** $e$ \\end{table}"
-    manifest = RunStore(run).manifest()
-    manifest["suite"]["arms"][1]["options"] = {evil: evil}
-    manifest["host"] = {"cpu": evil}
-    RunStore(run).write_manifest(manifest)
+    with rewritten(run) as manifest:
+        manifest["suite"]["arms"][1]["options"] = {evil: evil}
+        manifest["host"] = {"cpu": evil}
     failed = request_record(arm="hass", block=2, error=evil)
     RunStore(run).append(failed)
     RunStore(run).append(cell_record(failed, num_failed=1))

@@ -43,8 +43,8 @@ def test_joules_stand_in_the_table_and_in_a_figure(gpu_run: Path) -> None:
     assert [cell.strip() for cell in row.split("|")[-3:-1]] == ["100.000", "50.000"]
     kinds = {plot.kind for plot in draw_figures(read_run(gpu_run).rows)}
     assert {"energy", "machine"} <= kinds
-    over_time = read_run(gpu_run).rows[1].detail["over_time"]
-    assert [cell["at_s"] for cell in over_time] == [70.0, 190.0]
+    over_time = read_run(gpu_run).rows[1].over_time
+    assert [cell.at_s for cell in over_time] == [70.0, 190.0]
     assert not verify(gpu_run).mismatches
 
 

@@ -10,15 +10,16 @@ from draftbench.harness.store import REFERENCES, REQUESTS, RunStore
 from draftbench.reports.files import read_run, write_results
 from draftbench.reports.publish import prepare
 from draftbench.reports.verify import verify
+from tests.fakes.known import rewritten
 
 
 @pytest.fixture
 def named(run):
     """A run that names its user in a path and holds a prompt's token ids."""
     store = RunStore(run)
-    manifest = store.manifest()
-    manifest["suite"]["target"]["model"] = "/home/alice/llama"
-    store.write_manifest(manifest | {"note": "alice's run"})
+    with rewritten(run) as manifest:
+        manifest["suite"]["target"]["model"] = "/home/alice/llama"
+        manifest["note"] = "alice's run"
     ids = {"prompt_ids": (11111, 22222), "output_ids": (0, 1, 2, 3)}
     store.append(ReferenceRecord(workload="w", prompt_id="p", turn=0, prompt_sha256="h", finish_reason="length", **ids))
     return run

@@ -1,0 +1,140 @@
+"""Whether the target said what it says without a draft, and whether that is worth measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from draftbench.harness.metrics.arm_point import ArmPoint
+from draftbench.harness.metrics.distribution import SameDistribution
+from draftbench.harness.metrics.evidence import KnownArm
+from draftbench.harness.metrics.gates.gate import Gate
+from draftbench.harness.metrics.lossless import Losslessness
+from draftbench.harness.records import RequestRecord
+
+LEAST_P = 0.001
+LONGEST_PERIOD, LOOP_TOKENS, FEW_LOOPS = 16, 48, 0.1
+"""An output loops if its last 48 tokens repeat a piece of at most 16; up to a tenth of the outputs may."""
+THRESHOLD_SINGLE, THRESHOLD_ACC = "speculative_accept_threshold_single", "speculative_accept_threshold_acc"
+TARGET_SETTINGS = (
+    "dtype", "enable_fp32_lm_head", "enable_hisparse", "enable_lora", "hisparse_config", "json_model_override_args",
+    "kv_cache_dtype", "load_format", "lora_paths", "model_path", "modelopt_quant", "quantization",
+    "quantization_param_path", "quantize_and_serve", "revision", "rl_on_policy_target", "rl_quant_profile",
+    "torchao_config",
+)  # fmt: skip
+"""Arguments (0.5.17) that make another target of it; unlike vanilla's they leave no sample as it was."""
+
+
+def looping_outputs(requests: Sequence[RequestRecord]) -> Iterable[str]:
+    """Outputs that go round in circles."""
+    done = [request for request in requests if request.error is None]
+    count = sum(loops(request.output_ids) for request in done)
+    if done and count > FEW_LOOPS * len(done):
+        yield f"{count} of {len(done)} outputs end in a loop"
+
+
+def loops(output: Sequence[int]) -> bool:
+    """Whether an output's end repeats a short piece."""
+    tail = output[-LOOP_TOKENS:]
+    if len(tail) < LOOP_TOKENS:
+        return False
+    return any(tail[period:] == tail[:-period] for period in range(1, LONGEST_PERIOD + 1))
+
+
+LOOPING_OUTPUTS = Gate(
+    "looping outputs", "warning", "row",
+    f"At most {FEW_LOOPS:.0%} of the outputs end in a loop of up to {LONGEST_PERIOD} tokens.",
+    "Loops are easy to draft: acceptance rises with text that nobody would want.",
+    "Let stop tokens end outputs, lower max_tokens, or take prompts that the target can answer.",
+    lambda at: () if at.simulated or at.design.random_weights else looping_outputs(at.requests),
+)  # fmt: skip
+
+
+def wrong_outputs(found: Losslessness | None) -> Iterable[str]:
+    """Greedy outputs that differ from vanilla's by more than ties that fall differently."""
+    if found is not None and found.num_wrong:
+        yield found.wrong_text()
+
+
+NOT_LOSSLESS = Gate(
+    "not lossless", "invalid", "row",
+    "Greedy outputs are vanilla's, or differ only where the target's scores are all but tied.",
+    "A draft must not change what the target says; a faster wrong answer is no speedup.",
+    "See the losslessness table: the first difference and how far the token was from the best one.",
+    lambda at: wrong_outputs(at.same),
+)  # fmt: skip
+
+
+def unscored_outputs(found: Losslessness | None) -> Iterable[str]:
+    """Greedy outputs that differ from vanilla's and were not scored again."""
+    if found is not None and found.num_unscored:
+        yield f"{found.num_unscored} of {found.num_different} were not scored again"
+
+
+UNEXPLAINED_DIFFERENCE = Gate(
+    "unexplained difference", "warning", "row",
+    "Greedy outputs that differ from vanilla's were scored again by the target.",
+    "Without it nobody knows whether a tie fell differently or a token was wrong.",
+    "Run the suite to its end; the scores are taken after the last launch.",
+    lambda at: unscored_outputs(at.same),
+)  # fmt: skip
+
+
+def other_distribution(found: SameDistribution | None) -> Iterable[str]:
+    """Samples that are unlikely to come from vanilla's distribution."""
+    if found is not None and found.p < LEAST_P:
+        yield f"{found.num_samples} continuations: p = {found.p:.2g}"
+
+
+OTHER_DISTRIBUTION = Gate(
+    "other distribution", "invalid", "row",
+    "At a temperature above 0, short continuations are distributed as vanilla's (p ≥ 0.001).",
+    "A draft must not change what is sampled; rejection sampling is easy to get almost right. Only gross faults "
+    "are found this way: docs/measuring.md says which.",
+    "Read the p value; repeat the run: chance alone brings this about once in a thousand rows.",
+    lambda at: other_distribution(at.sampled),
+)  # fmt: skip
+
+
+def untested_distribution(at: ArmPoint) -> Iterable[str]:
+    """No samples where there should be some."""
+    if at.sampled is None and at.arm.drafts and not at.greedy and not at.simulated:
+        yield "no continuations of both, or all of them equal"
+
+
+UNTESTED_DISTRIBUTION = Gate(
+    "untested distribution", "warning", "row",
+    "At a temperature above 0 the arm's short continuations could be compared with vanilla's.",
+    "Without that nothing shows that the draft leaves what is sampled as it is.",
+    "Run the suite to its end, with a vanilla arm; at a very low temperature every continuation is the same one.",
+    untested_distribution,
+)  # fmt: skip
+
+
+def lossy_setting(known: KnownArm, vanilla: KnownArm | None, greedy: bool) -> Iterable[str]:
+    """Engine arguments of SGLang 0.5.17 under which samples are not the target's, or are another target's."""
+    if greedy:
+        return
+    # eagle_utils.py: taken if coin <= mass / acc or p >= single. An acc above 1 refuses too often, and what is refused
+    # is not drawn again (speculative/eagle_utils.py and the kernel tree_speculative_sampling_target_only).
+    single, acc = (known.argument(name, 1.0) for name in (THRESHOLD_SINGLE, THRESHOLD_ACC))
+    found = [f"{THRESHOLD_SINGLE}: {single}"] if known.arm.drafts and single < 1 else []
+    found += [f"{THRESHOLD_ACC}: {acc}"] if known.arm.drafts and acc != 1 else []
+    for name in TARGET_SETTINGS:
+        if vanilla is None or not (name in known.arm.engine or name in vanilla.arm.engine):
+            continue
+        ours, theirs = known.argument(name, None), vanilla.argument(name, None)
+        if ours != theirs:
+            found.append(f"{name}: {ours} (vanilla: {theirs})")
+    if found:
+        yield ", ".join(found)
+
+
+LOSSY_SETTING = Gate(
+    "lossy setting", "invalid", "row",
+    "At a temperature above 0 no engine argument changes what the target says or is accepted.",
+    "Acceptance thresholds other than 1 take drafts that the target would not; another precision is another "
+    "target. The sampling test finds large changes only. Greedy verification heeds no threshold, and its outputs "
+    "are held against vanilla's token by token.",
+    "Leave these arguments out, or give those of the target's precision to vanilla too.",
+    lambda at: lossy_setting(at.known, at.baseline_arm, at.greedy),
+)  # fmt: skip
