@@ -149,6 +149,7 @@ def run_suite(
     from draftbench.drafts.api import discover
     from draftbench.harness.corpora.contamination import suite_contamination
     from draftbench.harness.host.provenance import has_gpu
+    from draftbench.harness.manifest import MANIFEST
     from draftbench.harness.metrics.rows import wanted_launches
     from draftbench.harness.models.fairness import check_fairness
     from draftbench.harness.run.live import LiveRun
@@ -156,7 +157,6 @@ def run_suite(
     from draftbench.harness.run.progress import Progress
     from draftbench.harness.run.scoring import check_scoring, score_run
     from draftbench.harness.runtime.arms import find_arms
-    from draftbench.harness.store import MANIFEST
     from draftbench.harness.suite import with_tokenizer
     from draftbench.harness.workloads.conversations import describe
     from draftbench.harness.workloads.dated import dated
