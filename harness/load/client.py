@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,12 @@ from draftbench.harness.load.acceptance import Served, of_meta_info
 from draftbench.harness.load.events import EventStream
 from draftbench.harness.load.fields import count_of, shown
 from draftbench.harness.load.limits import (
+    CONNECT_TIMEOUT_S,
     END_S,
+    MESSAGE_BYTES,
     REFUSAL_BYTES,
     REFUSAL_S,
+    REQUEST_TIMEOUT_S,
     SHOWN,
     StreamError,
     Watch,
@@ -81,6 +85,16 @@ JSON: Mapping[str, str] = {
     "Accept": "text/event-stream",
     "Accept-Encoding": "identity",  # compressed, messages wait for each other
 }
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client session without a limit on connections and with a long time limit for a request."""
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, trust_env=False, read_bufsize=MESSAGE_BYTES
+    ) as session:
+        yield session
 
 
 async def stream_request(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,8 @@ def get(url: str, headers: Mapping[str, str]) -> Reply:
     Raises:
         EngineError: no answer within the time, or a longer one than any that is asked for; it begins with the reason.
     """
-    return asyncio.run(_get(url, headers))
+    with ThreadPoolExecutor(1) as thread:  # where an event loop runs already, as in a notebook
+        return thread.submit(asyncio.run, _get(url, headers)).result()
 
 
 async def _get(url: str, headers: Mapping[str, str]) -> Reply:

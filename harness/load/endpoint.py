@@ -128,6 +128,12 @@ class Endpoint:
     def _authorization(self) -> dict[str, str]:
         return {name: value for name, value in self._headers.items() if name == "Authorization"}
 
+    async def connect(self, session: aiohttp.ClientSession) -> None:
+        """Its connections are as any client's."""
+
+    async def flush(self) -> None:
+        """Its caches are not ours to flush."""
+
     def take_events(self) -> EngineEvents:
         """No rounds."""
         return EngineEvents({}, None)
