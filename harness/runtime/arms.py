@@ -241,7 +241,9 @@ def find_arms(
     Raises:
         EngineError: the host's GPU cannot run SGLang's CUDA build, or an endpoint does not answer.
         CheckpointError: a model is missing or a draft does not fit the target.
+        SuiteError: an engine argument needs permission that nobody gave.
     """
+    suite.check_allowed()
     if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch())):
         raise EngineError("this host's GPU cannot be used: " + " ".join(problems))
     arms = {arm.name: arm for arm in suite.arms if not arm.is_endpoint}

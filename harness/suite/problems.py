@@ -5,13 +5,14 @@ A problem is where in the file it stands, and a sentence with what was found and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from draftbench.drafts.api import DraftSpec, Tree, broken, discover
+from draftbench.harness.suite.engine_arguments import argument_problem, risky
 from draftbench.harness.suite.strict_yaml import nearest, spelled
 from draftbench.harness.suite.trace import read_trace
 from draftbench.harness.suite.yaml_lines import Path_
@@ -25,17 +26,19 @@ if TYPE_CHECKING:
 Problems = list[tuple[Path_, str]]
 
 
-def suite_problems(suite: Suite, folder: Path) -> Problems:
+def suite_problems(suite: Suite, folder: Path, allowed: Collection[str] = ()) -> Problems:
     """Everything that is wrong with a suite whose fields are of the right types.
 
     Args:
         folder: where the suite lies, which its paths are relative to.
+        allowed: engine arguments that need permission and have it.
 
     Raises:
         SuiteError: a trace cannot be read; with its own file and line.
     """
     return [
         *_arm_problems(suite),
+        *_engine_problems(suite, allowed),
         *workload_problems(suite.workloads, folder),
         *_rendering_problems(suite, folder),
         *_load_problems(suite, folder),
@@ -75,6 +78,21 @@ def _arm_problems(suite: Suite) -> Problems:
         problems.extend(_simulation_problems(index, arm, spec, suite))
         if arm.tree is not None:
             problems.extend(_tree_problems(index, arm.tree, spec))
+    return problems
+
+
+def _engine_problems(suite: Suite, allowed: Collection[str]) -> Problems:
+    problems: Problems = []
+    for index, arm in enumerate(suite.arms):
+        for name, value in arm.engine.items():
+            at: Path_ = ("arms", index, "engine", name)
+            problem = argument_problem(name, value)
+            if problem is not None:
+                problems.append((at, f"{spelled(at)} is {value!r:.80}; allowed: {problem}."))
+        for name in risky(arm.engine, allowed):
+            at = ("arms", index, "engine", name)
+            text = "may run code, open ports, or read and write elsewhere; if that is meant, run with"
+            problems.append((at, f"{spelled(at)} {text} --allow {name}."))
     return problems
 
 

@@ -64,8 +64,8 @@ def test_auto_blocks_need_a_vanilla_arm(tmp_path):
     [
         ("blocks: 2", "bloks: 2", 18, "bloks is not known here"),
         ("blocks: 2", "bloks: 2", 18, "Did you mean blocks?"),
-        ("blocks: 2", "blocks: 0", 18, "blocks is 0; a number, 1 or more, or auto"),
-        ("blocks: 2", 'blocks: "2"', 18, "blocks is '2'; a number, 1 or more, or auto"),
+        ("blocks: 2", "blocks: 0", 18, "blocks is 0; a number from 1 to 1000, or auto"),
+        ("blocks: 2", 'blocks: "2"', 18, "blocks is '2'; a number from 1 to 1000, or auto"),
         ("blocks: 2", "blocks: yes", 18, "YAML reads yes, no, on and off as true and false"),
         ("blocks: 2", "blocks: 2\ntelemetry_period_s: off", 19, "YAML reads yes, no, on and off as true and false"),
         (
