@@ -49,17 +49,16 @@ def main(words: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"draftbench {metadata.version('draftbench')}")
         return 0
-    from rich.console import Console
-
     from draftbench.harness.errors import HarnessError
+    from draftbench.harness.terminal import Terminal
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Terminal(width=None if sys.stdout.isatty() else 120)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         args = parse(words)
         return int(args.function(args, console))
     except HarnessError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        Terminal(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:
         print("interrupted; what was measured is kept, go on with --resume", file=sys.stderr)

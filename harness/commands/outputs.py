@@ -13,7 +13,7 @@ from rich.console import Console
 from draftbench.harness.corpora.answers import write_outputs
 from draftbench.harness.errors import SuiteError
 from draftbench.harness.suite import load_suite
-from draftbench.harness.suite.named import find_suite
+from draftbench.harness.suite.named import allow_argument, find_suite
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the JSONL to write; what it holds is replaced"
     )
+    allow_argument(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Let the target alone answer every turn of a suite's workloads and write token ids, one object a line."""
     path = find_suite(args.suite, console.print)
-    suite = load_suite(path)
+    suite = load_suite(path, args.allow)
     suite = suite.model_copy(update={"arms": tuple(arm for arm in suite.arms if not arm.is_endpoint)})
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,18 +14,19 @@ from rich.console import Console
 from draftbench.harness.models.required import is_obstacle, needs_of
 from draftbench.harness.run.plan import estimate, plan_cells
 from draftbench.harness.suite import load_suite
-from draftbench.harness.suite.named import find_suite
+from draftbench.harness.suite.named import allow_argument, find_suite
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """A suite."""
     parser.add_argument("suite", type=Path, metavar="SUITE.yaml", help="the suite (docs/suites.md)")
+    allow_argument(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Print the cells in their order and what they will cost."""
     path = find_suite(args.suite, console.print)
-    suite = load_suite(path)
+    suite = load_suite(path, args.allow)
     for cell in plan_cells(suite):
         console.print(
             f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}", highlight=False

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from draftbench.reports.publish import prepare
+from draftbench.reports.secrets_in import has_detector
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
             "outputs are renumbered, prompt by prompt. Arm, workload and category names and all numbers stay.",
             highlight=False,
         )
+        if not has_detector():
+            console.print("detect-secrets is not installed (make setup): keys were looked for by our own list alone.")
         for mismatch in draft.verdict.mismatches:
             console.print(mismatch, highlight=False, markup=False, soft_wrap=True)
         agreed = args.yes or (sys.stdin.isatty() and input(f"publish as {draft.target}? [y/N] ").lower() == "y")

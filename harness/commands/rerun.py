@@ -13,7 +13,7 @@ from rich.console import Console
 
 from draftbench.harness.run import run_suite
 from draftbench.harness.run.folder import new_folder
-from draftbench.harness.suite import relocated
+from draftbench.harness.suite import check_recorded, relocated
 from draftbench.reports.compare import HEADERS, NOTE, compare
 from draftbench.reports.files import read_run
 from draftbench.reports.terminal import print_table, show
@@ -37,6 +37,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     folder = args.report if args.report.is_dir() else args.report.parent
     before = read_run(folder)
     suite = relocated(before.manifest.suite, args.folder)
+    check_recorded(suite)
     after = run_suite(
         suite,
         args.out or new_folder(f"rerun-{suite.name}"),

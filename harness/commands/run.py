@@ -17,7 +17,7 @@ from rich.console import Console
 from draftbench.harness.run import run_suite
 from draftbench.harness.run.folder import run_folder
 from draftbench.harness.suite import load_suite
-from draftbench.harness.suite.named import find_suite, with_only
+from draftbench.harness.suite.named import allow_argument, find_suite, with_only
 from draftbench.reports.terminal import show
 
 
@@ -35,6 +35,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", metavar="ARM,…", help="names of arms, separated by commas; the baseline is always kept"
     )
+    allow_argument(parser)
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run: sealed cells stay")
     parser.add_argument(
         "--cold-start",
@@ -47,7 +48,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """Load a suite, run it, write the report."""
     path = find_suite(args.suite, console.print)
-    suite = with_only(load_suite(path), args.only)
+    suite = with_only(load_suite(path, args.allow), args.only)
     found = run_suite(
         suite,
         run_folder(args.out, args.resume, suite.name),

@@ -18,7 +18,7 @@ from draftbench.harness.metrics.row import Row
 from draftbench.harness.run import run_suite
 from draftbench.harness.run.folder import run_folder
 from draftbench.harness.suite import Suite, load_suite
-from draftbench.harness.suite.named import find_suite, is_shipped, with_only
+from draftbench.harness.suite.named import allow_argument, find_suite, is_shipped, with_only
 from draftbench.harness.tune.search import tune_suite
 from draftbench.reports.terminal import print_table, show
 
@@ -34,12 +34,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of its runs; default runs/tune-NAME-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted one")
+    allow_argument(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Try trees for every draft on prompts that are not the suite's, and write a suite with the best of them."""
     path = find_suite(args.suite, console.print)
-    suite = with_only(load_suite(path), args.only)
+    suite = with_only(load_suite(path, args.allow), args.only)
     beside = Path() if is_shipped(path) else path.parent
     out = args.out or beside / f"{path.stem}-tuned.yaml"
     folder = run_folder(args.runs, args.resume, f"tune-{suite.name}")

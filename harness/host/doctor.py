@@ -22,6 +22,7 @@ from draftbench.harness.runtime.launch import TESTED_SGLANG
 from draftbench.harness.suite import Arm, Suite
 from draftbench.harness.telemetry.sampler import open_sensors
 from draftbench.harness.telemetry.sensor import energy_problem
+from draftbench.harness.workloads.sandbox import check_isolation
 
 NEEDED_DISK_GB = 2
 
@@ -42,7 +43,16 @@ def diagnose() -> tuple[Finding, ...]:
 def diagnose_suite(suite: Suite, folder: Path) -> tuple[Finding, ...]:
     """What a suite needs beside the host; models that would be downloaded are told, not missed."""
     needs = (Finding(not is_obstacle(line), line) for line in needs_of(suite, folder))
-    return (*needs, *(_endpoint(arm) for arm in suite.arms if arm.is_endpoint))
+    programs = (_programs(),) if any(workload.run_programs for workload in suite.workloads) else ()
+    return (*needs, *programs, *(_endpoint(arm) for arm in suite.arms if arm.is_endpoint))
+
+
+def _programs() -> Finding:
+    try:
+        check_isolation()
+    except HarnessError as error:
+        return Finding(False, str(error))
+    return Finding(True, "bubblewrap: programs of models can be run")
 
 
 def _endpoint(arm: Arm) -> Finding:

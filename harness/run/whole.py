@@ -6,7 +6,7 @@ What it needs is imported when it is called: other rooms, which import parts of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ def run_suite(
     resume: bool = False,
     cold_start: bool = False,
     console: Console | None = None,
+    allow: Collection[str] = (),
 ) -> Run:
     """Find the models, make the reference pass, run the cells, score what differs, read the results.
 
@@ -41,6 +42,7 @@ def run_suite(
         command: what called this, for the manifest.
         resume: go on with an interrupted run.
         cold_start: start every engine with imports of its own, as a shell would.
+        allow: engine arguments that may run code, open ports or read elsewhere, and that are permitted.
         console: where progress is told; default the terminal, or a notebook's output.
 
     Raises:
@@ -50,6 +52,7 @@ def run_suite(
     from draftbench.drafts.api import discover
     from draftbench.harness.corpora.contamination import suite_contamination
     from draftbench.harness.host.provenance import has_gpu
+    from draftbench.harness.manifest import MANIFEST
     from draftbench.harness.metrics.rows import wanted_launches
     from draftbench.harness.models.fairness import check_fairness
     from draftbench.harness.run.folder import open_store, run_folder
@@ -60,20 +63,24 @@ def run_suite(
     from draftbench.harness.runtime.arms import find_arms
     from draftbench.harness.suite import load_suite, with_tokenizer
     from draftbench.harness.suite.named import find_suite
+    from draftbench.harness.terminal import Terminal
     from draftbench.harness.workloads.conversations import describe
+    from draftbench.harness.workloads.dated import dated
     from draftbench.reports.files import read_run, rows_of_run
 
-    console = console or Console()
+    console = console or Terminal()
     if isinstance(suite, Path | str):
         path = find_suite(Path(suite), console.print)
-        suite = load_suite(path)
+        suite = load_suite(path, allow)
         suite_folder = path.parent if suite_folder is None else suite_folder
         suite_text = path.read_text() if suite_text is None else suite_text
     suite_folder = suite_folder or Path()
     suite_text = suite.model_dump_json(indent=1, exclude_unset=True) if suite_text is None else suite_text
     folder = run_folder(None if out is None else Path(out), resume, suite.name)
+    suite = suite.allowing(allow)
     check_scoring(suite)
     arms = find_arms(suite, discover(), suite_folder, folder, has_gpu(), preload=not (cold_start or resume))
+    suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
     check_fairness(suite, arms.ledgers())
     contamination = suite_contamination(suite, arms.target, console)
     store = open_store(suite, folder, command, suite_text, resume)

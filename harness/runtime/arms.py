@@ -166,7 +166,7 @@ class Arms:
         if loadable is not None and paths.draft is not None:
             draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
             paths = ModelPaths(paths.target, draft)
-        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu)
+        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
 
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.
@@ -251,11 +251,13 @@ def find_arms(
     Raises:
         EngineError: the host's GPU cannot run SGLang's CUDA build, or an endpoint does not answer.
         CheckpointError: a model is missing or a draft does not fit the target.
+        SuiteError: an engine argument needs permission that nobody gave.
     """
+    suite.check_allowed()
     if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch())):
         raise EngineError("this host's GPU cannot be used: " + " ".join(problems))
     arms = {arm.name: arm for arm in suite.arms if not arm.is_endpoint}
-    endpoints = {arm.name: open_endpoint(arm, suite.rendering.thinking) for arm in suite.arms if arm.is_endpoint}
+    endpoints = {arm.name: open_endpoint(arm, suite.rendering.arguments) for arm in suite.arms if arm.is_endpoint}
     needs_weights = bool(arms) and not suite.target.random_weights
     target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
     target_config = read_target(target, needs_weights)
@@ -297,11 +299,12 @@ def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:
 
 
 def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt: Receipt) -> None:
-    if receipt.algorithm != spec.sglang_algorithm:
-        raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {spec.sglang_algorithm}.")
-    if spec.draft_model_class is not None and receipt.draft_class != spec.draft_model_class:
+    algorithm, draft_class = spec.algorithm_of(loadable), spec.class_of(loadable)
+    if receipt.algorithm != algorithm:
+        raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {algorithm}.")
+    if draft_class is not None and receipt.draft_class != draft_class:
         raise EngineError(
-            f"the engine loaded the draft as {receipt.draft_class}, not {spec.draft_model_class}; "
+            f"the engine loaded the draft as {receipt.draft_class}, not {draft_class}; "
             'check "architectures" in its config.json.'
         )
     if loadable is not None and receipt.draft_facts != dict(loadable.facts):

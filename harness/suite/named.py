@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,14 @@ def find_suite(path: Path, note: Callable[[str], None]) -> Path:
         return path
     note(f"{path} is not here; taken is the suite that comes with draftbench: {shipped}")
     return shipped
+
+
+def allow_argument(parser: argparse.ArgumentParser) -> None:
+    """How a command's user permits what suites may not do by themselves."""
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="NAME",
+        help="permit an engine argument that may run code, open ports or read elsewhere; may be repeated",
+    )  # fmt: skip
 
 
 def is_shipped(path: Path) -> bool:
