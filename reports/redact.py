@@ -12,18 +12,28 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from draftbench.reports.secrets_in import secrets_in
+
+_PUBLIC = r"huggingface\.co|github\.com|localhost"
+_ENDINGS = (
+    "internal|local|localdomain|lan|corp|intranet|cluster|svc|home|arpa|com|net|org|edu|gov|io|ai|dev|cloud|tech|app"
+)
 _PATTERN = re.compile(
-    r"(?P<SECRET>\b(?:hf_|gh[pousr]_|AKIA)[A-Za-z0-9]{12,}|\b(?:sk-|github_pat_|glpat-|eyJ)[\w.-]{16,}|(?<=Bearer )\S+)"
-    r"|(?P<MAIL>[\w.+-]+@[\w-]+\.[\w.-]+)"
+    r"(?P<MAIL>[\w.+-]+@[\w-]+\.[\w.-]+)"
     r"|(?P<URL>\w+://(?!127\.0\.0\.1|localhost|huggingface\.co|github\.com)[^\s'\"]+)"
     r"|(?P<ADDRESS>\b(?!127\.0\.0\.1\b|0\.0\.0\.0\b)(?:\d{1,3}\.){3}\d{1,3}\b"
     r"|(?<![\w:.])(?=[\da-fA-F]*:[\da-fA-F:]*:)(?=[\d:]*[a-fA-F]|[\da-fA-F]*::|(?:[\da-fA-F]+:){7})"
     r"(?!::1?(?![\w:]))(?:[\da-fA-F]{0,4}:){2,7}[\da-fA-F]{0,4}(?![\w:]))"
+    rf"|(?P<HOST>(?i:(?<![\w./:@-])(?!(?:[\w-]+\.)*(?:{_PUBLIC})\b)(?:[a-z0-9][a-z0-9-]*\.)+(?:{_ENDINGS})(?::\d+)?"
+    r"(?!\.?\w|-)|(?<![\w./:@=-])(?!localhost:)[a-z][a-z0-9-]*[a-z0-9]:\d{4,5}(?![\w:.])|(?<=\bhost )[\w.-]*\d[\w.-]*"
+    r"|\bip-\d+-\d+-\d+-\d+\b))"
     r"|(?P<FOLDER>(?<![\w])[A-Za-z]:\\[^\s'\":*?<>|]+|\\\\[\w.-]+\\[^\s'\":*?<>|]+|(?<=\s-[A-Z])/[\w.@+~%/-]+)"
     r"|(?P<PATH>^/[^\n:]+/[^\n:]+$|(?<![\w.)}\]/*<-])(?:(?:/[\w.@+~%-]+){2,}/?|/[\w.@+~%-]{2,}/?))"
 )
-_SECRET_KEY = re.compile(r"(^|_)(api_key|token|secret|password)$")
+_SECRET_KEY = re.compile(r"(?i)(^|_)(api_?key|token|secret|password|passwd|access_key|private_key|credentials?)$")
+_COMMIT_KEYS = {"git_commit", "revision"}
 _HOME = re.compile(r"/(?:home|Users)/([\w.-]+)")
+_HOSTS = re.compile(r"\w://(?:[^/@\s\"']*@)?([A-Za-z][\w.-]*)")
 _COMMON = {"root", "user", "admin", "ubuntu", "debian", "localhost", "runner", "nobody"}
 """Names that tell nothing and are words elsewhere."""
 
@@ -47,6 +57,10 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """A string without names, secrets, addresses and absolute paths; of a path its last part stays."""
+        for secret, kind in secrets_in(text):
+            times = text.count(secret)
+            self.replaced[secret, f"SECRET ({kind})"] += times
+            text = text.replace(secret, "SECRET")
         text = _PATTERN.sub(self._replace, text)
         return self._names.sub(lambda found: self._count(found[0], "NAME"), text) if self._names else text
 
@@ -60,6 +74,8 @@ class Redactor:
             return {
                 self.text(key): self._count(item, "SECRET")
                 if isinstance(item, str) and item and _SECRET_KEY.search(key)
+                else item
+                if key in _COMMIT_KEYS and isinstance(item, str) and re.fullmatch(r"[0-9a-f]{40}(-dirty)?", item)
                 else self.value(item)
                 for key, item in value.items()
             }
@@ -101,10 +117,14 @@ class Redactor:
 
 
 def names_here(texts: Iterable[str]) -> set[str]:
-    """Names of this user and host, and of users whose home folders are named in the texts."""
+    """Names of this user and host, and in the texts of users by their home folders and of hosts by their addresses."""
     names = {socket.gethostname(), socket.gethostname().split(".")[0]}
     with contextlib.suppress(KeyError, OSError):  # a user id without a name, as in containers
         names.add(getpass.getuser())
     for text in texts:
         names.update(_HOME.findall(text))
+        for host in _HOSTS.findall(text):
+            if not re.fullmatch(rf"(?:[\w-]+\.)*(?:{_PUBLIC})", host):
+                label = host.split(".")[0]
+                names.update({host, label} if re.search(r"[\d-]", label) else {host})
     return names

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from draftbench.drafts.eagle3.spec import ARCHITECTURE, LAYERS, NUM_READ
-from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.eagle3.spec import ARCHITECTURE
+from draftbench.drafts.layout import draft_fields, layers_read, reads_layers
 from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Attention, LayerShape, Mlp, Norm, VocabularyHead, reset
 
@@ -149,7 +149,7 @@ def _first_layer_renamed(_module: nn.Module, state: dict[str, Any], prefix: str,
 
 def made(config: Mapping[str, Any]) -> Eagle3Draft:
     """The draft that a checkpoint's configuration describes; which tokens it drafts is in its file."""
-    layers, count = (config.get("eagle_config") or {}).get(LAYERS), config["draft_vocab_size"]
+    count = config["draft_vocab_size"]
     extras = Eagle3Extras(
         read_size=config.get("target_hidden_size"),
         num_layers=config["num_hidden_layers"],
@@ -159,7 +159,7 @@ def made(config: Mapping[str, Any]) -> Eagle3Draft:
         norm_output=bool(config.get("norm_output")),
     )
     tokens = None if count is None else torch.arange(count)
-    return Eagle3Draft(LayerShape.of(config), tokens, len(layers) if layers else NUM_READ, extras)
+    return Eagle3Draft(LayerShape.of(config), tokens, len(layers_read(config)), extras)
 
 
 def new_eagle3(
@@ -187,5 +187,5 @@ def eagle3_config(config: Mapping[str, Any], draft_vocab_size: int, layers: tupl
         "num_hidden_layers": 1,
         "tie_word_embeddings": False,
         "draft_vocab_size": draft_vocab_size,
-        "eagle_config": {LAYERS: list(layers)},
+        **reads_layers(layers),
     }

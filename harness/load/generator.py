@@ -6,24 +6,19 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from draftbench.harness.engine import Engine
-from draftbench.harness.errors import EngineError
-from draftbench.harness.load.client import REQUEST_TIMEOUT_S, Answer, stream_request
-from draftbench.harness.load.endpoint import Endpoint
+from draftbench.harness.load.client import Answer, open_session
+from draftbench.harness.load.limits import Watch
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord, Round
 from draftbench.harness.units import NS_PER_S, seconds
 
-FLUSH_TIMEOUT_S = 30
-LINE_BYTES = 4 << 20
-"""Longest line of a stream: servers may repeat a whole answer, ids and text, in every message."""
 Send = Callable[..., Awaitable[RequestRecord]]
 """Sends one prompt and hands over its record; called with its number, in an open loop when it is due, and where arms
 take turns when its cell's request before ended."""
@@ -85,12 +80,14 @@ async def run_closed_loop(
     sampling: dict[str, Any],
     book: RoundBook,
     on_record: Callable[[RequestRecord], None],
+    watch: Watch | None = None,
 ) -> None:
     """Keep `cell.concurrency` requests under way until every prompt was sent once; each finished one is handed over."""
     assert cell.concurrency is not None
     waiting: Iterator[tuple[int, Prompt]] = iter(enumerate(prompts))
-    async with open_session() as session:
-        send = _sender(engine, session, cell, sampling, book, on_record)
+    watch = watch or Watch()
+    async with open_session() as session, watch.watching():
+        send = _sender(engine, session, cell, sampling, book, on_record, watch)
 
         async def worker() -> None:
             for number, prompt in waiting:
@@ -109,14 +106,16 @@ async def run_open_loop(
     sampling: dict[str, Any],
     book: RoundBook,
     on_record: Callable[[RequestRecord], None],
+    watch: Watch | None = None,
 ) -> None:
     """Send every prompt once when it arrives, however many are still running; each finished one is handed over.
 
     Args:
         arrivals_s: of each prompt, in seconds from the first one's.
     """
-    async with open_session() as session:
-        send = _sender(engine, session, cell, sampling, book, on_record)
+    watch = watch or Watch()
+    async with open_session() as session, watch.watching():
+        send = _sender(engine, session, cell, sampling, book, on_record, watch)
         async with asyncio.TaskGroup() as group:
             began_ns = time.monotonic_ns()
             for number, (prompt, at_s) in enumerate(zip(prompts, arrivals_s, strict=True)):
@@ -134,6 +133,7 @@ class Turn:
     book: RoundBook
     begin: Callable[[], None]
     end: Callable[[], None]
+    watch: Watch
 
 
 async def run_turns(
@@ -149,24 +149,18 @@ async def run_turns(
         orders: of each prompt, the arms' order.
     """
     ended_ns: dict[CellKey, int] = {}
-    async with open_session() as session:
-        sends = [_sender(turn.engine, session, turn.cell, sampling, turn.book, on_record) for turn in turns]
+    async with open_session() as session, contextlib.AsyncExitStack() as stack:
+        for turn in turns:
+            await stack.enter_async_context(turn.watch.watching())
+        sends = [_sender(turn.engine, session, turn.cell, sampling, turn.book, on_record, turn.watch) for turn in turns]
         for number, (prompt, order) in enumerate(zip(prompts, orders, strict=True)):
             for index in order:
                 turn = turns[index]
-                await _connect(session, turn.engine)
+                await turn.engine.connect(session)
                 turn.begin()
                 record = await sends[index](number, prompt, ended_ns=ended_ns.get(turn.cell))
                 turn.end()
                 ended_ns[turn.cell] = record.finished_ns
-
-
-async def _connect(session: aiohttp.ClientSession, engine: Engine) -> None:
-    """Open the connection again that the engine closed while others had their turns; what follows tells a failure."""
-    if engine.pid is not None:
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with session.get(f"{engine.url}/model_info") as response:
-                await response.read()
 
 
 def _sender(
@@ -176,6 +170,7 @@ def _sender(
     sampling: dict[str, Any],
     book: RoundBook,
     on_record: Callable[[RequestRecord], None],
+    watch: Watch,
 ) -> Send:
     """Two seconds after each stream ends SGLang aborts every request whose id begins with that stream's id
     (tokenizer_manager.create_abort_task, 0.5.17), so no id is used twice, nor is one the beginning of another."""
@@ -186,45 +181,13 @@ def _sender(
     ) -> RequestRecord:
         request_id = f"{cell.slug}-{number}-{sending}"
         limited = {**sampling, "max_new_tokens": prompt.max_tokens}
-        if isinstance(engine, Endpoint):
-            answer = await engine.ask(session, request_id, prompt, limited)
-        else:
-            answer = await stream_request(session, engine.url, request_id, prompt.prompt_ids, limited)
+        answer = await engine.ask(session, request_id, prompt, limited, watch)
         paused_ns = 0 if ended_ns is None else answer.sent_ns - ended_ns
         record = to_record(cell, request_id, prompt, answer, book.pop(request_id), due_ns, paused_ns)
         on_record(record)
         return record
 
     return send
-
-
-@asynccontextmanager
-async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A client session without a limit on connections and with a long time limit for a request."""
-    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, trust_env=False, read_bufsize=LINE_BYTES
-    ) as session:
-        yield session
-
-
-async def flush_cache(engine: Engine) -> None:
-    """Empty the engine's caches and its draft's online state.
-
-    SGLang drops finished requests a moment after it has answered them and refuses to flush before; it waits if asked.
-
-    Raises:
-        EngineError: the engine refused or does not answer.
-    """
-    try:
-        async with (
-            open_session() as session,
-            session.post(f"{engine.url}/flush_cache", params={"timeout": FLUSH_TIMEOUT_S}) as response,
-        ):
-            if response.status != 200:
-                raise EngineError(f"the engine did not flush its caches: {(await response.text())[:300]}")
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise EngineError(f"the engine did not answer /flush_cache: {error}. {engine.failure() or ''}") from error
 
 
 def to_record(
@@ -237,7 +200,7 @@ def to_record(
     paused_ns: int = 0,
 ) -> RequestRecord:
     """One request's record: client times, engine counters."""
-    meta = answer.meta
+    served = answer.served
     return RequestRecord(
         cell=cell,
         request_id=request_id,
@@ -246,8 +209,8 @@ def to_record(
         category=prompt.category,
         prompt_sha256=prompt.sha256,
         num_prompt_tokens=len(prompt.prompt_ids),
-        engine_prompt_tokens=meta.get("prompt_tokens"),
-        num_cached_tokens=meta.get("cached_tokens"),
+        engine_prompt_tokens=answer.num_prompt_tokens,
+        num_cached_tokens=answer.num_cached_tokens,
         due_ns=due_ns,
         sent_ns=answer.sent_ns,
         paused_ns=paused_ns,
@@ -256,10 +219,16 @@ def to_record(
         output_ids=tuple(answer.output_ids),
         counted_tokens=answer.num_tokens,
         output_text=answer.text,
+        reasoning_text=answer.reasoning,
+        num_reasoning_chunks=answer.num_reasoning_chunks,
+        num_reasoning_tokens=answer.num_reasoning_tokens,
         finish_reason="failed" if answer.error is not None else answer.finish_reason,  # type: ignore[arg-type]
-        rounds=rounds,
-        engine_verify_ct=meta.get("spec_verify_ct"),
-        engine_accept_length=meta.get("spec_accept_length"),
-        num_retractions=meta.get("num_retractions") or 0,
+        rounds=served.rounds if rounds is None else rounds,
+        rounds_from=served.source if rounds is None else None,
+        engine_verify_ct=served.num_rounds,
+        engine_accept_length=served.accept_length,
+        engine_accepted_drafts=served.num_accepted,
+        engine_proposed_drafts=served.num_proposed,
+        num_retractions=answer.num_retractions,
         error=answer.error,
     )

@@ -11,7 +11,7 @@ from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.conversations import load_workload
 from draftbench.harness.workloads.prompts import Answer
 from draftbench.harness.workloads.render import ChatRenderer
-from draftbench.harness.workloads.sandbox import run_isolated
+from draftbench.harness.workloads.sandbox import check_isolation
 from draftbench.harness.workloads.score import score
 
 Reference = tuple[int, Answer]
@@ -25,7 +25,7 @@ def check_scoring(suite: Suite) -> None:
         WorkloadError: programs are to be run, but cannot be isolated on this host.
     """
     if any(workload.run_programs for workload in suite.workloads):
-        run_isolated("")
+        check_isolation()
 
 
 def score_run(suite: Suite, store: RunStore, renderer: ChatRenderer) -> None:

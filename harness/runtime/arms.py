@@ -8,8 +8,6 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from draftbench.drafts.api import DraftError, DraftSpec, Loadable, Tree
 from draftbench.drafts.layout import context_tokens
 from draftbench.harness.engine import Receipt
@@ -20,21 +18,17 @@ from draftbench.harness.load.endpoint import Endpoint, open_endpoint
 from draftbench.harness.models.checkpoints import check_target, lay_out, load_arms_draft, load_draft
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
-from draftbench.harness.models.required import DTYPE_BYTES, kv_bytes
+from draftbench.harness.models.memory import DTYPE_BYTES, engine_bytes, memory, weight_bytes
 from draftbench.harness.records import point_slug
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
 from draftbench.harness.runtime.launch import SglangEngine, engine_environment, start_engine
 from draftbench.harness.runtime.preload import Preloaded, preloaded
-from draftbench.harness.runtime.tensors import TensorFacts, read_tensors, weight_files
+from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
 from draftbench.harness.suite import Arm, Suite
 
-CPU_ENGINE_BYTES = 2.4e9
-"""Memory of one engine's processes with a tiny model on the CPU, as measured, rounded up."""
-GPU_ENGINE_BYTES = 3e9
-"""CUDA context, kernels, attention buffers and CUDA graphs of one engine; an estimate, not yet measured."""
-GPU_RESERVE = 0.1
-"""Of a GPU's free memory that stays free."""
+STARTS_PER_CORE = 3
+"""Engines that start at a time: a forked start takes some seconds of one core, and waits in between."""
 NODES = Path("/sys/devices/system/node")
 """Where Linux lists the host's NUMA nodes."""
 REFERENCE = Arm.model_validate({"name": "reference", "architecture": "vanilla"})
@@ -172,7 +166,7 @@ class Arms:
         if loadable is not None and paths.draft is not None:
             draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
             paths = ModelPaths(paths.target, draft)
-        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu)
+        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
 
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.
@@ -214,36 +208,21 @@ class Arms:
     def fit_together(self) -> bool:
         """Whether all engines of a launch should fit side by side."""
         num_engines = len(self.suite.arms) - len(self.endpoints)
-        if self.has_gpu:
-            return num_engines < 2 or self._gpu_free_bytes() >= self._gpu_engine_bytes() * num_engines
-        return psutil.virtual_memory().available * 0.9 >= self._engine_bytes() * num_engines
+        return (self.has_gpu and num_engines < 2) or memory().fitting(self._engine_bytes()) >= num_engines
 
     def room(self, num_running: int) -> int:
         """How many more engines may start now, side by side. KV pools are as large as the suite says, on a GPU too."""
-        if self.has_gpu:
-            fitting = int(self._gpu_free_bytes() // self._gpu_engine_bytes())
-            fitting = fitting if num_running else max(fitting, 1)
-        else:
-            fitting = int(psutil.virtual_memory().available * 0.9 // self._engine_bytes())
-        return min(fitting, len(os.sched_getaffinity(0)))
+        fitting = memory().fitting(self._engine_bytes())
+        if self.has_gpu and not num_running:
+            fitting = max(fitting, 1)
+        return min(fitting, STARTS_PER_CORE * len(os.sched_getaffinity(0)))
 
     def _engine_bytes(self) -> float:
-        return CPU_ENGINE_BYTES + 4 * _weight_bytes(self.target)
-
-    def _gpu_free_bytes(self) -> float:
-        gpus = read_gpu_host().gpus
-        return (1 - GPU_RESERVE) * gpus[0].free_bytes if gpus else 0.0
-
-    def _gpu_engine_bytes(self) -> float:
-        """What an engine takes at most: weights, KV pool, context, graphs, and the largest verify step's scores."""
         config = read_target(self.target, needs_weights=False)
-        width = max((arm.num_draft_tokens or 1) for arm in self.suite.arms)
-        # Scores, their float32 copy and probabilities, of the target's pass and of the draft's extension.
-        scores = 2 * 3 * 4.0 * self.suite.running_requests * width * config.get("vocab_size", 0)
-        drafts = [_weight_bytes(paths.draft) for paths in self.paths.values() if paths.draft is not None]
-        target = _weight_bytes(self.target) or DTYPE_BYTES[self.suite.target.dtype] * num_parameters(config)
-        pool = 1.2 * (kv_bytes(config, self.suite) or 0)
-        return GPU_ENGINE_BYTES + target + max(drafts, default=0) + pool + scores
+        # Random weights have no file.
+        target = weight_bytes(self.target) or DTYPE_BYTES[self.suite.target.dtype] * num_parameters(config)
+        drafts = [weight_bytes(paths.draft) for paths in self.paths.values() if paths.draft is not None]
+        return engine_bytes(self.suite, config, target, max(drafts, default=0), self.has_gpu)
 
     def _check_equal(self, receipts: Mapping[str, Receipt]) -> None:
         resolved = {name: receipt.server_args for name, receipt in receipts.items()}
@@ -256,23 +235,29 @@ class Arms:
             )
 
 
-def _weight_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in weight_files(folder))
-
-
 def find_arms(
-    suite: Suite, known: Mapping[str, DraftSpec], suite_folder: Path, run_folder: Path, has_gpu: bool
+    suite: Suite,
+    known: Mapping[str, DraftSpec],
+    suite_folder: Path,
+    run_folder: Path,
+    has_gpu: bool,
+    preload: bool = False,
 ) -> Arms:
-    """Find and check every model of a suite before anything is started.
+    """Find and check every model of a suite before an engine is started.
+
+    Args:
+        preload: begin what engines are forked from once all models are found, while drafts are read.
 
     Raises:
         EngineError: the host's GPU cannot run SGLang's CUDA build, or an endpoint does not answer.
         CheckpointError: a model is missing or a draft does not fit the target.
+        SuiteError: an engine argument needs permission that nobody gave.
     """
+    suite.check_allowed()
     if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch())):
         raise EngineError("this host's GPU cannot be used: " + " ".join(problems))
     arms = {arm.name: arm for arm in suite.arms if not arm.is_endpoint}
-    endpoints = {arm.name: open_endpoint(arm, suite.rendering.thinking) for arm in suite.arms if arm.is_endpoint}
+    endpoints = {arm.name: open_endpoint(arm, suite.rendering.arguments) for arm in suite.arms if arm.is_endpoint}
     needs_weights = bool(arms) and not suite.target.random_weights
     target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
     target_config = read_target(target, needs_weights)
@@ -290,6 +275,8 @@ def find_arms(
             raise DraftError(f"arm {arm.name}, architecture {spec.name}: {error}") from error
         draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
+    if preload and arms:
+        preloaded(engine_environment(has_gpu, suite.target.dtype == "float32"))
     drafts = dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)
     tensors = read_tensors([*drafts, *([target] if needs_weights else [])])
     if needs_weights:
@@ -315,11 +302,12 @@ def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:
 
 
 def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt: Receipt) -> None:
-    if receipt.algorithm != spec.sglang_algorithm:
-        raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {spec.sglang_algorithm}.")
-    if spec.draft_model_class is not None and receipt.draft_class != spec.draft_model_class:
+    algorithm, draft_class = spec.algorithm_of(loadable), spec.class_of(loadable)
+    if receipt.algorithm != algorithm:
+        raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {algorithm}.")
+    if draft_class is not None and receipt.draft_class != draft_class:
         raise EngineError(
-            f"the engine loaded the draft as {receipt.draft_class}, not {spec.draft_model_class}; "
+            f"the engine loaded the draft as {receipt.draft_class}, not {draft_class}; "
             'check "architectures" in its config.json.'
         )
     if loadable is not None and receipt.draft_facts != dict(loadable.facts):

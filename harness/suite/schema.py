@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from draftbench.drafts.api import Tree
+from draftbench.harness.errors import SuiteError
 from draftbench.harness.records import ENDPOINT
+from draftbench.harness.suite.engine_arguments import risky
 from draftbench.harness.suite.problems import suite_problems
-from draftbench.harness.suite.strict_yaml import UNSPELLED, Section, line_of, load_strict, refuse
+from draftbench.harness.suite.profiles import curves_for
+from draftbench.harness.suite.strict_yaml import UNSPELLED, Section, line_of, load_strict, refuse, spelled
+from draftbench.harness.suite.yaml_lines import Path_
 from draftbench.harness.workloads.synthetic import FAMILIES
 
+_RISK = "may run code, open ports, or read and write elsewhere"
+_NOT_TAKEN = "that is taken from no manifest. Look at the suite, save it as a file, and run that"
 AnySection = TypeVar("AnySection", bound=Section)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+Repeats = Annotated[int, Field(ge=1, le=1000)]
+Finite = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Text = Annotated[str, Field(max_length=100_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Alphas = Annotated[tuple[Share, ...], Field(strict=False)]
 SimulatedAcceptance = Annotated[
-    Annotated[Alphas, Tag(UNSPELLED + "shares")] | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")],
-    Discriminator(lambda value: UNSPELLED + ("by workload" if isinstance(value, dict) else "shares")),
+    Annotated[Alphas, Tag(UNSPELLED + "shares")]
+    | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")]
+    | Annotated[str, Tag(UNSPELLED + "file")],
+    Discriminator(
+        lambda value: UNSPELLED + {dict: "by workload", str: "file"}.get(type(value), "shares"),
+    ),
 ]
+MOST_CELLS, MOST_REQUESTS = 10_000, 2_000_000
+"""Of a whole run; what is more is a slip of the pen."""
 CONTROL_CONCURRENCY = 4
 """Requests at once in the control pass, whose batches must have another shape than the reference pass's."""
 OPEN_LOOP_REQUESTS = 48
@@ -38,16 +57,35 @@ SourceName = Literal[
 
 def _count_or_auto(value: Any) -> Any:
     """One message for both kinds."""
-    if value == "auto" or (type(value) is int and value >= 1):
+    if value == "auto" or (type(value) is int and 1 <= value <= 1000):
         return value
-    raise ValueError("a number, 1 or more, or auto")
+    raise ValueError("a number from 1 to 1000, or auto")
+
+
+def _is_path(text: str) -> str:
+    """What systems take as a file's path, a hub id among them."""
+    if len(text) > 1000 or any(len(part.encode(errors="replace")) > 255 for part in text.split("/")):
+        raise ValueError("a path has at most 1000 characters, and each name in it 255 bytes")
+    if not text.isprintable():
+        raise ValueError("a path has no control characters")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_is_path)]
+
+
+def _name_or_number(value: Any) -> Any:
+    """One message for both kinds."""
+    if value is None or (isinstance(value, str) and value) or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("the name of a key or column, or a column's number from 1")
 
 
 class Target(Section):
     """The model that decides."""
 
-    model: str = Field(description="Embedded name (tiny), hub id (owner/name), or path relative to the suite.")
-    revision: str | None = Field(None, description="Revision of a hub id.")
+    model: PathText = Field(description="Embedded name (tiny), hub id (owner/name), or path relative to the suite.")
+    revision: PathText | None = Field(None, description="Revision of a hub id.")
     dtype: Literal["float32", "bfloat16", "float16"]
     random_weights: bool = Field(
         False,
@@ -69,7 +107,7 @@ class Arm(Section):
 
     name: Name
     architecture: str = Field(ENDPOINT, description="One of `bench.py list`; left out for an endpoint.")
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] | None = Field(
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/\S*)?$")] | None = Field(
         None, description="Address of a server that runs already, to be measured as it is, instead of an engine."
     )
     api: Literal["sglang", "openai", "openai-chat"] | None = Field(
@@ -79,10 +117,10 @@ class Arm(Section):
     )
     model: str | None = Field(None, description="The name by which an OpenAI-compatible endpoint serves the target.")
     api_key_env: str | None = Field(None, description="Environment variable that holds the endpoint's key.")
-    checkpoint: str | None = Field(None, description="The draft's weights: embedded name, hub id or path.")
-    num_steps: Positive | None = Field(None, description="Draft steps of a round: the tree's depth.")
-    topk: Positive | None = Field(None, description="Branches kept at each step: the tree's width.")
-    num_draft_tokens: Annotated[int, Field(ge=2)] | None = Field(
+    checkpoint: PathText | None = Field(None, description="The draft's weights: embedded name, hub id or path.")
+    num_steps: Repeats | None = Field(None, description="Draft steps of a round: the tree's depth.")
+    topk: Repeats | None = Field(None, description="Branches kept at each step: the tree's width.")
+    num_draft_tokens: Annotated[int, Field(ge=2, le=10_000)] | None = Field(
         None, description="Nodes of the tree that are verified, the root included."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="The architecture's own settings.")
@@ -93,9 +131,12 @@ class Arm(Section):
     simulated_acceptance: Annotated[
         SimulatedAcceptance | None,
         Field(
-            description="α_k of every step, or such a list for every workload by its name, drawn in place of the "
-            "verifier's answer: what-if figures."
+            description="α_k of every step, or such a list for every workload by its name, or FILE#DRAFT with such "
+            "lists (`bench.py profile` writes them), drawn in place of the verifier's answer: what-if figures."
         ),
+    ] = None
+    simulated_from: Annotated[
+        str | None, Field(description="Written where simulated_acceptance is a file: its name and source.")
     ] = None
 
     @property
@@ -116,6 +157,7 @@ class Arm(Section):
     def alphas(self, workload: str) -> tuple[float, ...] | None:
         """What is drawn on a workload; None where acceptance is measured."""
         given = self.simulated_acceptance
+        assert not isinstance(given, str), "load_suite reads the file"
         return given[workload] if isinstance(given, dict) else given
 
     @property
@@ -132,25 +174,38 @@ class Workload(Section):
     source: SourceName
     family: str | None = Field(None, description=f"For synthetic: one of {', '.join(FAMILIES)}.")
     split: Literal["heldout", "train"] = Field("heldout", description="For synthetic.")
-    subset: str | None = Field(None, description="For speed_bench: qualitative (default), throughput_1k to _32k.")
-    prompt_tokens: Positive | None = Field(None, description="For random: tokens of each prompt.")
-    tokenizer: str | None = Field(None, description="For random: folder of the tokenizer that counts; the target's.")
-    path: str | None = Field(None, description="Local file or folder, relative to the suite, instead of the home.")
-    revision: str | None = Field(None, description="Another commit of the public data set than the pinned one.")
-    num_prompts: Positive | None = Field(None, description="How many, chosen by the seed; all if left out.")
-    tune_prompts: Positive | None = Field(
+    subset: str | None = Field(
+        None,
+        description="For speed_bench: qualitative (default), throughput_1k to _32k. For humaneval, gsm8k, alpaca, "
+        "cnn_dm, natural_questions: eagle, the 80 questions of EAGLE's files, which PRISM's paper takes.",
+    )
+    prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        None, description="For random: tokens of each prompt."
+    )
+    tokenizer: PathText | None = Field(
+        None, description="For random: folder of the tokenizer that counts; the target's."
+    )
+    path: PathText | None = Field(None, description="Local file or folder, relative to the suite, instead of the home.")
+    field: Annotated[
+        str | Positive | None,
+        BeforeValidator(_name_or_number),
+        Field(description="For prompts: the key or column that holds the prompt; a number in a table without heading."),
+    ] = None
+    revision: PathText | None = Field(None, description="Another commit of the public data set than the pinned one.")
+    num_prompts: Count | None = Field(None, description="How many, chosen by the seed; all if left out.")
+    tune_prompts: Count | None = Field(
         None,
         description="Send so many of the source's other prompts, none of those that num_prompts and the seed choose: "
         "what `bench.py tune` runs on.",
     )
-    max_tokens: Positive | None = Field(None, description="Longest output, instead of sampling's.")
+    max_tokens: Tokens | None = Field(None, description="Longest output, instead of sampling's.")
     prompts: Literal["population", "sample"] = Field(
         "population",
         description="Whether verdicts are about these prompts, or about prompts like them: the spread between prompts "
         "then widens the intervals (at concurrency 1).",
     )
-    system: str | None = Field(None, description="System prompt of every conversation, instead of the record's.")
-    instruction: str | None = Field(None, description="Text straight before each record's, instead of the set's own.")
+    system: Text | None = Field(None, description="System prompt of every conversation, instead of the record's.")
+    instruction: Text | None = Field(None, description="Text straight before each record's, instead of the set's own.")
     malformed: Literal["refuse", "skip"] = Field("refuse", description="What a malformed or too long record does.")
     max_prompt_chars: Positive | None = Field(None, description="A longer turn makes a record too long.")
     run_programs: bool = Field(False, description="For humaneval, mbpp: run the answers' code, in a sandbox.")
@@ -159,25 +214,41 @@ class Workload(Section):
 class Rendering(Section):
     """How a conversation becomes the target's tokens."""
 
-    template: Annotated[str | None, Field(description="Jinja file, relative to the suite, not the target's own.")] = (
-        None
-    )
+    template: Annotated[
+        PathText | None, Field(description="Jinja file, relative to the suite, not the target's own.")
+    ] = None
     thinking: Annotated[bool | None, Field(description="The template's enable_thinking; its default if left out.")] = (
         None
     )
+    template_arguments: dict[str, Any] = Field(
+        default_factory=dict, description="Further arguments of the template, for example {reasoning_effort: high}."
+    )
+    date: Annotated[
+        str | None,
+        Field(
+            pattern=r"^\d{4}-\d{2}-\d{2}$",
+            description='What a template takes for today, in quotes: "2026-11-27"; the date of the run if left out.',
+        ),
+    ] = None
     raw: Annotated[bool, Field(description="Send the text alone, for base models: no template, no instruction.")] = (
         False
     )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the suite gives to the template."""
+        thinking = {} if self.thinking is None else {"enable_thinking": self.thinking}
+        return {**thinking, **self.template_arguments}
 
 
 class Sampling(Section):
     """How tokens are chosen, alike for every arm."""
 
-    temperature: Annotated[float, Field(ge=0)]
-    max_tokens: Positive
-    seed: int
+    temperature: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+    max_tokens: Tokens
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: int = -1
+    top_k: Annotated[int, Field(ge=-1, le=1_000_000_000)] = -1
 
 
 class Auto(Section):
@@ -192,17 +263,15 @@ class Auto(Section):
 class LoadPoint(Section):
     """How requests are sent: so many at once, or at times that do not wait for any answer (an open loop)."""
 
-    concurrency: Positive | None = Field(None, description="Closed loop: requests under way at once.")
-    rate: Annotated[float, Field(gt=0)] | None = Field(
+    concurrency: Count | None = Field(None, description="Closed loop: requests under way at once.")
+    rate: Finite | None = Field(
         None, description="Open loop: requests a second on average, at random times (Poisson) drawn from the seed."
     )
-    burst: Annotated[int, Field(ge=2)] | None = Field(
+    burst: Annotated[int, Field(ge=2, le=100_000)] | None = Field(
         None, description="With rate: so many requests arrive together, at the same mean rate."
     )
-    trace: str | None = Field(None, description="Open loop: JSONL of arrival times, relative to the suite.")
-    num_prompts: Positive | None = Field(
-        None, description="Of each workload's prompts, the first so many; all of them."
-    )
+    trace: PathText | None = Field(None, description="Open loop: JSONL of arrival times, relative to the suite.")
+    num_prompts: Count | None = Field(None, description="Of each workload's prompts, the first so many; all of them.")
 
     @property
     def name(self) -> str:
@@ -232,8 +301,8 @@ class LoadPoint(Section):
 class Limits(Section):
     """What a user still takes as served: goodput counts the requests that meet every limit given."""
 
-    ttft_ms: Annotated[float, Field(gt=0)] | None = Field(None, description="Longest time to the first token.")
-    tpot_ms: Annotated[float, Field(gt=0)] | None = Field(None, description="Longest mean time per later token.")
+    ttft_ms: Finite | None = Field(None, description="Longest time to the first token.")
+    tpot_ms: Finite | None = Field(None, description="Longest mean time per later token.")
 
     @model_validator(mode="after")
     def _has_one(self) -> Limits:
@@ -253,7 +322,7 @@ class Fairness(Section):
         Field(strict=False, description="A run is refused unless these are known and equal for all drafts."),
     ] = ()
     corpus: Annotated[
-        str | None,
+        PathText | None,
         Field(description="The drafts' training corpus (JSONL), relative to the suite: prompts are looked for in it."),
     ] = None
     _place: str = PrivateAttr("the suite")
@@ -268,10 +337,12 @@ class Tune(Section):
     """What `bench.py tune` spends, the same on every draft."""
 
     configurations: Annotated[
-        int, Field(ge=2, description="Trees that are tried for each draft, its own included.")
+        int, Field(ge=2, le=1000, description="Trees that are tried for each draft, its own included.")
     ] = 9
-    prompts: Annotated[int, Field(ge=1, description="Prompts of each workload, none of them the suite's.")] = 8
-    blocks: Annotated[int, Field(ge=1, description="Blocks of the second stage; the first has one.")] = 3
+    prompts: Annotated[
+        int, Field(ge=1, le=100_000, description="Prompts of each workload, none of them the suite's.")
+    ] = 8
+    blocks: Annotated[int, Field(ge=1, le=1000, description="Blocks of the second stage; the first has one.")] = 3
 
 
 class Suite(Section):
@@ -291,23 +362,48 @@ class Suite(Section):
     blocks: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = Field(
         description="Repetitions of all prompts in a launch, with the arms in another order; auto also adds launches."
     )
-    launches: Positive = Field(1, description="How often every engine is started anew; three or more for a verdict.")
+    launches: Repeats = Field(1, description="How often every engine is started anew; three or more for a verdict.")
     auto: Auto | None = Field(None, description="For blocks: auto, when it is enough.")
     turns: Literal["prompts", "cells"] = Field(
         "prompts",
         description="At concurrency 1, where the engines of a launch run side by side: the arms take turns prompt by "
         "prompt, or cell by cell.",
     )
-    warmup_requests: Annotated[int, Field(ge=0)] = Field(2, description="Unmeasured requests before the first cell.")
+    warmup_requests: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        2, description="Unmeasured requests before the first cell."
+    )
     prefix_cache: bool = Field(False, description="SGLang's radix cache; off, or repeated prompts would be free.")
     max_total_tokens: Positive = Field(8192, description="Slots of the KV pool, the same for every arm.")
     chunked_prefill_size: Positive | None = Field(None, description="Longest piece of a prompt in one pass.")
-    max_running_requests: Positive | None = Field(
+    max_running_requests: Count | None = Field(
         None, description=f"Largest concurrency if left out, at least {OPEN_LOOP_REQUESTS} with an open loop."
     )
-    telemetry_period_s: Annotated[float, Field(gt=0)] | None = Field(
+    telemetry_period_s: Finite | None = Field(
         0.1, description="Seconds between looks at power, clocks and memory; null for no telemetry."
     )
+
+    _allowed: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """Engine arguments that its user permitted when it was read; none of a suite from a manifest."""
+        return self._allowed
+
+    def allowing(self, names: Collection[str]) -> Suite:
+        """The suite with permission for further engine arguments."""
+        found = self.model_copy()
+        found._allowed = self._allowed | set(names)
+        return found
+
+    def check_allowed(self) -> None:
+        """Find out before anything is started whether every engine argument is harmless or was permitted.
+
+        Raises:
+            SuiteError: one is neither.
+        """
+        for arm in self.arms:
+            for name in risky(arm.engine, self._allowed):
+                raise SuiteError(f"arm {arm.name}: engine.{name} {_RISK}, and {_NOT_TAKEN} with --allow {name}.")
 
     @property
     def running_requests(self) -> int:
@@ -341,6 +437,24 @@ class Suite(Section):
             raise ValueError("blocks: auto needs a vanilla arm: the intervals that it narrows are of speedups over it")
         return self
 
+    @model_validator(mode="after")
+    def _is_no_slip(self) -> Suite:
+        repeats = self.blocks_per_launch * (self.first_stage or self.launches) * len(self.arms)
+        cells = repeats * len(self.workloads) * len(self.load)
+        if cells > MOST_CELLS:
+            raise ValueError(
+                f"launches × blocks × arms × workloads × load are {cells:,} cells; allowed: {MOST_CELLS:,}, take fewer"
+            )
+        requests = repeats * sum(
+            min(count, point.num_prompts or count)
+            for workload in self.workloads
+            for point in self.load
+            if (count := workload.tune_prompts or workload.num_prompts) is not None
+        )
+        if requests > MOST_REQUESTS:
+            raise ValueError(f"its cells send {requests:,} requests; allowed: {MOST_REQUESTS:,}, take fewer prompts")
+        return self
+
     @property
     def simulates(self) -> bool:
         """Whether an arm's acceptance is simulated."""
@@ -359,17 +473,64 @@ class Suite(Section):
         return self
 
 
-def load_suite(path: Path) -> Suite:
+def load_suite(path: Path, allowed: Collection[str] = ()) -> Suite:
     """Read and check a suite.
+
+    Args:
+        allowed: engine arguments that its user permits though they may run code, open ports or load from elsewhere.
 
     Raises:
         SuiteError: anything wrong with it, with file, line, what was found and what is allowed.
     """
     suite, lines = load_strict(path, Suite, "suite")
-    refuse(path, lines, suite_problems(suite, path.parent))
+    suite = _with_curves(suite, path, lines)
+    refuse(path, lines, suite_problems(suite, path.parent, allowed))
+    suite._allowed = frozenset(allowed)
     if suite.fairness.require:
         suite.fairness._place = f"{path}:{line_of(('fairness', 'require'), lines)}"
     return _resolved(suite, path.parent)
+
+
+def _with_curves(suite: Suite, path: Path, lines: dict[Path_, int]) -> Suite:
+    """The suite with the curves of the files that arms name for their acceptance.
+
+    Raises:
+        SuiteError: a file is no profile, or lacks what an arm needs.
+    """
+    names, arms, problems = [workload.name for workload in suite.workloads], [], []
+    for index, arm in enumerate(suite.arms):
+        given, at = arm.simulated_acceptance, ("arms", index, "simulated_acceptance")
+        if not isinstance(given, str):
+            arms.append(arm)
+            continue
+        try:
+            curves, source = curves_for(given, path.parent, arm.name, names, arm.num_steps)
+        except (KeyError, SuiteError) as error:
+            problems.append((at, f"{spelled(at)} is {given}: {error.args[0]}"))
+            continue
+        said = {"simulated_acceptance": curves, "simulated_from": f"{Path(given).name}: {source}"}
+        arms.append(arm.model_copy(update=said))
+    refuse(path, lines, problems)
+    return suite.model_copy(update={"arms": tuple(arms)})
+
+
+def check_recorded(suite: Suite) -> None:
+    """Find out whether a manifest's suite would send anything to another host, or a key of the environment anywhere.
+
+    Raises:
+        SuiteError: it would.
+    """
+    for arm in suite.arms:
+        if arm.api_key_env is not None:
+            raise SuiteError(f"arm {arm.name}: {arm.api_key_env} would be sent to {arm.endpoint}, and {_NOT_TAKEN}.")
+        if arm.endpoint is not None and not is_loopback(arm.endpoint):
+            raise SuiteError(f"arm {arm.name}: prompts would be sent to {arm.endpoint}, and {_NOT_TAKEN}.")
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether an address is this host's own."""
+    host = urlsplit(endpoint).hostname or ""
+    return host == "localhost" or host == "::1" or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
 
 
 def suite_schema() -> dict[str, Any]:

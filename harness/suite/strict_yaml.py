@@ -20,6 +20,8 @@ class Section(BaseModel):
 
 
 Model = TypeVar("Model", bound=Section)
+SHOWN, MOST_PROBLEMS = 20, 500
+"""Problems of one file that are told, and that are looked at."""
 UNSPELLED = "str: "
 """Begins the tags of fields that can be of several kinds; they are no keys of the file."""
 
@@ -40,8 +42,9 @@ def load_strict(path: Path, model: type[Model], what: str) -> tuple[Model, dict[
     try:
         return model.model_validate(_with_tuples(values, model)), lines
     except ValidationError as error:
-        sentences = (_sentence(found, path, lines, model, what) for found in error.errors())
-        raise SuiteError("\n".join(sentences)) from None
+        problems = list(_first_causes(error.errors(include_url=False)[:MOST_PROBLEMS]))
+        sentences = [_sentence(found, path, lines, model, what) for found in problems[:SHOWN]]
+        raise SuiteError(_told(sentences, len(problems))) from None
 
 
 def refuse(path: Path, lines: dict[Path_, int], problems: Sequence[tuple[Path_, str]]) -> None:
@@ -51,12 +54,18 @@ def refuse(path: Path, lines: dict[Path_, int], problems: Sequence[tuple[Path_, 
         SuiteError: there are.
     """
     if problems:
-        raise SuiteError("\n".join(f"{path}:{line_of(at, lines)}: {text}" for at, text in problems))
+        sentences = [f"{path}:{line_of(at, lines)}: {text}" for at, text in problems[:SHOWN]]
+        raise SuiteError(_told(sentences, len(problems)))
+
+
+def _told(sentences: list[str], num_problems: int) -> str:
+    more = num_problems - len(sentences)
+    return "\n".join([*sentences, f"and {more} more." if more else ""]).rstrip()
 
 
 def nearest(word: str, known: list[str]) -> str:
     """What is allowed, with the nearest name first if one is near."""
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word, known, n=1) if len(word) < 100 else []
     hint = f" Did you mean {close[0]}?" if close else ""
     return f"allowed: {', '.join(known)}.{hint}"
 
@@ -70,7 +79,16 @@ def line_of(at: Path_, lines: dict[Path_, int]) -> int:
 
 def spelled(at: Path_) -> str:
     """A place as it is written: arms[2].topk."""
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in at).lstrip(".")
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key:.80}" for key in at).lstrip(".")
+
+
+def _first_causes(errors: Sequence[Any]) -> Iterator[Any]:
+    """Without those that a mistake further in brings about: a list whose only entry is wrong is also found empty."""
+    for error in errors:
+        at = error["loc"]
+        inside = any(other["loc"][: len(at)] == at and len(other["loc"]) > len(at) for other in errors)
+        if not (inside and error["type"] == "too_short"):
+            yield error
 
 
 def _sentence(found: Any, path: Path, lines: dict[Path_, int], model: type[Section], what: str) -> str:
@@ -83,7 +101,10 @@ def _sentence(found: Any, path: Path, lines: dict[Path_, int], model: type[Secti
         return f"{place}{name} is not known here; {nearest(str(at[-1]), known)}"
     if kind == "missing":
         return f"{place}{name} is missing; it has no default, so the {what} must say it."
-    shown = f"{name} is {found['input']!r}; " if not isinstance(found["input"], dict | tuple) and at else ""
+    if kind == "too_short":
+        allowed = f"allowed: {found['ctx']['min_length']} or more"
+        return f"{place}{name} has {found['ctx']['actual_length'] or 'none'}; {allowed}."
+    shown = f"{name} is {found['input']!r:.80}; " if not isinstance(found["input"], dict | tuple) and at else ""
     text = found["msg"].removeprefix("Value error, ")
     hint = ""
     if isinstance(found["input"], bool):

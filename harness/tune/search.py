@@ -93,7 +93,7 @@ def tune_suite(
         note(f"{LAST} stage, {num_finalists(suite)} trees of each draft: {suite.tune.blocks} blocks")
     trees, tried = tune(suite, tried, measure)
     out.write_text(tuned_suite(source.read_text(), trees, tuning, source, out))
-    load_suite(out)
+    load_suite(out, suite.allowed)
     lines = [
         [each.arm, tree_text(each.tree), _speedup_text(each.first), _speedup_text(each.last), chosen]
         for each in tried

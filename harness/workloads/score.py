@@ -22,7 +22,7 @@ def score(text: str, answer: Answer | None, run_programs: bool = False) -> bool 
         case Formula():
             return same_formula(text, answer.latex)
         case Program() if run_programs:
-            return run_isolated(program(text, answer))
+            return run_isolated(program(text, answer), answer.tests, answer.prompt, answer.entry_point)
     return None
 
 
@@ -46,9 +46,9 @@ def same_formula(text: str, latex: str) -> bool:
 
 
 def program(text: str, answer: Program) -> str:
-    """The answer's code with its tests: the fenced block with the function, else the last one, else the whole text."""
+    """The answer's code: the fenced block with the function, else the last one, else the whole text."""
     blocks = _FENCED.findall(text)
     defining = [block for block in blocks if answer.entry_point and f"def {answer.entry_point}" in block]
     code = (defining or blocks[-1:] or [text])[0]
     # A whole function replaces the prompt's, which is only its docstring; it may need the prompt's imports.
-    return f"{answer.prompt}{code}\n{answer.tests}"
+    return f"{answer.prompt}{code}\n"

@@ -24,6 +24,7 @@ from draftbench.drafts.api import DraftSpec, Tree
 from draftbench.harness.engine import EngineEvents, Receipt
 from draftbench.harness.errors import EngineError
 from draftbench.harness.load.endpoint import Endpoint
+from draftbench.harness.load.own_server import OwnServer
 from draftbench.harness.records import PhaseTimes
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.runtime.arms import Arms
@@ -149,7 +150,7 @@ class Stage:
         return [engine.arm.name for engine in self.engines if not engine.stopped]
 
 
-class ScriptedEngine:
+class ScriptedEngine(OwnServer):
     """An engine, from its start on; where it is waited for it fails if its script says so."""
 
     def __init__(self, arm: Arm, script: Script, stage: Stage, receipt: Receipt) -> None:
@@ -387,13 +388,14 @@ class ScriptedFleet:
 
     def _begin(self, name: str) -> ScriptedEngine:
         arm, script, spec = self.by_name[name], self._scripts.get(name, Script()), self._found.specs[name]
+        loadable = self._found.loadables.get(name)
         arguments = {
             "max_total_tokens": self._found.suite.max_total_tokens,
             "max_running_requests": self._found.suite.running_requests,
             "speculative_num_draft_tokens": arm.num_draft_tokens,
         }
         receipt = Receipt(
-            sglang="0.5.17", torch="none", algorithm=spec.sglang_algorithm, draft_class=spec.draft_model_class,
+            sglang="0.5.17", torch="none", algorithm=spec.algorithm_of(loadable), draft_class=spec.class_of(loadable),
             target_class="LlamaForCausalLM", max_total_num_tokens=self._found.suite.max_total_tokens,
             server_args={**arguments, **script.arguments},
         )  # fmt: skip

@@ -29,7 +29,7 @@ from draftbench.drafts.api import Tree, discover
 from draftbench.drafts.training.load import load_draft
 from draftbench.harness.errors import EngineError
 from draftbench.harness.host.provenance import has_gpu
-from draftbench.harness.load.generator import RoundBook, flush_cache, run_closed_loop
+from draftbench.harness.load.generator import RoundBook, run_closed_loop
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics import acceptance
 from draftbench.harness.metrics.phases import round_split
@@ -211,7 +211,7 @@ def run(
 ) -> tuple[dict[str, RequestRecord], Any]:
     cell = CellKey(launch=0, block=0, arm=arm, workload="w", concurrency=concurrency)
     records: dict[str, RequestRecord] = {}
-    asyncio.run(flush_cache(engine))
+    asyncio.run(engine.flush())
     book = RoundBook(engine)
     keep = lambda record: records.__setitem__(record.prompt_id, record)  # noqa: E731
     asyncio.run(run_closed_loop(engine, cell, asked, sampling, book, keep))
@@ -445,7 +445,9 @@ def test_receipts_name_what_runs(measured):
     assert named["prism-tree"] == ("EAGLE", "LlamaForCausalLMPrism", "PrismDraftWorker")
     assert {named[arm] for arm in LOOKUPS} == {("NGRAM", None, None)}
     assert receipts["recycling"].draft_facts == {"proposer": "TokenRecycling"}
-    assert receipts["prism-tree"].draft_facts == {"num_modules": 2, "step_to_module": [0, 1, 1, 1, 1]}
+    assert receipts["prism-tree"].draft_facts == {
+        "num_modules": 2, "step_to_module": [0, 1, 1, 1, 1], "reads": "last hidden state",
+    }  # fmt: skip
     assert receipts["medusa-tree"].draft_facts == {"num_heads": 4, "num_blocks": 1}
     assert receipts["eagle-tree"].server_args["speculative_num_draft_tokens"] == 16
     for argument in ("max_running_requests", "chunked_prefill_size", "max_total_tokens"):

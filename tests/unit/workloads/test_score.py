@@ -1,7 +1,8 @@
-"""Scores: what counts as right for each kind of answer, and that a model's program can do no harm."""
+"""Scores: what counts as right for each kind of answer, and which programs pass. Attacks: tests/unit/faults."""
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.suite import Workload
+from draftbench.harness.workloads import sandbox as sandbox_module
 from draftbench.harness.workloads.conversations import load_workload
 from draftbench.harness.workloads.prompts import Exact, Formula, Number, Program
-from draftbench.harness.workloads.sandbox import run_isolated
+from draftbench.harness.workloads.sandbox import check_isolation, run_isolated
 from draftbench.harness.workloads.score import program, score
 
 DATA = next(
@@ -21,9 +23,9 @@ DATA = next(
 
 @pytest.fixture(scope="module")
 def sandbox():
-    """Tests of running programs need a kernel that lets users isolate a process."""
+    """Tests of running programs need bubblewrap, and a kernel that lets it work."""
     try:
-        run_isolated("")
+        check_isolation()
     except WorkloadError as error:
         pytest.skip(str(error))
     return run_isolated
@@ -82,27 +84,7 @@ def test_exact_answers_and_missing_ones():
 def test_code_is_found_in_a_continuation_and_in_a_chat_answer(sandbox, text, right):
     """A body that goes on with the prompt, or the fenced block with the function, with the prompt's imports."""
     answer = Program('import math\n\n\ndef f(x):\n    """Twice."""\n', "f", "assert f(2) == 4\n")
-    assert sandbox(program(text, answer)) is right
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "import sys; sys.exit(0)",
-        "import os; os._exit(0)",
-        "import os; [os.write(file, b'passed') for file in range(1, 8)]; os._exit(70)",
-        "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
-        "open('/tmp/draftbench-sandbox', 'w')",
-        "open('left-behind', 'w')",
-        "import os; os.rmdir('/tmp')",
-        "bytearray(3 << 30)",
-        "while True: pass",
-        "import os; assert os.getpid() != 1",
-    ],
-)
-def test_what_a_program_may_not_do(sandbox, text):
-    """Leave early, connect, write, delete, take much memory or time, reach other processes: none of it passes."""
-    assert sandbox(text, time_s=2) is False
+    assert sandbox(program(text, answer), answer.tests, answer.prompt, answer.entry_point) is right
 
 
 def test_what_a_program_prints_is_not_kept(sandbox):
@@ -127,3 +109,20 @@ def test_the_authors_solutions_pass(sandbox):
         for index in range(0, len(answers), len(answers) // 6):
             assert score(solutions[index], answers[index], run_programs=True)
             assert score(f"Here:\n```python\n{solutions[index - 1]}\n```", answers[index], run_programs=True) is False
+
+
+def test_without_bubblewrap_no_program_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that installs it is told."""
+    monkeypatch.setattr(sandbox_module.shutil, "which", lambda name: None)
+    with pytest.raises(WorkloadError, match=r"not installed, so none was run: apt-get install bubblewrap"):
+        run_isolated("")
+
+
+def test_where_namespaces_are_forbidden_no_program_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As containers forbid them; bubblewrap's own words are told, and what to allow."""
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(WorkloadError, match=r"\(bwrap: No permissions to create new namespace\), so none was run"):
+        run_isolated("")
