@@ -20,14 +20,31 @@ BARE_LAYERS = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
 nothing that a draft was trained on."""
 
 
+SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
+"""Fields of config.json that drafts are fitted by."""
+
+
 def unserved(config: Mapping[str, Any], spec: DraftSpec) -> str | None:
     """Why SGLang cannot run a draft of this kind for a target; None if it can.
 
     Args:
         config: the target's config.json.
     """
+    absent = next((key for key in SIZES if key not in config), None)
+    if absent is not None:
+        return (
+            f"the target's config.json has no {absent}: its sizes have other names than LLaMA's (model_type "
+            f"{config.get('model_type')}), so that no draft can be fitted to it; take another target."
+        )
     name = next(iter(config.get("architectures") or ()), None)
-    methods = None if name is None else _methods(str(name))
+    if name is None or not _files():
+        return None
+    if config.get("model_type") == "gemma2" and "hidden_act" not in config:
+        return (
+            f"the target's config.json has no hidden_act, which SGLang {TESTED_SGLANG} asks of Gemma 2; add "
+            '"hidden_act": "gelu_pytorch_tanh".'
+        )
+    methods = _methods(str(name))
     if methods is None:
         return f"SGLang {TESTED_SGLANG} has no model {name}, which the target's config.json names; take another target."
     if spec.sglang_algorithm in ("EAGLE", "EAGLE3") and SHARES not in methods:

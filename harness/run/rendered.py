@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+from draftbench.drafts.layout import context_tokens
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.suite import Suite, Workload
@@ -95,6 +97,16 @@ def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> 
         check_fit(found, context_tokens, suite)
         prompts[workload.name] = found
     return prompts
+
+
+def context_left(suite: Suite, target: Mapping[str, Any]) -> int:
+    """The target's context, shortened by what a round may draft beyond the last token.
+
+    Args:
+        target: its config.json.
+    """
+    longest = max((arm.num_draft_tokens or 0) + (arm.num_steps or 0) * (arm.topk or 0) for arm in suite.arms)
+    return context_tokens(target) - longest
 
 
 def check_fit(prompts: Sequence[Prompt], context_tokens: int, suite: Suite) -> None:
