@@ -49,30 +49,11 @@ def check_first_prompts(suite: Suite, renderer: ChatRenderer, context_tokens: in
     Raises:
         WorkloadError: a prompt with its longest output does not fit the target's context or the KV pool.
     """
-    found = [
-        longest_request(suite, workload, load_workload(workload, suite.sampling.seed), renderer, context_tokens)
-        for workload in suite.workloads
-    ]
-    return max(found, default=0)
-
-
-def longest_request(
-    suite: Suite,
-    workload: Workload,
-    conversations: Sequence[Conversation],
-    renderer: ChatRenderer,
-    context_tokens: int,
-) -> int:
-    """Tokens of the longest of these conversations' first requests, its output as long as it may be.
-
-    Raises:
-        WorkloadError: one does not fit the target's context or the KV pool.
-    """
     longest = 0
-    for conversation in conversations:
-        prompt = _first_prompt(suite, workload, conversation, renderer)
-        check_fit([prompt], context_tokens, suite)
-        longest = max(longest, len(prompt.prompt_ids) + prompt.max_tokens)
+    for workload in suite.workloads:
+        for prompt in first_prompts(suite, workload, renderer):
+            check_fit([prompt], context_tokens, suite)
+            longest = max(longest, len(prompt.prompt_ids) + prompt.max_tokens)
     return longest
 
 
@@ -93,7 +74,7 @@ def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> 
                     "answers between them are vanilla's reference pass, which a suite of endpoints alone does not "
                     "make, nor one with random weights. Add a vanilla arm, or take prompts of one turn."
                 )
-        found = tuple(_first_prompt(suite, workload, conversation, renderer) for conversation in conversations)
+        found = first_prompts(suite, workload, renderer)
         check_fit(found, context_tokens, suite)
         prompts[workload.name] = found
     return prompts
@@ -126,9 +107,13 @@ def check_fit(prompts: Sequence[Prompt], context_tokens: int, suite: Suite) -> N
             )
 
 
-def _first_prompt(suite: Suite, workload: Workload, conversation: Conversation, renderer: ChatRenderer) -> Prompt:
-    history = conversation.asked(0)
-    return _prompt(suite, workload, conversation, 0, renderer.render(history), history)
+def first_prompts(suite: Suite, workload: Workload, renderer: ChatRenderer) -> tuple[Prompt, ...]:
+    """The first turn of each of a workload's conversations, which follows no answer."""
+    found = []
+    for conversation in load_workload(workload, suite.sampling.seed):
+        history = conversation.asked(0)
+        found.append(_prompt(suite, workload, conversation, 0, renderer.render(history), history))
+    return tuple(found)
 
 
 def _prompt(
