@@ -15,7 +15,7 @@ from draftbench.harness.models.fairness import read_ledger, unfair
 from draftbench.harness.models.find import WEIGHTS, hub_bytes, local_folder, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, Memory, engine_bytes, memory
 from draftbench.harness.models.served import unserved
-from draftbench.harness.run.rendered import context_left, longest_request
+from draftbench.harness.run.rendered import check_fit, context_left, first_prompts
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.suite import Arm, Suite, Workload, with_tokenizer
 from draftbench.harness.workloads.conversations import home_of, load_workload
@@ -141,9 +141,9 @@ def _prompts(suite: Suite, workload: Workload, target: Path | None) -> str:
     if target is None:
         return f"{len(found)}"
     room = context_left(suite, read_target(target, needs_weights=False))
-    longest = sorted(found, key=lambda conversation: len(conversation.turns[0]))[-LONGEST_READ:]
-    taken = longest_request(suite, workload, longest, ChatRenderer(target, suite.rendering), room)
-    limit = min(room, suite.max_total_tokens)
+    prompts = first_prompts(suite, workload, ChatRenderer(target, suite.rendering), LONGEST_READ)
+    check_fit(prompts, room, suite)
+    taken, limit = max(len(each.prompt_ids) + each.max_tokens for each in prompts), min(room, suite.max_total_tokens)
     return f"{len(found)}; the longest request takes at most {taken} of {limit} tokens"
 
 

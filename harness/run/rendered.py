@@ -107,10 +107,18 @@ def check_fit(prompts: Sequence[Prompt], context_tokens: int, suite: Suite) -> N
             )
 
 
-def first_prompts(suite: Suite, workload: Workload, renderer: ChatRenderer) -> tuple[Prompt, ...]:
-    """The first turn of each of a workload's conversations, which follows no answer."""
-    found = []
-    for conversation in load_workload(workload, suite.sampling.seed):
+def first_prompts(
+    suite: Suite, workload: Workload, renderer: ChatRenderer, longest: int | None = None
+) -> tuple[Prompt, ...]:
+    """The first turn of each of a workload's conversations, which follows no answer.
+
+    Args:
+        longest: only of so many, those with the most characters.
+    """
+    conversations, found = load_workload(workload, suite.sampling.seed), []
+    if longest is not None:
+        conversations = tuple(sorted(conversations, key=lambda each: len(each.turns[0])))[-longest:]
+    for conversation in conversations:
         history = conversation.asked(0)
         found.append(_prompt(suite, workload, conversation, 0, renderer.render(history), history))
     return tuple(found)
