@@ -213,7 +213,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
         ({**LLAMA31, "architectures": ["Gemma2ForCausalLM"]}, "eagle", "does not share Gemma2ForCausalLM's embedding"),
         ({**LLAMA31, "architectures": ["Gemma2ForCausalLM"]}, "vanilla", None),
         ({**LLAMA31, "architectures": ["OPTForCausalLM"]}, "eagle3", "does not hand out the outputs"),
-        ({**LLAMA31, "architectures": ["NoSuchModel"]}, "vanilla", "has no model NoSuchModel"),
+        ({**LLAMA31, "architectures": ["NoSuchModel"]}, "prompt_lookup", "has no model NoSuchModel"),
         ({"model_type": "gemma2", **dict.fromkeys(SIZES, 1)}, "vanilla", None),
         ({"model_type": "gemma2", "architectures": ["x"], **dict.fromkeys(SIZES, 1)}, "vanilla", "has no hidden_act"),
         (
