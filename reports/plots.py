@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.throughput import crossovers
@@ -119,7 +119,11 @@ def _speedup(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) 
     axes.set_yticks(range(len(drawn)), [_plain(row.arm) for row in drawn])
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("speedup over vanilla, 95% interval")
+    axes.set_xscale("log")  # twice as fast and half as fast are as far from 1
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("speedup over vanilla, 95% interval (logarithmic)")
     values = ", ".join(f"{row.arm} {row.speedup:.2f}" for row in drawn)
     return [Plot(name, "speedup", f"Speedup over vanilla on {where}: {values}.", figure)]
 

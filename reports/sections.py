@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from draftbench.harness.corpora.contamination import Contamination
 from draftbench.harness.manifest import Manifest
+from draftbench.harness.metrics.overall import overall
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.models.fairness import Ledgers, Training
 from draftbench.harness.units import MISSING, fixed
@@ -15,6 +16,7 @@ from draftbench.reports.table import (
     load_heading,
     load_text,
     milliseconds,
+    overall_table,
     share_text,
     whole_percent,
     workload_text,
@@ -38,6 +40,7 @@ class Section:
 def sections(rows: Sequence[Row], manifest: Manifest) -> list[Section]:
     """All of them that have something to say, in the report's order."""
     found = [
+        Section("Over all workloads", *overall_table(overall(rows, manifest.suite.first_stage)), OVERALL_MEANING),
         Section("Verdicts", *verdict_table(rows), VERDICT_MEANING),
         Section("Under load", *load_table(rows), LOAD_MEANING),
         Section("Acceptance by step", *acceptance_table(rows), ACCEPTANCE_MEANING, ("acceptance", "survival")),
@@ -59,6 +62,11 @@ def sections(rows: Sequence[Row], manifest: Manifest) -> list[Section]:
     ]
 
 
+OVERALL_MEANING = (
+    "Workloads weighted alike, those whose row and vanilla's are valid: τ is their mean, the speedup their geometric "
+    "mean. The workloads of a launch share its engines, so the interval is over launches where there are three or "
+    "more, each with its workloads' mean, and else over blocks."
+)
 VERDICT_MEANING = (
     "On throughput; in an open loop on a request's mean latency. Intervals hold the ratio in 95% of such runs: over "
     "launches (every engine started anew) where there are three or more, else only within the launches that there were."
