@@ -108,6 +108,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         ("sampling", ", ".join(f"{name} {sampling[name]}" for name in sorted(sampling))),
         ("design", _design(suite)),
         *((("engines", manifest.engine_starts),) if manifest.engine_starts is not None else ()),
+        *((("date in prompts", suite.rendering.date),) if suite.rendering.date is not None else ()),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
         *_required(suite),
         ("prefix cache", "on" if suite.prefix_cache else "off"),

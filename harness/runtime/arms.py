@@ -247,7 +247,7 @@ def find_arms(
     if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch())):
         raise EngineError("this host's GPU cannot be used: " + " ".join(problems))
     arms = {arm.name: arm for arm in suite.arms if not arm.is_endpoint}
-    endpoints = {arm.name: open_endpoint(arm, suite.rendering.thinking) for arm in suite.arms if arm.is_endpoint}
+    endpoints = {arm.name: open_endpoint(arm, suite.rendering.arguments) for arm in suite.arms if arm.is_endpoint}
     needs_weights = bool(arms) and not suite.target.random_weights
     target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
     target_config = read_target(target, needs_weights)

@@ -68,6 +68,13 @@ def _is_path(text: str) -> str:
 PathText = Annotated[str, AfterValidator(_is_path)]
 
 
+def _name_or_number(value: Any) -> Any:
+    """One message for both kinds."""
+    if value is None or (isinstance(value, str) and value) or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("the name of a key or column, or a column's number from 1")
+
+
 class Target(Section):
     """The model that decides."""
 
@@ -94,7 +101,7 @@ class Arm(Section):
 
     name: Name
     architecture: str = Field(ENDPOINT, description="One of `bench.py list`; left out for an endpoint.")
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] | None = Field(
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/\S*)?$")] | None = Field(
         None, description="Address of a server that runs already, to be measured as it is, instead of an engine."
     )
     api: Literal["sglang", "openai", "openai-chat"] | None = Field(
@@ -165,6 +172,11 @@ class Workload(Section):
         None, description="For random: folder of the tokenizer that counts; the target's."
     )
     path: PathText | None = Field(None, description="Local file or folder, relative to the suite, instead of the home.")
+    field: Annotated[
+        str | Positive | None,
+        BeforeValidator(_name_or_number),
+        Field(description="For prompts: the key or column that holds the prompt; a number in a table without heading."),
+    ] = None
     revision: PathText | None = Field(None, description="Another commit of the public data set than the pinned one.")
     num_prompts: Count | None = Field(None, description="How many, chosen by the seed; all if left out.")
     tune_prompts: Count | None = Field(
@@ -194,9 +206,25 @@ class Rendering(Section):
     thinking: Annotated[bool | None, Field(description="The template's enable_thinking; its default if left out.")] = (
         None
     )
+    template_arguments: dict[str, Any] = Field(
+        default_factory=dict, description="Further arguments of the template, for example {reasoning_effort: high}."
+    )
+    date: Annotated[
+        str | None,
+        Field(
+            pattern=r"^\d{4}-\d{2}-\d{2}$",
+            description='What a template takes for today, in quotes: "2026-11-27"; the date of the run if left out.',
+        ),
+    ] = None
     raw: Annotated[bool, Field(description="Send the text alone, for base models: no template, no instruction.")] = (
         False
     )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the suite gives to the template."""
+        thinking = {} if self.thinking is None else {"enable_thinking": self.thinking}
+        return {**thinking, **self.template_arguments}
 
 
 class Sampling(Section):

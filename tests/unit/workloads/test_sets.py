@@ -224,7 +224,7 @@ def test_text_and_json_files(tmp_path):
         load_workload(workload("prompts", tmp_path / "bad.txt"), 0)
     (tmp_path / "s.json").write_text(json.dumps([RECORDS["sharegpt"]]))
     assert load_workload(workload("sharegpt", tmp_path / "s.json"), 0)[0].turns == ("h",)
-    (tmp_path / "s.json").write_text("{}")
+    (tmp_path / "s.json").write_text('{\n"a": []}')
     with pytest.raises(WorkloadError, match="must hold one list"):
         load_workload(workload("sharegpt", tmp_path / "s.json", system="x"), 0)
 
