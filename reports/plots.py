@@ -28,6 +28,9 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 """Okabe and Ito's colours, which the colour-blind can tell apart; their yellow is darkened to show on white."""
 _PARTS = {"draft": "#0072b2", "verify": "#e69f00", "extend": "#009e73", "other": "#c0c0c0"}
 """Of a round; they differ in lightness too."""
+_FINE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4)
+_COARSE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 512, 2048)
+"""Speedups that are marked on a short axis and on a long one."""
 _MARKERS, _LINES = "osD^vPX", ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -120,10 +123,12 @@ def _speedup(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) 
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xscale("log")  # twice as fast and half as fast are as far from 1
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    low, high = axes.get_xlim()
+    steps = _FINE if high / low < 4 else _COARSE
+    ticks = [step for step in steps if low <= step <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("speedup over vanilla, 95% interval (logarithmic)")
+    axes.set_xlabel("speedup over vanilla [95%]")
     values = ", ".join(f"{row.arm} {row.speedup:.2f}" for row in drawn)
     return [Plot(name, "speedup", f"Speedup over vanilla on {where}: {values}.", figure)]
 
