@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from draftbench.harness.metrics.overall import by_step
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.throughput import crossovers
 from draftbench.harness.records import load_slug
@@ -79,6 +80,7 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
     looks = {arm: index for index, arm in enumerate(dict.fromkeys(r.arm for r in rows if r.architecture != "vanilla"))}
     plots: list[Plot] = []
     with mpl.rc_context(_STYLE):
+        plots += _by_step_over_all(valid, looks)
         for workload in dict.fromkeys(row.workload for row in valid):
             here = [row for row in valid if row.workload == workload]
             points = sorted({row.load: row for row in here}.values(), key=lambda row: row.concurrency or math.inf)
@@ -155,6 +157,17 @@ def _by_step(name: str, kind: str, where: str, rows: Sequence[Row], looks: dict[
     axes.set_ylabel(label)
     _legend(figure, axes)
     return [Plot(name, kind, f"{words} over the draft step on {where}, a line for each arm.", figure)]
+
+
+def _by_step_over_all(rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
+    """α_k as the mean over workloads, at the first load point that has several."""
+    found = by_step(rows)
+    here = [each for each in found if each.row.load == found[0].row.load]
+    means = [
+        replace(each.row, acceptance=replace(each.row.acceptance, conditional_acceptance=each.alphas)) for each in here
+    ]
+    where = f"all workloads, {means[0].load}" if means else ""
+    return _by_step("acceptance-all", "acceptance", where, means, looks)
 
 
 def _round(name: str, where: str, rows: Sequence[Row]) -> list[Plot]:

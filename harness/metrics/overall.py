@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from statistics import fmean, variance
 
 from draftbench.harness.metrics.compare import MIN_LAUNCHES, Against, Part, Ratio, half_width
@@ -80,6 +81,28 @@ def overall(rows: Sequence[Row], first_stage: int | None = None) -> tuple[Overal
                     against=against,
                 )
             )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """α_k of an arm at a load point, each the mean over its valid workloads; `row` is one of them."""
+
+    row: Row
+    num_workloads: int
+    alphas: tuple[float | None, ...]
+
+
+def by_step(rows: Sequence[Row]) -> tuple[Steps, ...]:
+    """Every arm's conditional acceptance over all workloads, at every load point; none where there is one workload."""
+    found = []
+    for arm, load in dict.fromkeys((row.arm, row.load) for row in rows):
+        own = [row for row in rows if (row.arm, row.load) == (arm, load) and row.valid]
+        curves = [curve for row in own if (curve := row.acceptance.conditional_acceptance)]
+        if len(curves) < 2:
+            continue
+        columns = [[alpha for alpha in column if alpha is not None] for column in zip_longest(*curves)]
+        found.append(Steps(own[0], len(curves), tuple(fmean(column) if column else None for column in columns)))
     return tuple(found)
 
 
