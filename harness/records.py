@@ -343,3 +343,14 @@ class SampleRecord(Record):
     arm: str
     prompt_id: str
     continuations: tuple[tuple[int, ...], ...]
+
+
+class SampleScoreRecord(Record):
+    """What the target makes of an arm's continuations of one open prompt, each scored in one pass. In nats, at the
+    run's temperature."""
+
+    version: int = SCHEMA_VERSION
+    arm: str
+    prompt_id: str
+    odds: tuple[tuple[tuple[float, float, float], ...], ...]
+    """Of each token of each continuation: log-probability of the token, of the best and of the second best one."""

@@ -24,6 +24,7 @@ from draftbench.harness.records import (
     RequestRecord,
     RescoreRecord,
     SampleRecord,
+    SampleScoreRecord,
     ScoreRecord,
     WindowRecord,
 )
@@ -118,6 +119,7 @@ def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] 
             records(RescoreRecord),
             records(SampleRecord),
             records(ScoreRecord),
+            records(SampleScoreRecord),
         ),
         _design(manifest.suite),
         records(WindowRecord),

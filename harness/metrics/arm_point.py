@@ -138,8 +138,17 @@ class ArmPoint:
         """Sampled continuations held against the baseline's."""
         if self.greedy or self.simulated or self.baseline in (None, self.arm.name):
             return None
-        ours, theirs = (self.judged.samples.get(name or "", {}) for name in (self.arm.name, self.baseline))
-        return same_distribution(ours, theirs)
+        names = (self.arm.name, self.baseline or "")
+        ours, theirs = (self.judged.samples.get(name, {}) for name in names)
+        odds = (self.judged.odds.get(name, {}) for name in names)
+        return same_distribution(ours, theirs, *odds, exact=self.cuts_nothing_off)
+
+    @property
+    def cuts_nothing_off(self) -> bool:
+        """Whether tokens are drawn from the probabilities that the target's scores tell: none is left out, and at a
+        temperature of 1 or less those beyond the scored ones do not count."""
+        sent = self.seals[0].sampling or {}
+        return self.design.temperature <= 1 and sent.get("top_p", 1.0) == 1 and sent.get("top_k", -1) == -1
 
     @cached_property
     def windows(self) -> list[WindowRecord]:
