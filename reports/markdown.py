@@ -54,7 +54,7 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
         meanings(rows),
         "\n".join(f"- {note}" for note in notes(rows, with_strings(broken, markdown_text))),
         "## Arms",
-        _table(*arms_table(suite.arms)),
+        _table(*arms_table(suite.arms, manifest.engines)),
         "Depth: draft steps of a round; width: children that a node may have; nodes: verified ones, the root included.",
     ]
     headers, lines = training_table(manifest)
@@ -205,6 +205,8 @@ def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         "τ / c",
         "lossless",
         "step ms",
+        "rounds",
+        "accepted drafts",
         "identical",
         "control",
         "J/token",

@@ -63,6 +63,8 @@ class Row:
     num_blocks: int
     num_launches: int
     num_rounds: int
+    acceptance_from: str | None = field(metadata=IF_KNOWN)
+    """Whose count acceptance is, where it is not our recorder's."""
     speed: Speed
     acceptance: Acceptance
     rounds: RoundCost

@@ -79,7 +79,7 @@ def run_suite(
     folder = run_folder(None if out is None else Path(out), resume, suite.name)
     suite = suite.allowing(allow)
     check_scoring(suite)
-    arms = find_arms(suite, discover(), suite_folder, folder, has_gpu())
+    arms = find_arms(suite, discover(), suite_folder, folder, has_gpu(), preload=not (cold_start or resume))
     suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
     check_fairness(suite, arms.ledgers())
     contamination = suite_contamination(suite, arms.target, console)

@@ -17,7 +17,7 @@ from draftbench.harness.suite.strict_yaml import nearest, spelled
 from draftbench.harness.suite.trace import read_trace
 from draftbench.harness.suite.yaml_lines import Path_
 from draftbench.harness.workloads.regular import DATA_BYTES, TEMPLATE_BYTES, file_problem
-from draftbench.harness.workloads.sources import SOURCES, HubSet
+from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet
 from draftbench.harness.workloads.synthetic import FAMILIES
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, suite: Suite) ->
     if alphas is not None and not simulable:
         why = "it decodes without a draft" if not spec.drafts else "its draft learns from the tokens themselves"
         return [(at, f"{name} means nothing for {spec.name}: {why}; leave it out.")]
+    assert not isinstance(alphas, str), "files are read first"
     if isinstance(alphas, dict):
         workloads = [workload.name for workload in suite.workloads]
         problems = [
@@ -190,7 +191,7 @@ def _tree_problems(index: int, tree: Tree, spec: DraftSpec) -> Problems:
 MEANT_FOR = {
     "family": {"synthetic"},
     "split": {"synthetic"},
-    "subset": {"speed_bench"},
+    "subset": {"speed_bench", *EAGLE_QUESTIONS},
     "prompt_tokens": {"random"},
     "tokenizer": {"random"},
     "run_programs": {"humaneval", "mbpp"},
@@ -228,6 +229,8 @@ def workload_problems(workloads: Sequence[Workload], folder: Path, at: Path_ = (
         if workload.family is not None and workload.source == "synthetic" and workload.family not in FAMILIES:
             text = f"{name}.family is {workload.family}; {nearest(workload.family, list(FAMILIES))}"
             problems.append(((*here, "family"), text))
+        if workload.source in EAGLE_QUESTIONS and workload.subset not in (None, EAGLE):
+            problems.append(((*here, "subset"), f"{name}.subset is {workload.subset}; allowed: {EAGLE}."))
         if workload.path is not None and not (folder / workload.path).is_dir():
             problem = _file_problem(folder / workload.path, DATA_BYTES, "suite" if at == ("workloads",) else "recipe")
             if problem is not None:

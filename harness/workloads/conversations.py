@@ -18,7 +18,7 @@ from draftbench.harness.workloads.prompts import Conversation, Exact, chosen
 from draftbench.harness.workloads.published import home_rows, local_rows, record_of
 from draftbench.harness.workloads.random_words import random_prompts
 from draftbench.harness.workloads.sets import MAKERS, UnresolvedError, question
-from draftbench.harness.workloads.sources import SOURCES, HubSet, RepositoryFile
+from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet, RepositoryFile
 
 QUESTION_COPIES = frozenset({"gsm8k", "humaneval", "mbpp", "alpaca", "cnn_dm", "natural_questions", "math500"})
 """Sets that are also passed around in FastChat's layout."""
@@ -115,6 +115,8 @@ def describe(workload: Workload, seed: int) -> dict[str, str | int | None]:
 def home_of(workload: Workload) -> HubSet | RepositoryFile | None:
     """Where a workload's set comes from if no path is given, at the suite's revision and subset if it names them."""
     home = SOURCES[workload.source].home
+    if workload.subset == EAGLE and workload.source in EAGLE_QUESTIONS:
+        return EAGLE_QUESTIONS[workload.source]
     if isinstance(home, HubSet):
         home = replace(home, revision=workload.revision or home.revision, config=workload.subset or home.config)
     return home

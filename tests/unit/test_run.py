@@ -97,7 +97,7 @@ class Play:
             call: what runs it in place of the command line.
         """
 
-        def find(*asked: Any) -> ScriptedFleet:
+        def find(*asked: Any, preload: bool = False) -> ScriptedFleet:
             return ScriptedFleet(find_arms(*asked[:4], False), scripts, self.stage, room, slow)
 
         self._patch.setattr(arms, "find_arms", find)
@@ -406,7 +406,7 @@ def test_a_later_turn_that_does_not_fit_ends_the_run_before_anything_is_measured
     """Its length is known once the turn before is answered."""
     assert play(SOUND, suite=SUITE + "max_total_tokens: 56\n") == 2
     assert "(turn 2) has" in play.said_wrong
-    assert play.events("begin") == ["begin vanilla"]
+    assert {asked.arm for asked in play.stage.asked} == {"vanilla"}
     assert not (play.out / "requests.jsonl").exists()
 
 
@@ -570,7 +570,7 @@ def test_trees_are_tried_and_the_tuned_suite_says_how(play):
     suite, runs = play.folder / "small.yaml", play.folder / "runs"
     suite.write_text(TUNED)
     scripts = {
-        "lookup.3x2x6": Script(accepted=(1,), round_s=0.004),
+        "lookup.3x2x6": Script(accepted=(1,), round_s=0.03),
         "lookup.3x8x16": Script(accepted=(3,), round_s=0.004),
     }
     assert play.command(scripts, "tune", str(suite), "--runs", str(runs)) == 0
