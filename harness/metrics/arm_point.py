@@ -153,8 +153,8 @@ class ArmPoint:
             return None
         names = (self.arm.name, self.baseline or "")
         ours, theirs = (self.judged.samples.get(name, {}) for name in names)
-        odds = (self.judged.odds.get(name, {}) for name in names)
-        return same_distribution(ours, theirs, *odds, exact=self.cuts_nothing_off)
+        our_odds, their_odds = (self.judged.odds.get(name, {}) for name in names)
+        return same_distribution(ours, theirs, our_odds, their_odds, self.cuts_nothing_off)
 
     @property
     def cuts_nothing_off(self) -> bool:

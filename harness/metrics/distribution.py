@@ -81,8 +81,8 @@ def same_distribution(
         the target's best.
     """
     scored = [p for p in ours if p in theirs and p in (our_odds or {}) and p in (their_odds or {})]
-    odds = [{prompt: (side or {})[prompt] for prompt in scored} for side in (our_odds, their_odds)]
-    said, verified = same_words(ours, theirs), same_odds(*odds, exact)
+    own, others = ({prompt: (side or {})[prompt] for prompt in scored} for side in (our_odds, their_odds))
+    said, verified = same_words(ours, theirs), same_odds(own, others, exact)
     if said is not None and verified is not None:
         p = min(1.0, said.p / SHARE_OF_FIRST, verified.p / (1 - SHARE_OF_FIRST))
     elif (only := said or verified) is not None:
@@ -93,7 +93,7 @@ def same_distribution(
         p,
         sum(test.freedom for test in (said, verified) if test is not None),
         said.count if said is not None and not scored else sum(len(ours[prompt]) for prompt in scored),
-        sum(max(0, len(each) - 1) for prompt in scored for each in odds[0][prompt]) or None,
+        sum(max(0, len(each) - 1) for prompt in scored for each in own[prompt]) or None,
     )
 
 
@@ -140,7 +140,9 @@ def same_odds(
     sides = [[_excess(side[prompt]) for prompt in shared] for side in (ours, theirs)]
     if exact:
         arm, vanilla = (
-            _statistic(sum(excess.sum(0) for excess, _ in side), sum(own for _, own in side), num_tokens)
+            _statistic(
+                np.sum([excess.sum(0) for excess, _ in side], 0), np.sum([own for _, own in side], 0), num_tokens
+            )
             for side in sides
         )
         if vanilla is None or vanilla.p >= LEAST_P:
@@ -175,7 +177,7 @@ def _excess(continuations: Sequence[Sequence[Odds]]) -> tuple[np.ndarray, np.nda
     range_, hit = np.digitize(p, SURE), own >= best
     excess = np.zeros((len(continuations), size + 1))
     np.add.at(excess, (which, range_), hit - p)
-    np.add.at(excess, (which, size), (~hit & (own >= second)) - q)
+    np.add.at(excess, (which, np.full_like(which, size)), (~hit & (own >= second)) - q)
     variances = np.append(np.bincount(range_, p * (1 - p), size), (q * (1 - q)).sum())
     covariance = np.diag(variances)
     covariance[-1, :-1] = covariance[:-1, -1] = -np.bincount(range_, p * q, size)
