@@ -15,6 +15,7 @@ CONTENTS = {
         "run": "run a suite (the word can be left out) and write its report",
         "quickstart": "run the suite of the embedded drafts: a few minutes, no download",
         "plan": "cells, models and sets to download, estimated time, memory; starts nothing",
+        "prompts": "what a suite sends, rendered, with its counts of tokens; starts nothing",
         "list": "what a suite can name: architectures, workloads, embedded models",
         "doctor": "what this host can run, what is missing, and what mends it",
         "schema": "the suites' JSON Schema, for editors",
@@ -26,6 +27,7 @@ CONTENTS = {
         "verify": "make a report again from the records beside it and name what does not match",
         "compare": "which rows moved between two runs, by how much, what differs",
         "rerun": "run a report's suite here; verdict for each row: reproduced or not",
+        "profile": "a run's acceptance by step as a file that suites can simulate",
         "publish": "redact a run and put it into reports/published",
     },
     "Drafts": {
