@@ -12,17 +12,10 @@ from benchmarks.prism_round import new_suite, ratio, reading_ms, round_ns, table
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.what_if import MEASURED, measured_alphas
 from draftbench.harness.models.find import num_parameters
-from draftbench.harness.records import (
-    CellKey,
-    CellRecord,
-    GraphUse,
-    PhaseTimes,
-    ProcessUsage,
-    RequestRecord,
-    WindowRecord,
-)
+from draftbench.harness.records import CellKey, CellRecord, GraphUse, PhaseTimes, RequestRecord
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.suite import Suite
+from draftbench.harness.telemetry.records import ProcessUsage, WindowRecord
 
 
 def times(round_ns: int) -> PhaseTimes:
