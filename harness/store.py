@@ -27,8 +27,8 @@ from draftbench.harness.records import (
     SampleRecord,
     SampleScoreRecord,
     ScoreRecord,
-    WindowRecord,
 )
+from draftbench.harness.telemetry.records import WindowRecord
 
 REQUESTS, CELLS, REFERENCES = "requests.jsonl", "cells.jsonl", "references.jsonl"
 CONTROLS, RESCORES, SAMPLES, SCORES = "controls.jsonl", "rescores.jsonl", "samples.jsonl", "scores.jsonl"

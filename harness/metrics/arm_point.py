@@ -16,8 +16,9 @@ from draftbench.harness.metrics.latency import Gap, chunk_gaps
 from draftbench.harness.metrics.lossless import Losslessness, losslessness
 from draftbench.harness.metrics.served import Served, served, steps_by_counters
 from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s
-from draftbench.harness.records import CellKey, CellRecord, PhaseTimes, RequestRecord, Round, WindowRecord
+from draftbench.harness.records import CellKey, CellRecord, PhaseTimes, RequestRecord, Round
 from draftbench.harness.suite import Arm
+from draftbench.harness.telemetry.records import WindowRecord
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from draftbench.harness.records import (
     SampleRecord,
     SampleScoreRecord,
     ScoreRecord,
-    WindowRecord,
 )
 from draftbench.harness.suite import Arm, Limits
+from draftbench.harness.telemetry.records import WindowRecord
 
 PAIRED = ("EAGLE", "EAGLE3", "FROZEN_KV_MTP")
 """What SGLang 0.5.17 counts as EAGLE (SpeculativeAlgorithm.is_eagle); Medusa and PRISM run as EAGLE."""

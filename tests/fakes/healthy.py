@@ -9,26 +9,24 @@ from math import log
 from typing import Any
 
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
+from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.records import (
     ENDPOINT,
     CellKey,
     CellRecord,
     Chunk,
     ControlRecord,
-    DeviceReading,
     PhaseTimes,
-    ProcessUsage,
     ReferenceRecord,
     RequestRecord,
     RescoreRecord,
     Round,
     SampleRecord,
     SampleScoreRecord,
-    WindowRecord,
 )
 from draftbench.harness.suite import Arm
+from draftbench.harness.telemetry.records import DeviceReading, ProcessUsage, WindowRecord
 from tests.fakes.known import known, receipt
 
 MS = 1_000_000

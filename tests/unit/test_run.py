@@ -17,7 +17,7 @@ import pytest
 
 from draftbench import bench
 from draftbench.drafts.api import Tree
-from draftbench.harness.metrics.rows import wanted_launches
+from draftbench.harness.metrics.results import wanted_launches
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import ControlRecord, ReferenceRecord, SampleRecord
 from draftbench.harness.run import run_suite, samples
