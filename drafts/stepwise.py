@@ -21,7 +21,7 @@ from typing import Any
 
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Shape, Tree
 from draftbench.drafts.installed import named
-from draftbench.drafts.layout import check_layers, check_sizes
+from draftbench.drafts.layout import PER_LAYER, check_layers, check_sizes, head_size
 
 ARCHITECTURE = "StepwiseDraftModel"
 LAYERS = "target_layers"
@@ -54,7 +54,8 @@ def stepwise_spec(
         check_sizes(found, "hidden_size", "vocab_size")
         own = {**found.config, **chosen.model_dump(exclude_none=True)}
         config = {
-            **found.config,
+            **{key: value for key, value in found.config.items() if key not in PER_LAYER},
+            "head_dim": head_size(found.config),
             "architectures": [ARCHITECTURE],
             "stepwise_factory": factory,
             "stepwise_config": own,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from draftbench.drafts.eagle.loss import EagleObjective, eagle_loss
+from draftbench.drafts.layout import draft_fields
 from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
 from draftbench.drafts.training.recipe import Phase, Recipe, Start
@@ -46,6 +47,6 @@ RECIPE = Recipe(
     "gated",
     "The hidden state, gated by the token, through one layer; trained as `hass`.",
     new_gated,
-    lambda config: {**config, "num_hidden_layers": 1},
+    lambda config: {**draft_fields(config), "num_hidden_layers": 1},
     (Phase(1.0, EagleObjective(5, 1.0, 1.0, 1.0, 10, 1.0, False), eagle_loss),),
 )

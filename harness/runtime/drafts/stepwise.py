@@ -26,7 +26,7 @@ class StepwiseDraftModel(nn.Module):
         super().__init__()
         self.config = config
         self.draft = made(vars(config))
-        heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+        heads, size = config.num_attention_heads, config.head_dim
         self.attention = nn.ModuleList(
             RadixAttention(heads, size, size**-0.5, num_kv_heads=heads, layer_id=index)
             for index in range(config.num_hidden_layers)
