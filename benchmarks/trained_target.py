@@ -145,7 +145,7 @@ def main() -> int:
     if args.part == "train":
         return train(args.data, args.out, args.size, args.seconds)
     if args.part == "report":
-        batches = (1, 2) if args.smoke else (1,)
+        batches: tuple[int, ...] = (1, 2) if args.smoke else (1,)
         name, load = "quickstart", [{"concurrency": b, "num_prompts": 2 if args.smoke else 8} for b in batches]
     else:
         batches = (1, 2) if args.smoke else BATCHES

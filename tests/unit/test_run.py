@@ -97,7 +97,7 @@ class Play:
         """
 
         def find(*asked: Any, preload: bool = False) -> ScriptedFleet:
-            return ScriptedFleet(find_arms(*asked[:4], False), scripts, self.stage, room, slow)
+            return ScriptedFleet(find_arms(*asked[:4], False), scripts, self.stage, room, slow)  # type: ignore[call-arg]
 
         self._patch.setattr(arms, "find_arms", find)
         self._patch.setattr(arms, "read_tensors", lambda folders: tensors(tuple(folders)))

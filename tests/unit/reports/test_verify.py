@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from draftbench.harness.errors import RecordError
+from draftbench.harness.places import PUBLISHED
 from draftbench.harness.store import REQUESTS
 from draftbench.reports.files import write_results
-from draftbench.reports.publish import PUBLISHED
 from draftbench.reports.verify import verify
 
 
