@@ -12,11 +12,8 @@ import time
 from pathlib import Path
 
 from draftbench.harness.load.null_server import TOKENS_PER_CHUNK, client_cost, load_null, null_engine
-from draftbench.harness.manifest import Manifest
-from draftbench.harness.places import SUITES
-from draftbench.harness.records import SCHEMA_VERSION, RequestRecord
+from draftbench.harness.records import RequestRecord
 from draftbench.harness.store import RunStore
-from draftbench.harness.suite import load_suite
 
 CONCURRENCIES = (1, 8, 64)
 REQUESTS, CHUNKS, AT_ONCE = 10_000, 40, 64
@@ -37,9 +34,7 @@ def main() -> None:
 def many_requests() -> None:
     """Every record goes to disk as in a run and is read back; the server runs in a process of its own."""
     with tempfile.TemporaryDirectory() as folder, null_engine() as engine:
-        store = RunStore.create(
-            Path(folder), Manifest(version=SCHEMA_VERSION, suite=load_suite(SUITES / "selftest.yaml"))
-        )
+        store = RunStore(Path(folder))
         began_s = time.perf_counter()
         cpu_s = load_null(engine, AT_ONCE, REQUESTS, CHUNKS, store.append)
         wall_s = time.perf_counter() - began_s

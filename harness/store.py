@@ -25,13 +25,14 @@ from draftbench.harness.records import (
     RequestRecord,
     RescoreRecord,
     SampleRecord,
+    SampleScoreRecord,
     ScoreRecord,
-    WindowRecord,
 )
+from draftbench.harness.telemetry.records import WindowRecord
 
 REQUESTS, CELLS, REFERENCES = "requests.jsonl", "cells.jsonl", "references.jsonl"
 CONTROLS, RESCORES, SAMPLES, SCORES = "controls.jsonl", "rescores.jsonl", "samples.jsonl", "scores.jsonl"
-TELEMETRY, INTERRUPTED = "telemetry.jsonl", "interrupted.jsonl"
+TELEMETRY, INTERRUPTED, SAMPLE_SCORES = "telemetry.jsonl", "interrupted.jsonl", "sample_scores.jsonl"
 FILES: dict[type[BaseModel], str] = {
     RequestRecord: REQUESTS,
     CellRecord: CELLS,
@@ -41,6 +42,7 @@ FILES: dict[type[BaseModel], str] = {
     SampleRecord: SAMPLES,
     ScoreRecord: SCORES,
     WindowRecord: TELEMETRY,
+    SampleScoreRecord: SAMPLE_SCORES,
 }
 R = TypeVar("R", bound=BaseModel)
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
+from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import FIGURES, Row, rows_as_json
-from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.records import (
     CellRecord,
     ControlRecord,
@@ -24,11 +24,12 @@ from draftbench.harness.records import (
     RequestRecord,
     RescoreRecord,
     SampleRecord,
+    SampleScoreRecord,
     ScoreRecord,
-    WindowRecord,
 )
 from draftbench.harness.store import FILES, REQUESTS, read_records
 from draftbench.harness.suite import Suite
+from draftbench.harness.telemetry.records import WindowRecord
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.latex import render_latex
 from draftbench.reports.markdown import render_markdown
@@ -118,6 +119,7 @@ def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] 
             records(RescoreRecord),
             records(SampleRecord),
             records(ScoreRecord),
+            records(SampleScoreRecord),
         ),
         _design(manifest.suite),
         records(WindowRecord),
