@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from draftbench.harness.corpora.contamination import Contamination
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import RecordError
+from draftbench.harness.files import read_regular
 from draftbench.harness.models.fairness import Ledger
 from draftbench.harness.records import SCHEMA_VERSION
 from draftbench.harness.suite import Suite
 
 MANIFEST = "manifest.json"
+MOST_BYTES = 200_000_000
 HIDDEN_ADDRESS = "URL"
 """What redacting makes of an endpoint's address; no suite could be run with it."""
 BEFORE_IT_WAS_SAID = {"turns": "cells"}
@@ -68,11 +70,13 @@ class Manifest(BaseModel):
         """
         path = folder / MANIFEST
         try:
-            content = json.loads(path.read_text())
-        except FileNotFoundError:
+            content = json.loads(read_regular(path, MOST_BYTES))
+        except (FileNotFoundError, NotADirectoryError):
             raise RecordError(f"{folder} holds no run (no {MANIFEST}); give the folder that a run wrote.") from None
         except json.JSONDecodeError as error:
             raise RecordError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
+        except (UnicodeDecodeError, RecursionError, OSError) as error:
+            raise RecordError(f"{path}: cannot be read as JSON ({error!s:.200}).") from error
         return cls.of(content, str(path))
 
     @classmethod

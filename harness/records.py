@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 SCHEMA_VERSION = 1
@@ -24,6 +24,14 @@ class Record(BaseModel):
     """Frozen, strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Line(Record):
+    """What stands on a line of a records' file."""
+
+    version: int = SCHEMA_VERSION
+    suite_sha256: str | None = Field(None, exclude_if=lambda value: value is None)
+    """Of the run's suite, on a file's first line alone: a file is not taken for another run's."""
 
 
 class CellKey(Record):
@@ -79,10 +87,9 @@ class Round:
     num_proposed_drafts: int
 
 
-class RequestRecord(Record):
+class RequestRecord(Line):
     """One request, finished or failed. A failed one keeps what arrived and says why."""
 
-    version: int = SCHEMA_VERSION
     cell: CellKey
     request_id: str
     prompt_id: str
@@ -159,10 +166,9 @@ class GraphUse(Record):
     extend: int | None
 
 
-class CellRecord(Record):
+class CellRecord(Line):
     """A cell that was run to its end: the seal that lets a resumed run skip it."""
 
-    version: int = SCHEMA_VERSION
     cell: CellKey
     started_ns: int
     finished_ns: int
@@ -222,14 +228,13 @@ class ProcessUsage(Record):
     """Why the engine's fields are None."""
 
 
-class WindowRecord(Record):
+class WindowRecord(Line):
     """Telemetry of one cell, or of a launch at rest: its first engine resident, warm and without a request.
 
     A cell's window begins just before its first send and ends just after its last record, so it holds the throughput's
     window and some milliseconds of the harness's own.
     """
 
-    version: int = SCHEMA_VERSION
     launch: int
     arm: str
     cell: CellKey | None
@@ -249,20 +254,18 @@ class WindowRecord(Record):
         return self.finished_ns - self.started_ns - self.paused_ns
 
 
-class ScoreRecord(Record):
+class ScoreRecord(Line):
     """Whether one finished answer is right; there is none where the set does not say what is right."""
 
-    version: int = SCHEMA_VERSION
     cell: CellKey
     prompt_id: str
     turn: int
     correct: bool
 
 
-class ReferenceRecord(Record):
+class ReferenceRecord(Line):
     """The unmeasured vanilla pass: what losslessness is judged against, and the history of later turns."""
 
-    version: int = SCHEMA_VERSION
     workload: str
     prompt_id: str
     turn: int
@@ -276,10 +279,9 @@ class ControlRecord(ReferenceRecord):
     """Vanilla again, at another batch shape."""
 
 
-class RescoreRecord(Record):
+class RescoreRecord(Line):
     """What the target makes of one greedy output, scored in one pass over prompt and output. In nats."""
 
-    version: int = SCHEMA_VERSION
     workload: str
     prompt_id: str
     turn: int
@@ -295,10 +297,9 @@ class RescoreRecord(Record):
     when it was scored."""
 
 
-class SampleRecord(Record):
+class SampleRecord(Line):
     """Short continuations of one open prompt that an arm sampled, apart from the measuring."""
 
-    version: int = SCHEMA_VERSION
     arm: str
     prompt_id: str
     continuations: tuple[tuple[int, ...], ...]

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from draftbench.harness.errors import RecordError
+from draftbench.harness.files import make_folder, write_whole
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.throughput import crossovers
 from draftbench.harness.records import load_slug
@@ -69,6 +71,13 @@ class Plot:
             self.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
         return text.getvalue()
 
+    def png(self) -> bytes:
+        """The figure at 300 dots per inch, the same bytes for the same rows."""
+        picture = io.BytesIO()
+        with mpl.rc_context(_STYLE):
+            self.figure.savefig(picture, format="png", dpi=300)
+        return picture.getvalue()
+
 
 def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
     """Every figure there is data for; invalid rows are not drawn."""
@@ -97,13 +106,14 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
 
 def save_figures(plots: Iterable[Plot], folder: Path) -> None:
     """Each figure as SVG and as PNG at 300 dots per inch; what earlier reports left there goes."""
-    folder.mkdir(exist_ok=True)
+    if folder.is_symlink():
+        raise RecordError(f"{folder} is a link; remove it.")
+    make_folder(folder)
     for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
         old.unlink()
-    with mpl.rc_context(_STYLE):
-        for plot in plots:
-            (folder / f"{plot.name}.svg").write_text(plot.svg())
-            plot.figure.savefig(folder / f"{plot.name}.png", dpi=300)
+    for plot in plots:
+        write_whole(folder / f"{plot.name}.svg", plot.svg())
+        write_whole(folder / f"{plot.name}.png", plot.png())
 
 
 def _speedup(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
