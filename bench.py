@@ -211,7 +211,7 @@ def command_list(args: argparse.Namespace, console: Console) -> int:
     """Print what a suite can name."""
     from tabulate import tabulate
 
-    from draftbench.drafts.api import discover
+    from draftbench.drafts.api import broken, discover
     from draftbench.harness.models.find import embedded_names
     from draftbench.harness.workloads.sources import SOURCES
 
@@ -222,6 +222,8 @@ def command_list(args: argparse.Namespace, console: Console) -> int:
     ]
     heads = ("architecture", "what it is", "reads; has", "SGLang algorithm", "origin")
     print(tabulate(rows, heads, "simple", maxcolwidths=(None, 44, 36, None, 40)))
+    for name, why in broken().items():
+        print(f"left out: {name}: {why}")
     print()
     sources = [
         (name, s.title, s.num_prompts, s.home or "–", (s.sha256 or "–")[:12], s.licence) for name, s in SOURCES.items()

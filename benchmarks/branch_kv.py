@@ -15,16 +15,24 @@ import torch
 from tabulate import tabulate
 
 from draftbench.drafts.api import Tree
+from draftbench.drafts.eagle3.recipe import eagle3_layers
 from draftbench.drafts.training.acceptance import measure_acceptance
 from draftbench.drafts.training.features import features_of
 from draftbench.drafts.training.hf import LlamaForCausalLM
 from draftbench.drafts.training.load import load_draft
-from draftbench.drafts.training.recipes import eagle3_layers
 from draftbench.drafts.training.tokens import read_samples
 from draftbench.harness.models.find import EMBEDDED
 
 TREE = Tree(num_steps=5, topk=4, num_draft_tokens=16)
-DRAFTS = ("standalone", "eagle", "hass", "stacked-2", "prism", "eagle3")
+DRAFTS = {
+    "standalone": "standalone",
+    "eagle": "eagle",
+    "hass": "eagle",
+    "stacked-2": "eagle",
+    "prism": "prism",
+    "eagle3": "eagle3",
+}
+"""Embedded drafts and their architectures."""
 
 
 def main(path: Path) -> None:
@@ -33,8 +41,8 @@ def main(path: Path) -> None:
     samples = read_samples(path)
     features = features_of(target, samples, eagle3_layers(target.config.num_hidden_layers), torch.float32)
     rows = []
-    for name in DRAFTS:
-        draft = load_draft(EMBEDDED / "tiny" / name, target)
+    for name, architecture in DRAFTS.items():
+        draft = load_draft(architecture, EMBEDDED / "tiny" / name, target, TREE)
         slots, beams = (
             measure_acceptance(draft, features, samples, TREE, follow_beams=follow).acceptance_length
             for follow in (False, True)

@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 import torch
 
+from draftbench.drafts.eagle3.recipe import eagle3_layers
 from draftbench.drafts.training.extract import TOKENS_AT_ONCE, by_length
 from draftbench.drafts.training.hf import LlamaForCausalLM, Target
-from draftbench.drafts.training.recipes import eagle3_layers
 from draftbench.drafts.training.shards import Origin, features_bytes, write_index, write_shards
 from draftbench.drafts.training.tokens import TokenFiles, write_tokens
 from draftbench.harness.models.find import EMBEDDED

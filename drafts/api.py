@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from draftbench.drafts.installed import loaded, under
 from draftbench.harness.errors import HarnessError
 
 ENTRY_POINTS = "draftbench.drafts"
@@ -213,6 +213,13 @@ class DraftSpec:
     engine_module: str | None = None
     """Module that engine processes import. If it has `MODELS`, they are added to SGLang's; if it has a `DRAFT_WORKER`,
     that takes the place of SGLang's `EagleDraftWorker`."""
+    model: str | None = None
+    """Of a draft with weights: "package.module:name", called as name(config) with the configuration that `read` hands
+    to the engine. It makes the torch module (`draftbench.drafts.training.draft.Draft`) that is trained and simulated,
+    its weights not in it yet."""
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    """Ways to train it, by the name under which recipe files ask for them: "package.module:NAME" of a
+    `draftbench.drafts.training.recipe.Recipe`."""
 
     @property
     def drafts(self) -> bool:
@@ -221,21 +228,24 @@ class DraftSpec:
 
 
 @cache
+def installed() -> tuple[dict[str, DraftSpec], dict[str, str]]:
+    """All installed architectures that can be used, and why others cannot."""
+    return loaded(under(ENTRY_POINTS), DraftSpec)
+
+
 def discover() -> dict[str, DraftSpec]:
-    """All installed architectures by name.
+    """All installed architectures by name, but for those that `broken` names.
 
     Raises:
-        DraftError: none are installed, or one cannot be imported or is no DraftSpec.
+        DraftError: none are installed.
     """
-    found: dict[str, DraftSpec] = {}
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            spec = point.load()
-        except (ImportError, AttributeError) as error:
-            raise DraftError(f"architecture {point.name} ({point.value}) cannot be loaded: {error}") from error
-        if not isinstance(spec, DraftSpec):
-            raise DraftError(f"architecture {point.name} ({point.value}) is a {type(spec).__name__}, not a DraftSpec.")
-        found[point.name] = spec
+    found, left_out = installed()
     if "vanilla" not in found:
-        raise DraftError(f"no architectures are installed (entry points {ENTRY_POINTS}); run make setup.")
+        why = "".join(f" {name}: {reason}." for name, reason in left_out.items())
+        raise DraftError(f"no architectures are installed (entry points {ENTRY_POINTS}); run make setup.{why}")
     return dict(sorted(found.items()))
+
+
+def broken() -> dict[str, str]:
+    """Installed architectures that cannot be used, and why."""
+    return dict(sorted(installed()[1].items()))

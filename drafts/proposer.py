@@ -19,7 +19,6 @@ from numbers import Integral
 from typing import Any, Literal, Protocol
 
 from draftbench.drafts.api import Capabilities, DraftSpec, Needs, Options, Tree, full_tree
-from draftbench.drafts.ngram.spec import ngram_arguments
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,19 @@ class StatefulOptions(Options):
 
     state: Literal["reset", "keep"] = "reset"
     """`reset` forgets what was learnt before each cell; `keep` does not: later cells profit from earlier ones."""
+
+
+def ngram_arguments(tree: Tree, options: Options) -> dict[str, int | str]:
+    """The tree as SGLang's NGRAM takes it.
+
+    The trie keeps n-grams that are one token longer than the tree is deep, so that no draft goes deeper.
+    """
+    return {
+        "speculative_num_steps": tree.num_steps,
+        "speculative_num_draft_tokens": tree.num_draft_tokens,
+        "speculative_ngram_max_bfs_breadth": tree.topk,
+        "speculative_ngram_max_trie_depth": tree.num_steps + 1,
+    }
 
 
 _TOKENS_ALONE = Needs()

@@ -7,17 +7,20 @@ The module that `factory(config)` makes has
     embed_tokens                    nn.Embedding, frozen; the engine puts the target's in
     forward(tokens [B, T], hidden [B, T, D], positions [B, T], attend, step) -> hidden [B, T, D]
 
-and calls `attend(index, q, k, v)` with queries, keys and values [B, H, T, C], rotated if it wants them rotated, for
-attention number `index` from 0; the result is [B, H, T, C]. `step` counts draft steps from 1 and is plain Python: it
-must not depend on data. `draftbench.drafts.training.layer` has LLaMA's blocks in this form.
+and, to be trained, what else `draftbench.drafts.training.draft.Draft` lists: `FeatureDraft` there has all of it but
+`forward`. It calls `attend(index, q, k, v)` with queries, keys and values [B, H, T, C], rotated if it wants them
+rotated, for attention number `index` from 0; the result is [B, H, T, C]. `step` counts draft steps from 1 and is plain
+Python: it must not depend on data. `draftbench.drafts.training.layer` has LLaMA's blocks in this form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Shape, Tree
+from draftbench.drafts.installed import named
 from draftbench.drafts.layout import check_layers, check_sizes
 
 ARCHITECTURE = "StepwiseDraftModel"
@@ -33,6 +36,7 @@ def stepwise_spec(
     num_attentions: int = 1,
     options: type[Options] = Options,
     reads_layers: bool = False,
+    recipes: Mapping[str, str] = MappingProxyType({}),
 ) -> DraftSpec:
     """The spec of such a draft.
 
@@ -43,6 +47,7 @@ def stepwise_spec(
         num_attentions: how many attentions the module has, each with a KV slot of its own.
         reads_layers: at step 1 `hidden` is [B, T, L * D], the outputs of those L layers of the target, side by side,
             that the checkpoint's config.json names under `target_layers`.
+        recipes: ways to train it, as in `DraftSpec`.
     """
 
     def read(found: Checkpoint, chosen: Options, tree: Tree) -> Loadable:
@@ -77,4 +82,11 @@ def stepwise_spec(
         options=options,
         read=read,
         engine_module="draftbench.harness.runtime.drafts.stepwise",
+        model="draftbench.drafts.stepwise:made",
+        recipes=recipes,
     )
+
+
+def made(config: Mapping[str, Any]) -> Any:
+    """The module that a stepwise draft's engine configuration names."""
+    return named(config["stepwise_factory"])(config["stepwise_config"])

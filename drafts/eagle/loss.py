@@ -12,30 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from draftbench.drafts.training.draft import Draft, target_states
 from draftbench.drafts.training.features import Batch
-from draftbench.drafts.training.layer import Attend
-
-
-class FeatureDraft(Protocol):
-    """A draft that estimates the target's next hidden state: EAGLE's, PRISM's.
-
-    `reads_layers` says whether the first step reads the chosen layers' outputs and not the last hidden state.
-    """
-
-    reads_layers: bool
-
-    def __call__(
-        self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int, /
-    ) -> Tensor:
-        """Estimated hidden states [B, T, D] at every entry, as draft step `step` (from 1) makes them."""
-
-    def logits(self, hidden: Tensor, /) -> Tensor:
-        """The target's head on estimated hidden states."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +37,21 @@ class EagleObjective:
     detach: bool
 
 
-def eagle_loss(draft: FeatureDraft, batch: Batch, objective: EagleObjective) -> Tensor:
+def eagle_loss(draft: Draft, batch: Batch, objective: EagleObjective) -> Tensor:
     """The weighted mean of the passes' losses over the entries that a draft step can meet."""
     total, weight_sum = batch.hidden_BTD.new_zeros(()), 0.0
-    first = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
+    first = target_states(draft, batch.hidden_BTD, batch.aux_BTE)
     passes = aligned_passes(draft, batch, first, objective.num_passes, objective.detach)
     for step, (output_BTD, learned_BT) in enumerate(passes):
         weight = objective.pass_decay**step
-        total = total + weight * _pass_loss(draft, output_BTD[learned_BT], batch, learned_BT, objective)
+        logits_NV = draft.logits(output_BTD[learned_BT], step + 1).float()
+        total = total + weight * _pass_loss(output_BTD[learned_BT], logits_NV, batch, learned_BT, objective)
         weight_sum += weight
     return total / weight_sum
 
 
 def aligned_passes(
-    draft: FeatureDraft, batch: Batch, hidden_BTX: Tensor, num_passes: int, detach: bool
+    draft: Draft, batch: Batch, hidden_BTX: Tensor, num_passes: int, detach: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Run the passes one after the other.
 
@@ -93,10 +76,9 @@ def aligned_passes(
 
 
 def _pass_loss(
-    draft: FeatureDraft, output_ND: Tensor, batch: Batch, learned_BT: Tensor, objective: EagleObjective
+    output_ND: Tensor, logits_NV: Tensor, batch: Batch, learned_BT: Tensor, objective: EagleObjective
 ) -> Tensor:
     feature = nn.functional.smooth_l1_loss(output_ND.float(), batch.next_hidden_BTD[learned_BT])
-    logits_NV = draft.logits(output_ND).float()
     probs_NK, ids_NK = batch.top_probs_BTK[learned_BT], batch.top_ids_BTK[learned_BT]
     log_probs_NK = logits_NV.gather(1, ids_NK) - logits_NV.logsumexp(1, keepdim=True)
     cost_NK = -probs_NK * log_probs_NK

@@ -17,21 +17,17 @@ from torch import Tensor, nn
 
 from draftbench.drafts.eagle.spec import ARCHITECTURE
 from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
 
 
-class EagleDraft(nn.Module):
+class EagleDraft(FeatureDraft):
     """An EAGLE head; embedding and output head are the target's and stay frozen."""
 
-    reads_layers = False
-
-    def __init__(self, shape: LayerShape, num_layers: int, embedding_VD: Tensor, head_VD: Tensor) -> None:
-        super().__init__()
-        self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
+    def __init__(self, shape: LayerShape, num_layers: int) -> None:
+        super().__init__(shape.vocab_size, shape.hidden_size)
         self.fc = nn.Linear(2 * shape.hidden_size, shape.hidden_size)
         self.layers = nn.ModuleList([Layer(shape, input_norm=index > 0) for index in range(num_layers)])
-        self.head_VD: Tensor
-        self.register_buffer("head_VD", head_VD.float(), persistent=False)
 
     def forward(
         self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
@@ -42,16 +38,18 @@ class EagleDraft(nn.Module):
             x_BTD = layer(index, x_BTD, positions_BT, attend)
         return x_BTD
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The target's head on estimated hidden states [..., D]."""
-        return nn.functional.linear(hidden, self.head_VD)
+
+def made(config: Mapping[str, Any]) -> EagleDraft:
+    """The head that a checkpoint's configuration describes."""
+    return EagleDraft(LayerShape.of(config), config["num_hidden_layers"])
 
 
 def new_eagle(
     config: Mapping[str, Any], embedding_VD: Tensor, head_VD: Tensor, seed: int, num_layers: int = 1
 ) -> EagleDraft:
     """An untrained head for the target that `config` (its config.json) describes."""
-    draft = EagleDraft(LayerShape.of(config), num_layers, embedding_VD, head_VD)
+    draft = EagleDraft(LayerShape.of(config), num_layers)
+    draft.adopt(embedding_VD, head_VD)
     reset(draft, seed)
     return draft
 

@@ -46,4 +46,10 @@ SPEC = DraftSpec(
     needs_checkpoint=True,
     capabilities=Capabilities(Needs("last"), draft_kv=True, children="beams", trainable=True),
     read=read,
+    model="draftbench.drafts.eagle.model:made",
+    recipes={
+        "eagle": "draftbench.drafts.eagle.recipe:EAGLE",
+        "hass": "draftbench.drafts.eagle.recipe:HASS",
+        "stacked-2": "draftbench.drafts.eagle.recipe:STACKED",
+    },
 )

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from draftbench.drafts.eagle3.spec import ARCHITECTURE
+from draftbench.drafts.eagle3.spec import ARCHITECTURE, LAYERS, NUM_READ
 from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Attention, LayerShape, Mlp, Norm, VocabularyHead, reset
 
 
@@ -40,14 +41,13 @@ class Eagle3Layer(nn.Module):
         return out
 
 
-class Eagle3Draft(nn.Module):
+class Eagle3Draft(FeatureDraft):
     """One such layer with its own norm and head; the embedding is the target's and stays frozen."""
 
     reads_layers = True
 
-    def __init__(self, shape: LayerShape, draft_tokens_W: Tensor, embedding_VD: Tensor, num_read: int) -> None:
-        super().__init__()
-        self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
+    def __init__(self, shape: LayerShape, draft_tokens_W: Tensor, num_read: int) -> None:
+        super().__init__(shape.vocab_size, shape.hidden_size)
         self.fc = nn.Linear(num_read * shape.hidden_size, shape.hidden_size, bias=False)
         self.midlayer = Eagle3Layer(shape)
         self.norm = Norm(shape.hidden_size, shape.rms_norm_eps)
@@ -55,7 +55,7 @@ class Eagle3Draft(nn.Module):
         self.d2t: Tensor
         self.register_buffer("d2t", draft_tokens_W - torch.arange(len(draft_tokens_W)))
         self.t2d: Tensor
-        known_V = torch.zeros(embedding_VD.shape[0], dtype=torch.bool)
+        known_V = torch.zeros(shape.vocab_size, dtype=torch.bool)
         known_V[draft_tokens_W] = True
         self.register_buffer("t2d", known_V)
 
@@ -75,11 +75,19 @@ class Eagle3Draft(nn.Module):
         out: Tensor = self.lm_head(self.norm(hidden))
         return out
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
         """Scores [..., V] of the target's vocabulary; tokens that the draft does not know have minus infinity."""
         scores = self.draft_logits(hidden)
         full = scores.new_full((*scores.shape[:-1], len(self.t2d)), -torch.inf)
         return full.index_copy(-1, self.draft_tokens_W, scores)
+
+
+def made(config: Mapping[str, Any]) -> Eagle3Draft:
+    """The draft that a checkpoint's configuration describes; which tokens it drafts is in its file."""
+    layers = (config.get("eagle_config") or {}).get(LAYERS)
+    return Eagle3Draft(
+        LayerShape.of(config), torch.arange(config["draft_vocab_size"]), NUM_READ if layers is None else len(layers)
+    )
 
 
 def new_eagle3(
@@ -91,7 +99,8 @@ def new_eagle3(
     num_read: int = 3,
 ) -> Eagle3Draft:
     """An untrained draft on so many of the target's layers; its head starts as the target's rows of its vocabulary."""
-    draft = Eagle3Draft(LayerShape.of(config), draft_tokens_W, embedding_VD, num_read)
+    draft = Eagle3Draft(LayerShape.of(config), draft_tokens_W, num_read)
+    draft.adopt(embedding_VD, head_VD)
     reset(draft, seed)
     draft.lm_head.weight.data.copy_(head_VD[draft_tokens_W])
     return draft
@@ -105,5 +114,5 @@ def eagle3_config(config: Mapping[str, Any], draft_vocab_size: int, layers: tupl
         "num_hidden_layers": 1,
         "tie_word_embeddings": False,
         "draft_vocab_size": draft_vocab_size,
-        "eagle_config": {"eagle_aux_hidden_state_layer_ids": list(layers)},
+        "eagle_config": {LAYERS: list(layers)},
     }

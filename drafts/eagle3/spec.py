@@ -146,4 +146,6 @@ SPEC = DraftSpec(
     needs_checkpoint=True,
     capabilities=Capabilities(Needs("layers"), draft_kv=True, children="beams", trainable=True),
     read=read,
+    model="draftbench.drafts.eagle3.model:made",
+    recipes={"eagle3": "draftbench.drafts.eagle3.recipe:EAGLE3"},
 )

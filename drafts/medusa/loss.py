@@ -30,7 +30,7 @@ def medusa_loss(draft: MedusaDraft, batch: Batch, objective: MedusaObjective) ->
     for number in range(1, len(draft) + 1):
         later = number - 1
         ends_BT = batch.learned_after(later)[:, later:]
-        logits_NV = draft.head_logits(batch.hidden_BTD[:, : entries - later][ends_BT], number).float()
+        logits_NV = draft.logits(batch.hidden_BTD[:, : entries - later][ends_BT], number).float()
         probs_NK, ids_NK = batch.top_probs_BTK[:, later:][ends_BT], batch.top_ids_BTK[:, later:][ends_BT]
         log_probs_NK = logits_NV.gather(1, ids_NK) - torch.logsumexp(logits_NV, 1, keepdim=True)
         weight = objective.head_decay**later

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from draftbench.drafts.layout import draft_fields
 from draftbench.drafts.medusa.spec import ARCHITECTURE
+from draftbench.drafts.training.draft import Proposal
 from draftbench.drafts.training.layer import Attend, VocabularyHead
 
 
@@ -35,16 +36,26 @@ class ResidualBlock(nn.Module):
 
 
 class MedusaDraft(nn.ModuleList):
-    """K heads of one residual block; each projection starts as the target's head."""
+    """K heads, each of residual blocks and a projection of its own."""
 
+    proposal: Proposal = "joint"
     reads_layers = False
 
-    def __init__(self, num_heads: int, head_VD: Tensor) -> None:
-        vocab, size = head_VD.shape
-        projections = [VocabularyHead(size, vocab) for _ in range(num_heads)]
-        for projection in projections:
-            projection.weight.data.copy_(head_VD)
-        super().__init__(nn.Sequential(ResidualBlock(size), projection) for projection in projections)
+    def __init__(self, num_heads: int, num_blocks: int, vocab_size: int, hidden_size: int) -> None:
+        super().__init__(
+            nn.Sequential(
+                *(ResidualBlock(hidden_size) for _ in range(num_blocks)), VocabularyHead(hidden_size, vocab_size)
+            )
+            for _ in range(num_heads)
+        )
+
+    @property
+    def most_steps(self) -> int:
+        """A head drafts one step."""
+        return len(self)
+
+    def adopt(self, embedding_VD: Tensor, head_VD: Tensor, /) -> None:
+        """Heads have all that they need."""
 
     def forward(
         self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
@@ -52,16 +63,25 @@ class MedusaDraft(nn.ModuleList):
         """The target's hidden states as they are: heads look at nothing else."""
         return hidden_BTD
 
-    def head_logits(self, hidden: Tensor, head: int) -> Tensor:
-        """Scores [..., V] of head `head` (from 1) on hidden states [..., D]."""
-        out: Tensor = self[head - 1](hidden)
+    def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
+        """Scores [..., V] of head `step` (from 1) on hidden states [..., D]."""
+        out: Tensor = self[step - 1](hidden)
         return out
 
 
+def made(config: Mapping[str, Any]) -> MedusaDraft:
+    """The heads that a checkpoint's configuration describes."""
+    sizes = config["medusa_num_layers"], config["vocab_size"], config["hidden_size"]
+    return MedusaDraft(config["medusa_num_heads"], *sizes)
+
+
 def new_medusa(num_heads: int, head_VD: Tensor, seed: int) -> MedusaDraft:
-    """Untrained heads; nothing in them is random."""
+    """Untrained heads of one residual block; each projection starts as the target's head, and nothing is random."""
     torch.manual_seed(seed)
-    return MedusaDraft(num_heads, head_VD)
+    draft = MedusaDraft(num_heads, 1, *head_VD.shape)
+    for projection in (module for module in draft.modules() if isinstance(module, VocabularyHead)):
+        projection.weight.data.copy_(head_VD)
+    return draft
 
 
 def medusa_config(config: Mapping[str, Any], num_heads: int) -> dict[str, Any]:

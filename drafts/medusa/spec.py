@@ -103,4 +103,6 @@ SPEC = DraftSpec(
     read=read,
     largest_tree=full_tree,
     engine_module="draftbench.drafts.medusa.engine",
+    model="draftbench.drafts.medusa.model:made",
+    recipes={"medusa": "draftbench.drafts.medusa.recipe:MEDUSA"},
 )

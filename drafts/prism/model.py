@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from draftbench.drafts.layout import draft_fields
 from draftbench.drafts.prism.spec import ARCHITECTURE, STEP_TO_MODULE
+from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
 
 
@@ -37,18 +38,18 @@ class PrismModule(nn.Module):
         return out
 
 
-class PrismDraft(nn.Module):
+class PrismDraft(FeatureDraft):
     """M modules; embedding and output head are the target's and stay frozen."""
 
-    reads_layers = False
-
-    def __init__(self, shape: LayerShape, step_to_module: Sequence[int], embedding_VD: Tensor, head_VD: Tensor) -> None:
-        super().__init__()
-        self.embed_tokens = nn.Embedding.from_pretrained(embedding_VD.float(), freeze=True)
+    def __init__(self, shape: LayerShape, step_to_module: Sequence[int]) -> None:
+        super().__init__(shape.vocab_size, shape.hidden_size)
         self.step_to_module = tuple(step_to_module)
         self.prism_modules = nn.ModuleList([PrismModule(shape) for _ in range(max(step_to_module) + 1)])
-        self.head_VD: Tensor
-        self.register_buffer("head_VD", head_VD.float(), persistent=False)
+
+    @property
+    def most_steps(self) -> int:
+        """Every step needs a module."""
+        return len(self.step_to_module)
 
     def forward(
         self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
@@ -58,16 +59,18 @@ class PrismDraft(nn.Module):
         out: Tensor = module(self.embed_tokens(tokens_BT), hidden_BTD, positions_BT, attend)
         return out
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The target's head on estimated hidden states [..., D]."""
-        return nn.functional.linear(hidden, self.head_VD)
+
+def made(config: Mapping[str, Any]) -> PrismDraft:
+    """The modules that a checkpoint's configuration describes."""
+    return PrismDraft(LayerShape.of(config), config[STEP_TO_MODULE])
 
 
 def new_prism(
     config: Mapping[str, Any], step_to_module: Sequence[int], embedding_VD: Tensor, head_VD: Tensor, seed: int
 ) -> PrismDraft:
     """An untrained draft; all modules start alike."""
-    draft = PrismDraft(LayerShape.of(config), step_to_module, embedding_VD, head_VD)
+    draft = PrismDraft(LayerShape.of(config), step_to_module)
+    draft.adopt(embedding_VD, head_VD)
     reset(draft, seed)
     copy_first_module(draft)
     return draft

@@ -139,4 +139,6 @@ SPEC = DraftSpec(
     options=PrismOptions,
     read=read,
     engine_module="draftbench.drafts.prism.engine",
+    model="draftbench.drafts.prism.model:made",
+    recipes={"prism": "draftbench.drafts.prism.recipe:PRISM"},
 )

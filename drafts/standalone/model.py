@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.training.draft import Proposal
 from draftbench.drafts.training.layer import Attend, Layer, LayerShape, Norm, reset
 
 ARCHITECTURE = "LlamaForCausalLM"
@@ -24,9 +25,9 @@ NUM_LAYERS = 2
 class Trunk(nn.Module):
     """Embedding, layers and final norm, under the names that a LLaMA checkpoint has."""
 
-    def __init__(self, shape: LayerShape, vocab_size: int, num_layers: int) -> None:
+    def __init__(self, shape: LayerShape, num_layers: int) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(vocab_size, shape.hidden_size)
+        self.embed_tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
         self.layers = nn.ModuleList([Layer(shape, input_norm=True) for _ in range(num_layers)])
         self.norm = Norm(shape.hidden_size, shape.rms_norm_eps)
 
@@ -34,11 +35,16 @@ class Trunk(nn.Module):
 class StandaloneDraft(nn.Module):
     """A small LLaMA with tied embeddings."""
 
+    proposal: Proposal = "beams"
     reads_layers = False
+    most_steps: int | None = None
 
-    def __init__(self, shape: LayerShape, vocab_size: int, num_layers: int) -> None:
+    def __init__(self, shape: LayerShape, num_layers: int) -> None:
         super().__init__()
-        self.model = Trunk(shape, vocab_size, num_layers)
+        self.model = Trunk(shape, num_layers)
+
+    def adopt(self, embedding_VD: Tensor, head_VD: Tensor, /) -> None:
+        """A language model has its own."""
 
     def forward(
         self, tokens_BT: Tensor, _hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1
@@ -50,16 +56,21 @@ class StandaloneDraft(nn.Module):
         out: Tensor = self.model.norm(x_BTD)
         return out
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
         """The tied head on hidden states [..., D]."""
         return nn.functional.linear(hidden, self.model.embed_tokens.weight)
+
+
+def made(config: Mapping[str, Any]) -> StandaloneDraft:
+    """The model that a checkpoint's configuration describes."""
+    return StandaloneDraft(LayerShape.of(config), config["num_hidden_layers"])
 
 
 def new_standalone(
     config: Mapping[str, Any], embedding_VD: Tensor, seed: int, num_layers: int = NUM_LAYERS
 ) -> StandaloneDraft:
     """An untrained draft as wide as the target; its embedding starts as a copy of the target's."""
-    draft = StandaloneDraft(LayerShape.of(config), config["vocab_size"], num_layers)
+    draft = StandaloneDraft(LayerShape.of(config), num_layers)
     reset(draft, seed)
     draft.model.embed_tokens.weight.data.copy_(embedding_VD)
     return draft

@@ -33,4 +33,6 @@ SPEC = DraftSpec(
     needs_checkpoint=True,
     capabilities=Capabilities(draft_kv=True, children="beams", trainable=True),
     read=read,
+    model="draftbench.drafts.standalone.model:made",
+    recipes={"standalone": "draftbench.drafts.standalone.recipe:STANDALONE"},
 )

@@ -13,32 +13,13 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from draftbench.drafts.api import Tree
-from draftbench.drafts.medusa.model import MedusaDraft
+from draftbench.drafts.training.draft import Draft, target_states
 from draftbench.drafts.training.features import Batch, Features, Sample
-from draftbench.drafts.training.layer import Attend
-
-
-class Draft(Protocol):
-    """A draft with its own keys and values (an EAGLE head, a language model), or Medusa's heads.
-
-    `reads_layers` says whether the first step reads the chosen layers' outputs and not the last hidden state.
-    """
-
-    reads_layers: bool
-
-    def __call__(
-        self, tokens_BT: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend, step: int, /
-    ) -> Tensor:
-        """Hidden states at every entry, as draft step `step` (from 1) makes them."""
-
-    def logits(self, hidden: Tensor, /) -> Tensor:
-        """Scores of the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +83,10 @@ def rounds_of_sample(
     after `num_output_tokens`; else that round counts up to the end.
     """
     first = num_prompt_tokens - 1
-    if isinstance(draft, MedusaDraft):
-        accepted_R = accepted_by_heads(draft, batch.tokens_BT, batch.hidden_BTD, first, tree)
+    hidden = target_states(draft, batch.hidden_BTD, batch.aux_BTE)
+    if draft.proposal == "joint":
+        accepted_R = accepted_by_heads(draft, batch.tokens_BT, hidden, first, tree)
     else:
-        hidden = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
         accepted_R = accepted_drafts(draft, batch.tokens_BT, hidden, first, tree, follow_beams)
     rounds, start = [], 0
     while start < num_output_tokens - 1:
@@ -114,18 +95,22 @@ def rounds_of_sample(
     return rounds
 
 
-def accepted_by_heads(draft: MedusaDraft, tokens_1T: Tensor, hidden_1TD: Tensor, first: int, tree: Tree) -> Tensor:
+@torch.no_grad()
+def accepted_by_heads(draft: Draft, tokens_1T: Tensor, hidden_1TX: Tensor, first: int, tree: Tree) -> Tensor:
     """Accepted drafts of a round that starts at each entry from `first` on, for heads that know no drafted token [R].
 
     The tree is grown node by node: always the most probable path that is not in it yet and whose parent is.
     """
-    depth = min(tree.num_steps, len(draft))
-    hidden_RD = hidden_1TD[0, first:]
-    tops = [draft.head_logits(hidden_RD, head + 1).float().softmax(-1).topk(tree.topk) for head in range(depth)]
+    depth = min(tree.num_steps, draft.most_steps or tree.num_steps)
+    positions = torch.arange(tokens_1T.shape[1], device=tokens_1T.device)[None]
+    tops = []
+    for step in range(1, depth + 1):
+        output = draft(tokens_1T, hidden_1TX, positions, _causal, step)[0, first:]
+        tops.append(draft.logits(output, step).float().softmax(-1).topk(tree.topk))
     probs, ids = [top.values.tolist() for top in tops], [top.indices.tolist() for top in tops]
     tokens = tokens_1T[0].tolist()
     accepted = []
-    for row in range(hidden_RD.shape[0]):
+    for row in range(tokens_1T.shape[1] - first):
         kept: set[tuple[int, ...]] = set()
         waiting = [(-probs[0][row][rank], 1, (rank,)) for rank in range(tree.topk)]
         heapq.heapify(waiting)
@@ -145,6 +130,10 @@ def accepted_by_heads(draft: MedusaDraft, tokens_1T: Tensor, hidden_1TD: Tensor,
     return torch.tensor(accepted)
 
 
+def _causal(_index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
 def accepted_drafts(
     draft: Draft, tokens_1T: Tensor, hidden_1TX: Tensor, first: int, tree: Tree, follow_beams: bool = False
 ) -> Tensor:
@@ -154,12 +143,12 @@ def accepted_drafts(
 
     def read(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         prefix[index] = (k, v)
-        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return _causal(index, q, k, v)
 
     device = tokens_1T.device
     output = draft(tokens_1T, hidden_1TX, torch.arange(entries, device=device)[None], read, 1)[0, first:]
     starts_R = torch.arange(first, entries, device=device)
-    probs, tokens = draft.logits(output).float().softmax(-1).topk(tree.topk)
+    probs, tokens = draft.logits(output, 1).float().softmax(-1).topk(tree.topk)
     own: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
     def branch(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -176,7 +165,7 @@ def accepted_drafts(
         positions_RW = (starts_R + step)[:, None].expand(-1, tree.topk)
         # Rounds are the batch, branches its positions: a branch sees its round's prefix and its own slot.
         output_RWD = draft(tokens_RW, hidden_RWD, positions_RW, branch, step + 1)
-        probs, tokens = draft.logits(output_RWD).float().softmax(-1).topk(tree.topk)
+        probs, tokens = draft.logits(output_RWD, step + 1).float().softmax(-1).topk(tree.topk)
         candidate_scores = (scores_RW[:, :, None] * probs).flatten(1)
         offset = sum(part.shape[1] for part in all_tokens)
         all_tokens.append(tokens.flatten(1))

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from draftbench.drafts.training.recipe import Recipe, with_objective
-from draftbench.drafts.training.recipes import recipes
+from draftbench.drafts.training.recipes import broken_recipes, recipes
 from draftbench.drafts.training.settings import DraftEntry, Training
 from draftbench.harness.suite.strict_yaml import nearest, refuse, spelled
 from draftbench.harness.suite.yaml_lines import Path_
@@ -26,7 +26,6 @@ def resolve_drafts(training: Training, path: Path, lines: dict[Path_, int], num_
 
     Raises:
         SuiteError: one is unknown or cannot be so, or reads layers that the target does not have.
-        TrainingError: an installed recipe cannot be loaded.
     """
     known = recipes()
     problems: Problems = []
@@ -36,7 +35,8 @@ def resolve_drafts(training: Training, path: Path, lines: dict[Path_, int], num_
         recipe = known.get(entry.recipe)
         if recipe is None:
             here = (*at, "recipe")
-            problems.append((here, f"{spelled(here)} is {entry.recipe}; {nearest(entry.recipe, sorted(known))}"))
+            why = broken_recipes().get(entry.recipe) or nearest(entry.recipe, sorted(known))
+            problems.append((here, f"{spelled(here)} is {entry.recipe}; {why}"))
             continue
         recipe = _with_options(recipe, entry, at, problems)
         if recipe is not None:

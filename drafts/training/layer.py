@@ -21,8 +21,9 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LayerShape:
-    """The sizes that a LLaMA layer is built from."""
+    """The sizes that a LLaMA layer is built from, and the vocabulary's."""
 
+    vocab_size: int
     hidden_size: int
     intermediate_size: int
     num_heads: int
@@ -40,6 +41,7 @@ class LayerShape:
         fields = draft_fields(config)
         angles, scale = rotary_of(config)
         return cls(
+            vocab_size=fields["vocab_size"],
             hidden_size=fields["hidden_size"],
             intermediate_size=fields["intermediate_size"],
             num_heads=fields["num_attention_heads"],

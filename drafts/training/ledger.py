@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from draftbench.drafts.api import Tree
-from draftbench.drafts.medusa.model import MedusaDraft
 from draftbench.drafts.training.acceptance import accepted_over, all_rounds
+from draftbench.drafts.training.draft import Draft, target_states
 from draftbench.drafts.training.features import Features, Sample
 from draftbench.drafts.training.loop import Task, Trainer
 from draftbench.drafts.training.recipe import Recipe
@@ -36,24 +36,24 @@ def active_parameters(draft: Any, features: Features, num_steps: int) -> list[in
     batch = features.batch([0])
     found = []
     trained = [parameter for parameter in draft.parameters() if parameter.requires_grad]
-    for step in range(1, num_steps + 1):
-        if isinstance(draft, MedusaDraft):
-            if step > len(draft):
-                break
-            scores = draft.head_logits(batch.hidden_BTD, step)
-        else:
-            hidden = batch.aux_BTE if draft.reads_layers and step == 1 else batch.hidden_BTD
-            output = draft(batch.tokens_BT, hidden, batch.positions_BT, batch.causal, step)
-            scores = draft.logits(output).nan_to_num(neginf=0.0)
+    for step in range(1, steps_of(draft, num_steps) + 1):
+        heads_alone = draft.proposal == "joint"
+        hidden = target_states(draft, batch.hidden_BTD, batch.aux_BTE) if step == 1 or heads_alone else batch.hidden_BTD
+        output = draft(batch.tokens_BT, hidden, batch.positions_BT, batch.causal, step)
+        scores = draft.logits(output, step).nan_to_num(neginf=0.0)
         reached = torch.autograd.grad(scores.sum(), trained, allow_unused=True)
         found.append(sum(p.numel() for p, grad in zip(trained, reached, strict=True) if grad is not None))
     return found
 
 
+def steps_of(draft: Draft, num_steps: int) -> int:
+    """Of so many steps those that the draft can make."""
+    return min(num_steps, draft.most_steps or num_steps)
+
+
 def held_out_acceptance(draft: Any, groups: Groups, tree: Tree, out: Path) -> dict[str, Any]:
     """Acceptance on a tree and on a chain, by group; each answer's rounds on the tree go into `acceptance.jsonl`."""
-    if isinstance(draft, MedusaDraft):
-        tree = replace(tree, num_steps=min(len(draft), tree.num_steps))
+    tree = replace(tree, num_steps=steps_of(draft, tree.num_steps))
     chain = Tree(tree.num_steps, 1, tree.num_steps + 1)
     found: dict[str, Any] = {
         "note": "plain-torch simulation of SGLang's rounds on held-out answers, float32, bonus included",

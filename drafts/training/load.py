@@ -1,46 +1,69 @@
-"""A trained draft's folder back as the module that was trained."""
+"""A draft's folder as the torch module that was trained, by any architecture's spec."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
-from draftbench.drafts.eagle.model import new_eagle
-from draftbench.drafts.eagle3.model import new_eagle3
-from draftbench.drafts.medusa.model import new_medusa
-from draftbench.drafts.prism.model import new_prism
-from draftbench.drafts.standalone.model import new_standalone
-from draftbench.drafts.training.hf import LlamaForCausalLM
+from draftbench.drafts.api import Checkpoint, DraftError, Tree, discover
+from draftbench.drafts.installed import named
+from draftbench.drafts.layout import text_fields
+from draftbench.drafts.training.hf import Target
+from draftbench.harness.errors import CheckpointError
+
+ONE_STEP = Tree(1, 1, 2)
+FROM_TARGET = "embed_tokens.weight"
+"""A tensor that a file need not have: `adopt` puts the target's in."""
 
 
-def load_draft(folder: Path, target: LlamaForCausalLM) -> Any:
-    """The draft in fp32, ready to be asked; every tensor of the file is used.
+def load_draft(
+    architecture: str,
+    folder: Path,
+    target: Target,
+    tree: Tree = ONE_STEP,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """The draft (`draftbench.drafts.training.draft.Draft`) in fp32, read as a run reads it, ready to be asked.
+
+    Args:
+        tree: that it is to draft; `options` as an arm's.
 
     Raises:
-        RuntimeError: tensors are missing or unexpected.
+        DraftError: the architecture has no weights, or is not installed.
+        CheckpointError: tensors are missing, unexpected or misshapen.
     """
-    config = json.loads((folder / "config.json").read_text())
-    weights = load_file(folder / "model.safetensors")
-    embedding, head = (module.state_dict()["weight"] for module in (target.get_input_embeddings(), target.lm_head))
-    makers: dict[str, Callable[[], Any]] = {
-        "LlamaForCausalLM": lambda: new_standalone(config, embedding, 0, config["num_hidden_layers"]),
-        "LlamaForCausalLMEagle": lambda: new_eagle(config, embedding, head, 0, config["num_hidden_layers"]),
-        "LlamaForCausalLMEagle3": lambda: new_eagle3(
-            config,
-            weights["d2t"] + torch.arange(len(weights["d2t"])),
-            embedding,
-            head,
-            0,
-            len(config["eagle_config"]["eagle_aux_hidden_state_layer_ids"]),
-        ),
-        "LlamaForCausalLMPrism": lambda: new_prism(config, config["step_to_module"], embedding, head, 0),
-        "MedusaHeads": lambda: new_medusa(config["medusa_num_heads"], head, 0),
-    }
-    draft = makers[config["architectures"][0]]()
-    draft.load_state_dict(weights)
+    spec = discover().get(architecture)
+    if spec is None or spec.model is None:
+        raise DraftError(f"{architecture} is no architecture with a model to load; see bench.py list.")
+    config, weights = json.loads((folder / "config.json").read_text()), _weights(folder)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    found = Checkpoint(folder, config, shapes, text_fields(target.config.to_dict()))
+    loadable = spec.read(found, spec.options.model_validate(dict(options or {})), tree)
+    draft = named(spec.model)(loadable.config)
+    draft.adopt(*(module.state_dict()["weight"] for module in (target.get_input_embeddings(), target.lm_head)))
+    state = {loadable.renamed.get(name, name): tensor for name, tensor in weights.items()}
+    state |= {name: torch.zeros(shape) for name, shape in loadable.zeros.items()}
+    try:
+        missing, unexpected = draft.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes differ
+        raise CheckpointError(f"{folder}: {error}") from error
+    unread = [name for name in unexpected if not name.endswith(loadable.unused)]
+    lacking = [name for name in missing if name != FROM_TARGET]
+    if unread or lacking:
+        raise CheckpointError(f"{folder}: its module lacks {lacking} and does not know {unread}.")
     return draft.eval().requires_grad_(False)
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a folder's safetensors, or of its pickled files where there are none."""
+    files = sorted(folder.glob("*.safetensors"))
+    if files:
+        return {name: tensor for file in files for name, tensor in load_file(file).items()}
+    pickled = sorted((*folder.glob("*.bin"), *folder.glob("*.pt")))
+    return {name: t for file in pickled for name, t in torch.load(file, map_location="cpu", weights_only=True).items()}

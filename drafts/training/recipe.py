@@ -1,6 +1,6 @@
 """What a draft's recipe is: how to build the untrained module, what it learns in which phase, its config.json.
 
-Packages add theirs under the entry-point group `draftbench.recipes`.
+An architecture's spec names its recipes.
 """
 
 from __future__ import annotations

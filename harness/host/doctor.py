@@ -152,12 +152,14 @@ def _compiler() -> Finding:
 
 
 def _architectures() -> Finding:
-    from draftbench.drafts.api import discover
+    from draftbench.drafts.api import broken, discover
 
     try:
-        return Finding(True, f"architectures: {', '.join(discover())}")
+        found = f"architectures: {', '.join(discover())}"
     except HarnessError as error:
         return Finding(False, str(error))
+    left_out = "".join(f"; left out: {name}: {why}" for name, why in broken().items())
+    return Finding(not left_out, found + left_out)
 
 
 def _models() -> Finding:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from draftbench.drafts.api import DraftSpec, Tree, discover
+from draftbench.drafts.api import DraftSpec, Tree, broken, discover
 from draftbench.harness.suite.engine_arguments import argument_problem, risky
 from draftbench.harness.suite.strict_yaml import nearest, spelled
 from draftbench.harness.suite.trace import read_trace
@@ -61,7 +61,8 @@ def _arm_problems(suite: Suite) -> Problems:
             continue
         spec = known.get(arm.architecture)
         if spec is None:
-            text = f"arms[{index}].architecture is {arm.architecture}; {nearest(arm.architecture, list(known))}"
+            why = broken().get(arm.architecture) or nearest(arm.architecture, list(known))
+            text = f"arms[{index}].architecture is {arm.architecture}; {why}"
             problems.append((("arms", index, "architecture"), text))
             continue
         for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens"):

@@ -16,6 +16,8 @@ SOURCES = sorted(path for folder in ROOMS for path in Path(folder).rglob("*.py")
 LEAVES = {"harness/errors.py", "harness/units.py", "harness/records.py"}
 ENGINE_MODULES = ("engine", "tree")
 """Of an architecture's folder: what runs in the engine's process."""
+ARCHITECTURES = {path.parent for path in SOURCES if path.name == "spec.py"}
+NAMES_OF_ARCHITECTURES = tuple(f"drafts.{folder.name}." for folder in ARCHITECTURES)
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -46,7 +48,7 @@ def test_only_allowed_imports(path: Path):
     assert not tops & set(ROOMS), "a package has one name: draftbench." + path.parts[0]
     if not in_engine(path):
         assert "sglang" not in tops
-    is_model = path.parts[0] == "drafts" and path.stem in ("model", "loss")
+    is_model = path.parts[0] == "drafts" and path.stem in ("model", "loss", "recipe")
     if not (in_engine(path) or is_model or name.startswith("drafts/training/")):
         assert not tops & HEAVY
     if name in LEAVES:
@@ -54,6 +56,8 @@ def test_only_allowed_imports(path: Path):
     if path.parts[0] == "drafts":
         banned = ("harness.load", "harness.metrics", "reports", *(() if in_engine(path) else ("harness.runtime",)))
         assert not [module for module in own if module.startswith(banned)]
+    if not in_engine(path) and path.parent not in ARCHITECTURES:
+        assert not [module for module in own if module.startswith(NAMES_OF_ARCHITECTURES)], "ask its spec"
     if name.startswith("harness/metrics/"):
         allowed = (
             "harness.metrics", "harness.records", "harness.units", "harness.errors", "harness.suite", "harness.engine",

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from draftbench.drafts.api import Tree
+from draftbench.drafts.eagle3.recipe import eagle3_layers
 from draftbench.drafts.training.acceptance import rounds_of_sample
+from draftbench.drafts.training.draft import target_states
 from draftbench.drafts.training.features import Features, Sample, features_of
 from draftbench.drafts.training.hf import LlamaForCausalLM
 from draftbench.drafts.training.layer import Attend
-from draftbench.drafts.training.recipes import eagle3_layers
 
 Tokens = tuple[int, ...]
 Answers = tuple[tuple[Tokens, Tokens], ...]
@@ -82,7 +83,7 @@ class Oracle:
         """
         features = features_of(self.target, [Sample(prompt, tuple(tokens))], self.layers, torch.float32)
         batch = features.batch([0])
-        state = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
+        state = target_states(draft, batch.hidden_BTD, batch.aux_BTE)
         attend = growing_attention()
         found: list[Tensor] = []
         output = torch.empty(0)
@@ -91,5 +92,5 @@ class Oracle:
             hidden = state[:, entry : entry + 1] if step == 1 else output
             output = draft(torch.tensor([[token]]), hidden, torch.tensor([[entry]]), attend, step)
             if entry >= len(prompt) - 1:
-                found.append(draft.logits(output[0, 0]))
+                found.append(draft.logits(output[0, 0], step))
         return found

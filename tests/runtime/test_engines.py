@@ -369,11 +369,12 @@ def test_token_recyclings_table_is_what_the_target_said_last(arms, measured):
 @pytest.mark.parametrize("arm", SIMULATED)
 def test_rounds_are_those_of_the_simulation(measured, oracle, arm):
     """Plain torch, without SGLang, accepts the same number of drafts in every round of every request."""
-    _, checkpoint, tree = PLAIN[arm]
+    architecture, checkpoint, tree = PLAIN[arm]
     records = [measured[arm]["alone"][prompt.prompt_id] for prompt in prompts_alone()]
     assert len(records) >= 12
     answers = [(prompt.prompt_ids, record.output_ids) for prompt, record in zip(prompts_alone(), records, strict=True)]
-    simulated = oracle.rounds(load_draft(TINY / Path(checkpoint).name, oracle.target), answers, Tree(*tree))
+    draft = load_draft(architecture, TINY / Path(checkpoint).name, oracle.target, Tree(*tree))
+    simulated = oracle.rounds(draft, answers, Tree(*tree))
     for record, rounds in zip(records, simulated, strict=True):
         assert accepted(record) == rounds, record.prompt_id
 
@@ -389,10 +390,10 @@ def test_torch_and_engine_score_drafts_alike(arms, measured, oracle, arm):
     assert {found["mode"] for found in passes[:first]} == {"EXTEND"}
     prompt = prompts()[0]
     tokens = [measured[arm]["alone"][prompt.prompt_id].output_ids[0], *(int(found["tokens"][0]) for found in steps[1:])]
-    draft = load_draft(TINY / Path(checkpoint).name, oracle.target)
+    draft = load_draft(architecture, TINY / Path(checkpoint).name, oracle.target)
     if architecture == "eagle3":
         # Passes hold scores of the draft's own vocabulary, and the engine's tokens are already the target's.
-        draft.logits = draft.draft_logits
+        draft.logits = lambda hidden, step: draft.draft_logits(hidden)
     for found, expected in zip(steps, oracle.first_round_logits(draft, prompt.prompt_ids, tokens), strict=True):
         torch.testing.assert_close(found["logits"][0], expected, rtol=1e-4, atol=1e-4)
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from draftbench.drafts import api
 from draftbench.drafts.api import Tree
+from draftbench.drafts.training.load import load_draft
 from draftbench.harness.models.find import EMBEDDED
 from tests.runtime.oracle import Oracle
 
@@ -118,22 +119,24 @@ def test_list_names_them(folder: Path) -> None:
     assert "an example of docs/adding-a-draft.md" in listed
 
 
-@pytest.mark.parametrize(
-    ("arm", "factory"), [("gated", "draftbench_gated.model:GatedDraft"), ("layered", "draftbench_layered:LayeredDraft")]
-)
-def test_the_module_that_was_trained_is_the_one_that_drafts(
-    folder: Path, requests: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, arm: str, factory: str
-) -> None:
-    """The stepwise adapter's rounds are those of the simulation on the trained module."""
+@pytest.fixture
+def packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The installed packages in this process."""
     monkeypatch.syspath_prepend(str(folder / "site"))
     monkeypatch.syspath_prepend(str(NAUGHTY))
-    module, name = factory.split(":")
+    api.installed.cache_clear()
+    yield
+    api.installed.cache_clear()
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("arm", ["gated", "layered"])
+def test_the_module_that_was_trained_is_the_one_that_drafts(
+    folder: Path, requests: list[dict[str, Any]], arm: str
+) -> None:
+    """The stepwise adapter's rounds are those of the simulation, which loads others' drafts as it does its own."""
     oracle = Oracle(TARGET)
-    draft = getattr(importlib.import_module(module), name)(
-        json.loads((folder / "drafts" / arm / "config.json").read_text())
-    )
-    draft.load_state_dict(load_file(folder / "drafts" / arm / "model.safetensors"))
-    draft.head_VD.copy_(oracle.target.lm_head.weight)
+    draft = load_draft(arm, folder / "drafts" / arm, oracle.target, Tree(*TREE))
     references = (folder / "run" / "references.jsonl").read_text().splitlines()
     prompts = {found["prompt_id"]: tuple(found["prompt_ids"]) for found in map(json.loads, references)}
     records = [record for record in requests if record["cell"]["arm"] == arm]

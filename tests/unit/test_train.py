@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from draftbench.drafts.training.entries import resolve_drafts
-from draftbench.drafts.training.recipes import RECIPES
+from draftbench.drafts.training.recipes import recipes
 from draftbench.drafts.training.settings import load_training
 from draftbench.harness.errors import HarnessError, SuiteError, TrainingError
 from draftbench.harness.models.find import EMBEDDED
@@ -214,13 +214,13 @@ def _loaded(path: Path) -> tuple[Any, Path, Any]:
     return training, path, lines
 
 
-@pytest.mark.parametrize("name", list(RECIPES))
+@pytest.mark.parametrize("name", list(recipes()))
 def test_a_recipe_without_options_is_trained_as_it_is(folder: Path, tmp_path: Path, name: str) -> None:
     """Its own options hold where a recipe file gives none: stacked-2 has two layers."""
     path = tmp_path / "recipe.yaml"
     (tmp_path / "answers.jsonl").write_text("")
     path.write_text(GOOD.replace("recipe: eagle}", f"recipe: {name}}}"))
-    found, own = resolve_drafts(*_loaded(path), 12)["eagle"], RECIPES[name]
+    found, own = resolve_drafts(*_loaded(path), 12)["eagle"], recipes()[name]
     config = json.loads((folder / "target" / "config.json").read_text()) | {"num_hidden_layers": 12}
     assert found.config(config) == own.config(config)
     assert found.summary == own.summary

@@ -21,4 +21,5 @@ SPEC = stepwise_spec(
     origin="an example of docs/adding-a-draft.md",
     factory="draftbench_gated.model:GatedDraft",
     expected=expected,
+    recipes={"gated": "draftbench_gated.model:RECIPE"},
 )

@@ -9,13 +9,13 @@ Shapes: N entries of all requests, H heads, C head size, D hidden size, V vocabu
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from sglang.srt.layers.logits_processor import LogitsProcessor
 from sglang.srt.layers.radix_attention import RadixAttention
 from torch import Tensor, nn
 
+from draftbench.drafts.stepwise import made
 from draftbench.harness.runtime.drafts.steps import StepCounter, SteppedDraftWorker
 
 
@@ -25,8 +25,7 @@ class StepwiseDraftModel(nn.Module):
     def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
         super().__init__()
         self.config = config
-        module, name = config.stepwise_factory.split(":")
-        self.draft = getattr(importlib.import_module(module), name)(config.stepwise_config)
+        self.draft = made(vars(config))
         heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
         self.attention = nn.ModuleList(
             RadixAttention(heads, size, size**-0.5, num_kv_heads=heads, layer_id=index)

@@ -8,33 +8,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from draftbench.drafts.api import Shape
 from draftbench.drafts.eagle.loss import EagleObjective, eagle_loss
 from draftbench.drafts.layout import llama_layer
 from draftbench.drafts.stepwise import stepwise_spec
+from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
 from draftbench.drafts.training.recipe import Phase, Recipe, Start
 
 READ_LAYERS = (1, 11, 20)
 
 
-class LayeredDraft(nn.Module):
+class LayeredDraft(FeatureDraft):
     """x = W e(token) + hidden, which is a mix of the layers at step 1; then two layers."""
 
     reads_layers = True
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
         size = config["hidden_size"]
-        self.embed_tokens = nn.Embedding(config["vocab_size"], size).requires_grad_(False)
+        super().__init__(config["vocab_size"], size)
         self.token = nn.Linear(size, size, bias=False)
         self.mix = nn.Linear(len(config["target_layers"]) * size, size, bias=False)
         self.layers = nn.ModuleList(Layer(LayerShape.of(config), input_norm=True) for _ in range(2))
-        self.head_VD: Tensor
-        self.register_buffer("head_VD", torch.zeros(config["vocab_size"], size), persistent=False)
 
     def forward(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1) -> Tensor:
         """Estimate the next hidden state [B, T, D]; `hidden` is [B, T, E] at step 1 and [B, T, D] later."""
@@ -43,17 +40,12 @@ class LayeredDraft(nn.Module):
             x_BTD = layer(index, x_BTD, positions_BT, attend)
         return x_BTD
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """The target's head; the engine has its own."""
-        return nn.functional.linear(hidden, self.head_VD)
-
 
 def new_layered(start: Start) -> LayeredDraft:
     """Untrained, with the target's embedding and head."""
     draft = LayeredDraft(layered_config(start.config))
     reset(draft, start.seed)
-    draft.embed_tokens.weight.data.copy_(start.embedding_VD)
-    draft.head_VD.copy_(start.head_VD)
+    draft.adopt(start.embedding_VD, start.head_VD)
     return draft
 
 

@@ -6,13 +6,13 @@ import pytest
 
 from draftbench.drafts.api import DraftError, Needs, discover
 from draftbench.drafts.proposer import StatefulOptions
-from draftbench.drafts.training.recipes import RECIPES
+from draftbench.drafts.training.recipes import recipes
 
 
 def test_what_is_trainable_has_a_recipe() -> None:
     """The project's own architectures with weights are those that its trainer makes."""
     trainable = {name for name, spec in discover().items() if spec.capabilities.trainable}
-    assert trainable == {recipe.architecture for recipe in RECIPES.values()}
+    assert trainable == {recipe.architecture for recipe in recipes().values()}
     assert trainable == {name for name, spec in discover().items() if spec.needs_checkpoint}
 
 

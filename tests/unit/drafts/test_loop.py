@@ -17,7 +17,7 @@ from draftbench.drafts.training.acceptance import measure_acceptance
 from draftbench.drafts.training.features import Features, Sample
 from draftbench.drafts.training.loop import CURVE, STATE, Trainer
 from draftbench.drafts.training.recipe import with_objective
-from draftbench.drafts.training.recipes import RECIPES
+from draftbench.drafts.training.recipes import recipes
 from draftbench.harness.errors import TrainingError
 
 New = Callable[..., Trainer]
@@ -28,14 +28,14 @@ def fit(trainer: Trainer) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ("eagle", "prism") else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+    "name", [name if name in ("eagle", "prism") else pytest.param(name, marks=pytest.mark.slow) for name in recipes()]
 )
 def test_overfitting_drives_acceptance_of_the_trained_steps(
     new_trainer: New, answers: tuple[Any, list[Sample]], name: str
 ) -> None:
     """After enough steps on 20 samples, 95% of the drafts of every trained step are accepted; frozen weights stay."""
     passes = 1 if name == "eagle" else 3
-    recipe = with_objective(RECIPES[name], {"num_passes": passes})
+    recipe = with_objective(recipes()[name], {"num_passes": passes})
     trainer = new_trainer(recipe, amount=800 if name == "medusa" else 240, rate=0.02, tokens_per_batch=512)
     frozen = {key: p.clone() for key, p in trainer.draft.named_parameters() if not p.requires_grad}
     curve = fit(trainer)
@@ -51,7 +51,7 @@ def test_overfitting_drives_acceptance_of_the_trained_steps(
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_one_seed_twice_is_bit_equal_and_another_is_not(new_trainer: New, dtype: str) -> None:
     """Losses and weights repeat exactly on a CPU."""
-    made = [new_trainer(RECIPES["prism"], dtype=dtype, seed=seed, amount=6) for seed in (3, 3, 4)]
+    made = [new_trainer(recipes()["prism"], dtype=dtype, seed=seed, amount=6) for seed in (3, 3, 4)]
     curves = [fit(trainer) for trainer in made]
     assert curves[0] == curves[1]
     assert curves[0] != curves[2]
@@ -61,7 +61,7 @@ def test_one_seed_twice_is_bit_equal_and_another_is_not(new_trainer: New, dtype:
 
 def test_gradients_reach_the_active_module_only(new_trainer: New) -> None:
     """PRISM's warm-up trains one module alone; the copies then part from each other, each serving its own steps."""
-    recipe = RECIPES["prism"]
+    recipe = recipes()["prism"]
     trainer = new_trainer(replace(recipe, phases=(replace(recipe.phases[0], share=1.0),)), amount=3)
     draft: Any = trainer.draft
     assert isinstance(draft, PrismDraft)
@@ -85,7 +85,7 @@ def test_gradients_reach_the_active_module_only(new_trainer: New) -> None:
 @pytest.mark.parametrize("killed_after", [3, 7, 11])
 def test_a_killed_training_goes_on_with_the_same_losses(new_trainer: New, tmp_path: Path, killed_after: int) -> None:
     """Ended at any step, in either phase, it repeats what was not saved and ends as if it had never stopped."""
-    whole = new_trainer(RECIPES["prism"], amount=14, every=4)
+    whole = new_trainer(recipes()["prism"], amount=14, every=4)
     expected = fit(whole)
 
     class Killed(Exception):
@@ -97,10 +97,10 @@ def test_a_killed_training_goes_on_with_the_same_losses(new_trainer: New, tmp_pa
 
     folder = tmp_path / "killed"
     with pytest.raises(Killed):
-        new_trainer(RECIPES["prism"], amount=14, every=4, folder=folder).run(told)
+        new_trainer(recipes()["prism"], amount=14, every=4, folder=folder).run(told)
     assert len((folder / CURVE).read_text().splitlines()) == killed_after
     (folder / CURVE).open("a").write('{"step": 99, "lo')  # a line that was being written
-    resumed = new_trainer(RECIPES["prism"], amount=14, every=4, folder=folder)
+    resumed = new_trainer(recipes()["prism"], amount=14, every=4, folder=folder)
     assert fit(resumed) == expected
     lines = [json.loads(line) for line in (folder / CURVE).read_text().splitlines()]
     assert lines == expected
@@ -110,16 +110,16 @@ def test_a_killed_training_goes_on_with_the_same_losses(new_trainer: New, tmp_pa
 
 def test_a_state_of_other_settings_is_refused(new_trainer: New, tmp_path: Path) -> None:
     """A folder's saved state is not taken up by a training with another budget."""
-    fit(new_trainer(RECIPES["medusa"], amount=2, folder=tmp_path / "a"))
+    fit(new_trainer(recipes()["medusa"], amount=2, folder=tmp_path / "a"))
     with pytest.raises(TrainingError, match="other settings"):
-        fit(new_trainer(RECIPES["medusa"], amount=3, folder=tmp_path / "a"))
+        fit(new_trainer(recipes()["medusa"], amount=3, folder=tmp_path / "a"))
 
 
 @pytest.mark.parametrize(("axis", "amount"), [("tokens", 1500), ("steps", 9), ("flops", 4e8)])
 def test_every_draft_stops_at_the_same_amount(new_trainer: New, axis: str, amount: float) -> None:
     """On each axis: never above the amount, and less than a step below it; the learning rate ends near zero."""
     for name in ("medusa", "hass"):
-        trainer = new_trainer(RECIPES[name], axis=axis, amount=amount)
+        trainer = new_trainer(recipes()[name], axis=axis, amount=amount)
         curve = fit(trainer)
         spent = trainer.course.spent(axis)
         largest = spent / len(curve) * 1.6
@@ -131,22 +131,24 @@ def test_every_draft_stops_at_the_same_amount(new_trainer: New, axis: str, amoun
 
 def test_on_equal_tokens_all_drafts_see_the_same_batches(new_trainer: New) -> None:
     """The tokens after each step agree between architectures."""
-    seen = [[line["tokens"] for line in fit(new_trainer(RECIPES[n], axis="tokens", amount=900))] for n in RECIPES]
+    seen = [[line["tokens"] for line in fit(new_trainer(recipes()[n], axis="tokens", amount=900))] for n in recipes()]
     assert all(each == seen[0] for each in seen)
 
 
 def test_accumulated_batches_are_one_large_one(new_trainer: New) -> None:
     """Four small batches of a step make the step of one batch four times as large."""
-    large = new_trainer(RECIPES["eagle"], amount=1, tokens_per_batch=10_000, chosen=range(16))
-    small = new_trainer(RECIPES["eagle"], amount=1, tokens_per_batch=4 * 18, gradient_accumulation=4, chosen=range(16))
+    large = new_trainer(recipes()["eagle"], amount=1, tokens_per_batch=10_000, chosen=range(16))
+    small = new_trainer(
+        recipes()["eagle"], amount=1, tokens_per_batch=4 * 18, gradient_accumulation=4, chosen=range(16)
+    )
     assert fit(small)[0]["loss"] == pytest.approx(fit(large)[0]["loss"], rel=1e-5)
     assert small.course.num_tokens == large.course.num_tokens
 
 
 def test_packed_rows_learn_the_same(new_trainer: New) -> None:
     """One step on all samples has the same loss, however they share rows."""
-    alone = new_trainer(RECIPES["hass"], amount=1, tokens_per_batch=10_000)
-    packed = new_trainer(RECIPES["hass"], amount=1, tokens_per_batch=10_000, row_tokens=100)
+    alone = new_trainer(recipes()["hass"], amount=1, tokens_per_batch=10_000)
+    packed = new_trainer(recipes()["hass"], amount=1, tokens_per_batch=10_000, row_tokens=100)
     assert fit(packed)[0]["loss"] == pytest.approx(fit(alone)[0]["loss"], rel=1e-4)
 
 
@@ -157,7 +159,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(new_trainer: Ne
         features.store._states[5][0][:] = float("nan")  # type: ignore[attr-defined]
         return features
 
-    trainer = new_trainer(RECIPES["eagle"], wrapped=poisoned, tokens_per_batch=40, every=1)
+    trainer = new_trainer(recipes()["eagle"], wrapped=poisoned, tokens_per_batch=40, every=1)
     with pytest.raises(TrainingError, match=r"the loss of step \d+ is not finite.*last good state is kept"):
         fit(trainer)
     state = torch.load(trainer._folder / STATE, weights_only=True)
@@ -171,4 +173,4 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(new_trainer: Ne
 def test_an_impossible_budget_is_told(new_trainer: New, name: str, budget: dict[str, Any]) -> None:
     """Less than a step, or than a step for each phase, is refused with what to change."""
     with pytest.raises(TrainingError, match=r"too few for its \d phases?; raise budget.amount"):
-        fit(new_trainer(RECIPES[name], **budget))
+        fit(new_trainer(recipes()[name], **budget))

@@ -18,7 +18,7 @@ from draftbench.drafts.training.features import Sample, features_of
 from draftbench.drafts.training.hf import AutoModelForCausalLM, LlamaConfig
 from draftbench.drafts.training.load import load_draft as load_trained
 from draftbench.drafts.training.recipe import Start
-from draftbench.drafts.training.recipes import RECIPES
+from draftbench.drafts.training.recipes import recipes
 from draftbench.harness.models.checkpoints import load_draft
 from draftbench.harness.models.find import read_config, read_target
 from draftbench.harness.runtime.tensors import TensorFacts
@@ -54,13 +54,13 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return model.eval().requires_grad_(False), folder
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes())
 def test_a_trained_draft_is_one_that_a_run_loads(
     target: tuple[Any, Path], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its tensors are those that its config.json says, and nothing of the target's layers is in there."""
     model, folder = target
-    recipe, config = RECIPES[name], read_target(folder)
+    recipe, config = recipes()[name], read_target(folder)
     features = features_of(model, SAMPLES, recipe.layers(config["num_hidden_layers"]))
     draft: Any = recipe.new(Start(config, model, features, np.arange(len(SAMPLES)), 0))
     phase = recipe.phases[0]
@@ -81,7 +81,7 @@ def test_a_trained_draft_is_one_that_a_run_loads(
     written = json.loads((tmp_path / "config.json").read_text())
     assert "layer_types" not in written
     assert written["head_dim"] == (16 if folder.name.startswith(("qwen3", "mistral")) else 8)
-    load_trained(tmp_path, model)
+    load_trained(recipe.architecture, tmp_path, model)
 
 
 def test_what_is_taken_from_a_target_is_listed() -> None:

@@ -151,7 +151,7 @@ def test_medusas_tree_holds_the_most_probable_paths(target: LlamaForCausalLM, fe
     hidden, tokens = batch.hidden_BTD, batch.tokens_BT
     found = accepted_by_heads(draft, tokens, hidden, 0, size)
     for entry in range(tokens.shape[1]):
-        probs = [draft.head_logits(hidden[0, entry], k + 1).softmax(-1).topk(4) for k in range(3)]
+        probs = [draft.logits(hidden[0, entry], k + 1).softmax(-1).topk(4) for k in range(3)]
         paths = [path for depth in (1, 2, 3) for path in product(range(4), repeat=depth)]
         score = {p: float(torch.stack([probs[k].values[r] for k, r in enumerate(p)]).prod()) for p in paths}
         kept = sorted(paths, key=lambda path: -score[path])[:8]

@@ -1,0 +1,54 @@
+"""How EAGLE-3 is trained: training-time test, on the corpus's most frequent tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from draftbench.drafts.api import Options
+from draftbench.drafts.eagle3.loss import Eagle3Objective, eagle3_loss
+from draftbench.drafts.eagle3.model import eagle3_config, new_eagle3
+from draftbench.drafts.training.recipe import Phase, Recipe, Start
+
+
+def eagle3_layers(num_layers: int) -> tuple[int, ...]:
+    """A low, a middle and a high layer (from 0): what SGLang takes by default (0.5.17, models/llama.py)."""
+    return (1, num_layers // 2 - 1, num_layers - 4)
+
+
+class Eagle3Options(Options):
+    """For EAGLE-3."""
+
+    vocab_size: Annotated[
+        int, Field(ge=1, description="The most frequent tokens of the corpus, which it can draft.")
+    ] = 1024
+    layers: Annotated[list[int] | None, Field(description="Layers of the target that it reads, from 0.")] = None
+
+
+def _eagle3(options: Eagle3Options) -> Recipe:
+    def layers(num_layers: int) -> tuple[int, ...]:
+        return eagle3_layers(num_layers) if options.layers is None else tuple(options.layers)
+
+    def new(start: Start) -> nn.Module:
+        frequent = start.frequent_tokens_W(min(options.vocab_size, start.config["vocab_size"]))
+        num_layers = len(layers(start.config["num_hidden_layers"]))
+        return new_eagle3(start.config, frequent, start.embedding_VD, start.head_VD, start.seed, num_layers)
+
+    return Recipe(
+        "eagle3",
+        "A one-layer EAGLE-3 draft with training-time test over 5 passes, and a vocabulary of the corpus's "
+        f"{options.vocab_size:,} most frequent tokens.",
+        new,
+        lambda config: eagle3_config(
+            config, min(options.vocab_size, config["vocab_size"]), layers(config["num_hidden_layers"])
+        ),
+        (Phase(1.0, Eagle3Objective(5, 0.8), eagle3_loss),),
+        layers,
+        Eagle3Options,
+        _eagle3,
+    )
+
+
+EAGLE3 = _eagle3(Eagle3Options())

@@ -1,0 +1,77 @@
+"""How training, the simulation and the loader ask a draft, whatever its architecture.
+
+Shapes: B batch, T entries, D hidden size, E several layers' outputs side by side, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from draftbench.drafts.training.layer import Attend
+
+Proposal = Literal["beams", "joint"]
+"""How a round's tree is made: at every step the likeliest continuations of all beams, each step reading the one before
+(EAGLE-2); or the paths of highest joint probability of heads that all read the target's one state (Medusa)."""
+
+
+class Draft(Protocol):
+    """A draft with weights, as a torch module; its spec's `model` makes it from a configuration."""
+
+    @property
+    def proposal(self) -> Proposal:
+        """How its tree is made."""
+
+    @property
+    def reads_layers(self) -> bool:
+        """Whether step 1 reads the chosen layers' outputs [B, T, E] and not the last hidden state [B, T, D]."""
+
+    @property
+    def most_steps(self) -> int | None:
+        """Steps that it can draft; None for any number."""
+
+    def adopt(self, embedding_VD: Tensor, head_VD: Tensor, /) -> None:
+        """Take the target's embedding and head where it has none of its own; before its own weights are loaded."""
+
+    def __call__(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int, /) -> Tensor:
+        """Hidden states [B, T, D] at every entry, as draft step `step` (from 1) makes them.
+
+        `hidden` is the target's at step 1, and where it proposes jointly; else the draft's own of the step before.
+        """
+
+    def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
+        """Scores [..., V] of the target's vocabulary from a step's hidden states [..., D]."""
+
+
+class FeatureDraft(nn.Module):
+    """What drafts that estimate the target's next hidden state share: its embedding and its head, both frozen."""
+
+    proposal: Proposal = "beams"
+    reads_layers = False
+
+    def __init__(self, vocab_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding.from_pretrained(torch.zeros(vocab_size, hidden_size), freeze=True)
+        self.head_VD: Tensor
+        self.register_buffer("head_VD", torch.zeros(0, hidden_size), persistent=False)
+
+    @property
+    def most_steps(self) -> int | None:
+        """One set of weights serves any number of steps."""
+        return None
+
+    def adopt(self, embedding_VD: Tensor, head_VD: Tensor, /) -> None:
+        """Take the target's."""
+        self.embed_tokens.weight = nn.Parameter(embedding_VD.float(), requires_grad=False)
+        self.head_VD = head_VD.float()
+
+    def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
+        """The target's head on estimated hidden states."""
+        return nn.functional.linear(hidden, self.head_VD)
+
+
+def target_states(draft: Draft, hidden_BTD: Tensor, aux_BTE: Tensor) -> Tensor:
+    """What the first step reads of the target."""
+    return aux_BTE if draft.reads_layers else hidden_BTD
