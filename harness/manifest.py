@@ -5,6 +5,7 @@ It is written when the run begins and again whenever more is known.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -114,6 +115,11 @@ class Manifest(BaseModel):
     def recorded(self) -> Mapping[str, Any]:
         """The object that manifest.json holds: what an older draftbench wrote stays as it was."""
         return self._recorded or self._object(self.model_fields_set)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that manifest.json says, the suite's text and the engines' receipts too."""
+        return hashlib.sha256(json.dumps(self.recorded, sort_keys=True, default=str).encode()).hexdigest()
 
     def _object(self, names: Iterable[str]) -> dict[str, Any]:
         """Fields as manifest.json has them."""

@@ -32,13 +32,13 @@ from draftbench.harness.records import (
 )
 from draftbench.harness.store import FILES, REQUESTS, read_records
 from draftbench.harness.suite import Suite
-from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.harness.texts import printable
+from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.foreign import with_strings
 from draftbench.reports.latex import render_latex
 from draftbench.reports.markdown import render_markdown
 from draftbench.reports.page import render_page
-from draftbench.reports.plots import draw_figures, save_figures
+from draftbench.reports.plots import Plot, draw_figures, save_figures
 
 R = TypeVar("R", bound=Line)
 REPORT, PAGE, CSV, JSON, LATEX = "report.md", "report.html", "results.csv", "results.json", "results.tex"
@@ -87,11 +87,16 @@ def write_files(run: Run) -> Path:
     """Write every result file of a run; the path of report.md."""
     for name, text in results(run).items():
         write_whole(run.folder / name, text)
-    figures = draw_figures(run.rows)
+    figures = figures_of(run)
     save_figures(figures, run.folder / FIGURES)
     page = render_page(run.rows, run.manifest, run.records_sha256, run.broken, figures)
     write_whole(run.folder / PAGE, page)
     return run.folder / REPORT
+
+
+def figures_of(run: Run) -> tuple[Plot, ...]:
+    """Every figure of a run."""
+    return draw_figures(run.rows)
 
 
 def results(run: Run) -> dict[str, str]:
@@ -178,6 +183,7 @@ def _design(suite: Suite) -> Design:
         limits=suite.limits,
         random_weights=suite.target.random_weights,
         prefix_cache=suite.prefix_cache,
+        has_passes=not suite.target.random_weights and not all(arm.is_endpoint for arm in suite.arms),
     )
 
 

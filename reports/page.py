@@ -14,6 +14,8 @@ from markupsafe import Markup, escape
 
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
+from draftbench.harness.texts import printable
+from draftbench.reports.foreign import with_strings
 from draftbench.reports.markdown import answer, conditions, notes
 from draftbench.reports.plots import INK, Plot
 from draftbench.reports.sections import sections
@@ -52,6 +54,7 @@ def render_page(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     script = (_FOLDER / "page.js").read_text()
+    manifest = with_strings(manifest, printable)
     best = best_rows(rows)
     return environment.get_template("page.html.j2").render(
         name=manifest.suite.name,
