@@ -20,12 +20,11 @@ import numpy as np
 from rich.console import Console
 from scipy.stats import bootstrap
 
-from bench import run_suite
 from draftbench.harness.metrics.row import Row
+from draftbench.harness.run import run_suite
 from draftbench.harness.suite import Suite
 
 DRAFT = {"architecture": "eagle", "checkpoint": "tiny/hass", "num_steps": 5, "topk": 4, "num_draft_tokens": 16}
-DIALOGUE = {"name": "dialogue", "source": "synthetic", "family": "dialogue"}
 BLOCKS = 10
 """Of each round, where arms take turns; a launch of starts has two."""
 
@@ -53,7 +52,14 @@ def new_suite(what: str, changes: dict[str, Any]) -> Suite:
         "name": what,
         "target": {"model": "tiny", "dtype": "float32"},
         "arms": ({"name": "first", "architecture": "vanilla"}, {"name": "second", **second}),
-        "workloads": ({**DIALOGUE, "num_prompts": 4 if what == "starts" else 8},),
+        "workloads": (
+            {
+                "name": "dialogue",
+                "source": "synthetic",
+                "family": "dialogue",
+                "num_prompts": 4 if what == "starts" else 8,
+            },
+        ),
         "sampling": {"temperature": 0, "max_tokens": 64, "seed": 0},
         "load": ({"concurrency": 1},),
         "blocks": 2 if what == "starts" else BLOCKS,
@@ -77,7 +83,7 @@ def main(what: str, rounds: int) -> None:
             for way in ways:
                 suite, out = new_suite(what, way.suite), Path(folder) / f"{number}-{way.name}"
                 quiet = Console(file=io.StringIO())
-                run = run_suite(suite, Path("suites"), out, "benchmarks.spread", "", False, quiet, way.cold)
+                run = run_suite(suite, out, command="benchmarks.spread", cold_start=way.cold, console=quiet)
                 found[way.name] += log_ratios(run.rows, what)
             told = (f"{name}: sd {np.std(values, ddof=1):.4f}" for name, values in found.items() if len(values) > 1)
             print(f"round {number + 1}: " + ", ".join(told), flush=True)

@@ -1,4 +1,4 @@
 """Compares draft architectures for speculative decoding, all verified by SGLang's own runtime.
 
-The packages below are links to the folders at the top of the repository, which so have one name everywhere.
+What lies beside this file are links to the top of the repository, whose parts so have one name everywhere.
 """

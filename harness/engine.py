@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from draftbench.harness.records import GraphUse, PhaseTimes
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from draftbench.harness.load.client import Answer
+    from draftbench.harness.load.requests import Prompt
 
 
 class Receipt(BaseModel):
@@ -63,8 +69,35 @@ class Engine(Protocol):
         """Nodes of each verify step's tree without the root; None without a draft."""
         ...
 
+    @property
+    def gives_token_ids(self) -> bool:
+        """Whether outputs come as token ids; some servers that we did not start send text alone."""
+        ...
+
+    async def ask(
+        self, session: aiohttp.ClientSession, request_id: str, prompt: Prompt, sampling: dict[str, Any]
+    ) -> Answer:
+        """Send one prompt; failures are returned, never raised."""
+        ...
+
+    async def connect(self, session: aiohttp.ClientSession) -> None:
+        """Open a connection again that was closed while others were asked; nothing where the server is not ours."""
+        ...
+
+    async def flush(self) -> None:
+        """Empty caches and the draft's online state; nothing where the server is not ours.
+
+        Raises:
+            EngineError: it refused or does not answer.
+        """
+        ...
+
     def take_events(self) -> EngineEvents:
-        """Rounds recorded since the last call."""
+        """Rounds recorded since the last call.
+
+        Raises:
+            EngineError: what it recorded cannot be read.
+        """
         ...
 
     def failure(self) -> str | None:

@@ -20,6 +20,7 @@ from draftbench.harness.files import write_whole
 from draftbench.harness.host.provenance import suite_sha256
 from draftbench.harness.manifest import MANIFEST
 from draftbench.harness.metrics.row import FIGURES
+from draftbench.harness.places import PUBLISHED
 from draftbench.harness.store import FILES
 from draftbench.reports.files import REPORT, Run, read_run, write_results
 from draftbench.reports.foreign import markdown_text
@@ -27,7 +28,6 @@ from draftbench.reports.markdown import answer
 from draftbench.reports.redact import Redactor, names_here
 from draftbench.reports.verify import Verdict, verify
 
-PUBLISHED = Path(__file__).parent / "published"
 INDEX = "README.md"
 
 

@@ -1,18 +1,36 @@
-"""The main table on a terminal."""
+"""Tables on a terminal."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from draftbench.reports.files import Run
+from draftbench.reports.files import Run, write_files
 from draftbench.reports.markdown import answer
 from draftbench.reports.table import DECODE_HEADERS, best_rows, main_headers, main_row
 
 WIDE = 140
 LEFT_OUT = ("TTFT ms", "TPOT ms")
 """Columns that a terminal of fewer characters leaves out where there is a second speedup."""
+
+
+def show(run: Run, console: Console) -> int:
+    """Write a run's result files, print the main table and the report's path; exit code 1 if no row is valid."""
+    report = write_files(run)
+    valid = print_rows(run, console)
+    console.print(f"report: {report}", highlight=False, markup=False)
+    return 0 if valid else 1
+
+
+def print_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    """Print a table of strings that others chose."""
+    table = Table(*headers, title=escape(title))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 def print_rows(run: Run, console: Console) -> bool:

@@ -17,10 +17,11 @@ def activate() -> None:
     if "DRAFTBENCH_ENGINE_FOLDER" not in os.environ:
         return
     from draftbench.harness.runtime import rounds
+    from draftbench.harness.runtime.events import RoundLog
 
     record_accepted_drafts, record_phases = rounds.record_accepted_drafts, rounds.record_phases
 
-    def switched_drafts(log: rounds.RoundLog) -> None:
+    def switched_drafts(log: RoundLog) -> None:
         from sglang.srt.managers.schedule_batch import Req
 
         plain = Req.update_spec_correct_drafts_histogram
@@ -32,7 +33,7 @@ def activate() -> None:
 
         Req.update_spec_correct_drafts_histogram = update
 
-    def switched_phases(log: rounds.RoundLog, worker: Any, clock: rounds.Clock) -> None:
+    def switched_phases(log: RoundLog, worker: Any, clock: rounds.Clock) -> None:
         calls = [*rounds.phase_calls(worker), ("round", worker, "forward_batch_generation")]
         plain = [getattr(owner, name) for _, owner, name in calls]
         record_phases(log, worker, clock)

@@ -19,12 +19,13 @@ from draftbench.drafts.api import discover
 from draftbench.drafts.layout import context_tokens
 from draftbench.drafts.training.settings import Corpus, Training
 from draftbench.harness.engine import Engine
-from draftbench.harness.errors import SuiteError, WorkloadError
+from draftbench.harness.errors import EngineError, SuiteError, WorkloadError
 from draftbench.harness.host.provenance import file_sha256, has_gpu
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.models.find import read_target
-from draftbench.harness.records import RequestRecord
-from draftbench.harness.run.reference import answer_prompts, converse
+from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.harness.run.rendered import check_fit, converse
+from draftbench.harness.run.send import run_loop, sampling_parameters
 from draftbench.harness.runtime.arms import find_arms
 from draftbench.harness.suite import Arm, LoadPoint, Sampling, Suite, with_tokenizer
 from draftbench.harness.workloads.conversations import describe, load_set
@@ -61,6 +62,34 @@ def asking(suite: Suite, suite_folder: Path, announce: Announce) -> Iterator[tup
             answer_prompts(resolved, engines[0], arms.context_tokens, prompts, keep)
 
         yield ask, ChatRenderer(arms.target, resolved.rendering), resolved
+
+
+def answer_prompts(
+    suite: Suite,
+    engine: Engine,
+    context_tokens: int,
+    prompts: Sequence[Prompt],
+    keep: Callable[[Prompt, RequestRecord], None],
+) -> None:
+    """The target's own answers to one turn of a workload's conversations, as many at once as an engine runs.
+
+    Raises:
+        WorkloadError: a prompt does not fit.
+        EngineError: a request failed.
+    """
+    check_fit(prompts, context_tokens, suite)
+    by_id = {prompt.prompt_id: prompt for prompt in prompts}
+
+    def pair(record: RequestRecord) -> None:
+        if record.error is not None:
+            raise EngineError(f"{record.prompt_id} failed: {record.error}")
+        keep(by_id[record.prompt_id], record)
+
+    if prompts:
+        cell = CellKey(
+            launch=0, block=0, arm="outputs", workload=prompts[0].workload, concurrency=suite.running_requests
+        )
+        run_loop(engine, cell, prompts, sampling_parameters(suite), pair)
 
 
 def write_outputs(suite: Suite, suite_folder: Path, out: TextIO, announce: Announce) -> None:

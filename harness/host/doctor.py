@@ -14,7 +14,9 @@ from draftbench.harness.errors import HarnessError
 from draftbench.harness.host.gpu import gpu_problems, installed_torch, read_gpu_host, shared_with
 from draftbench.harness.load.endpoint import open_endpoint
 from draftbench.harness.models.find import embedded_names
-from draftbench.harness.models.required import needs_of
+from draftbench.harness.models.memory import CPU_ENGINE_BYTES, SHARE
+from draftbench.harness.models.required import is_obstacle, needs_of
+from draftbench.harness.places import setup_command
 from draftbench.harness.runtime.cuda_probe import IMPORTED, CudaFacts, probe_cuda
 from draftbench.harness.runtime.launch import TESTED_SGLANG
 from draftbench.harness.suite import Arm, Suite
@@ -22,7 +24,6 @@ from draftbench.harness.telemetry.sampler import open_sensors
 from draftbench.harness.telemetry.sensor import energy_problem
 from draftbench.harness.workloads.sandbox import check_isolation
 
-NEEDED_MEMORY_GB = 3
 NEEDED_DISK_GB = 2
 
 
@@ -41,8 +42,7 @@ def diagnose() -> tuple[Finding, ...]:
 
 def diagnose_suite(suite: Suite, folder: Path) -> tuple[Finding, ...]:
     """What a suite needs beside the host; models that would be downloaded are told, not missed."""
-    bad = ("DOES NOT FIT", "REFUSED")
-    needs = (Finding(not any(word in line for word in bad), line) for line in needs_of(suite, folder))
+    needs = (Finding(not is_obstacle(line), line) for line in needs_of(suite, folder))
     programs = (_programs(),) if any(workload.run_programs for workload in suite.workloads) else ()
     return (*needs, *programs, *(_endpoint(arm) for arm in suite.arms if arm.is_endpoint))
 
@@ -74,12 +74,12 @@ def _packages() -> tuple[Finding, ...]:
     findings = []
     for name in ("torch", "transformers", "sglang"):
         if importlib.util.find_spec(name) is None:
-            findings.append(Finding(False, f"{name} is not installed: make setup"))
+            findings.append(Finding(False, f"{name} is not installed: {setup_command()}"))
             continue
         version = metadata.version(name)
         fits = name != "sglang" or version == TESTED_SGLANG
         findings.append(
-            Finding(fits, f"{name} {version}" + ("" if fits else f": {TESTED_SGLANG} is needed, make setup"))
+            Finding(fits, f"{name} {version}" + ("" if fits else f": {TESTED_SGLANG} is needed, {setup_command()}"))
         )
     return tuple(findings)
 
@@ -103,7 +103,8 @@ def cuda_findings(facts: CudaFacts) -> tuple[Finding, ...]:
     for name, answer in facts.imports.items():
         text = f"{name} {answer.removeprefix(IMPORTED)}"
         ok = answer.startswith(IMPORTED)
-        found.append(Finding(ok, text if ok else f"{name} cannot be imported ({answer}): make setup PROFILE=cuda"))
+        mend = setup_command("cuda")
+        found.append(Finding(ok, text if ok else f"{name} cannot be imported ({answer}): {mend}"))
     for name, path in facts.tools.items():
         missing = f"{name} is not on the path: kernels that are compiled at first use need it"
         found.append(Finding(path is not None, f"{name}: {path}" if path else missing))
@@ -131,8 +132,8 @@ def _memory() -> Finding:
     import psutil
 
     free = psutil.virtual_memory().available / 1e9
-    fits = free >= NEEDED_MEMORY_GB
-    advice = "" if fits else f": an engine needs about {NEEDED_MEMORY_GB} GB, free some"
+    fits = SHARE * free >= CPU_ENGINE_BYTES / 1e9
+    advice = "" if fits else f": an engine needs about {CPU_ENGINE_BYTES / SHARE / 1e9:.1f} GB, free some"
     return Finding(fits, f"{free:.0f} GB of memory free" + advice)
 
 
@@ -166,4 +167,6 @@ def _models() -> Finding:
     names = embedded_names()
     if "tiny" in names:
         return Finding(True, f"embedded models: {', '.join(names)}")
-    return Finding(False, "the embedded models are missing: check the project out anew (drafts/checkpoints/tiny)")
+    return Finding(
+        False, "the embedded models are missing (drafts/checkpoints/tiny): check the project out, or install it, anew"
+    )

@@ -9,6 +9,8 @@ from importlib import metadata
 
 import pynvml
 
+from draftbench.harness.places import setup_command
+
 CUDA_TORCH = "2.11.0"
 """What SGLang 0.5.17 asks for on CUDA; its kernels are built against that version's binary interface."""
 LEAST_DRIVER = (580, 65)
@@ -80,10 +82,10 @@ def gpu_problems(host: GpuHost, torch: str | None) -> tuple[str, ...]:
     if torch is None or torch.split("+")[0] != CUDA_TORCH:
         found.append(
             f"torch is {torch or 'not installed'}, SGLang's CUDA kernels are built for {CUDA_TORCH}; "
-            "make setup PROFILE=cuda."
+            f"{setup_command('cuda')}."
         )
     elif "+cpu" in torch:
-        found.append(f"torch {torch} cannot use a GPU; make setup PROFILE=cuda.")
+        found.append(f"torch {torch} cannot use a GPU; {setup_command('cuda')}.")
     needed = ".".join(map(str, LEAST_DRIVER))
     if _version(host.driver or "") < LEAST_DRIVER:
         found.append(f"the driver is {host.driver or 'of unknown version'}, CUDA 13.0 needs {needed}; update it.")

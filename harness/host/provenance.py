@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from draftbench.harness.host.gpu import read_gpu_host
+from draftbench.harness.places import ROOT
 
 PACKAGES = (
     "sglang",
@@ -74,12 +75,11 @@ def _cpu_name() -> str:
 
 def git_commit() -> str:
     """The project's commit, with a mark if its files were changed; "unknown" outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # installed, perhaps below another project's folder
+    if not (ROOT / ".git").exists():  # installed, perhaps below another project's folder
         return "unknown"
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+        commit = _git(ROOT, "rev-parse", "HEAD")
+        return commit + ("-dirty" if _git(ROOT, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

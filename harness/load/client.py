@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from draftbench.harness.records import Chunk
 
 REQUEST_TIMEOUT_S = 600.0
+LINE_BYTES = 4 << 20
+"""Longest line of a stream: servers may repeat a whole answer, ids and text, in every message."""
 
 
 @dataclass
@@ -36,6 +39,16 @@ class Answer:
 Take = Callable[[Answer, dict[str, Any], int], None]
 """Puts one server message into an answer, with the time at which it came."""
 JSON: Mapping[str, str] = {"Content-Type": "application/json"}
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client session without a limit on connections and with a long time limit for a request."""
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, trust_env=False, read_bufsize=LINE_BYTES
+    ) as session:
+        yield session
 
 
 async def stream_request(

@@ -102,6 +102,12 @@ class Endpoint:
             session, self.url, self._model, prompt, sampling, self._headers, chat, self._thinking
         )
 
+    async def connect(self, session: aiohttp.ClientSession) -> None:
+        """Its connections are as any client's."""
+
+    async def flush(self) -> None:
+        """Its caches are not ours to flush."""
+
     def take_events(self) -> EngineEvents:
         """No rounds."""
         return EngineEvents({}, None)

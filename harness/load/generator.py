@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from draftbench.harness.engine import Engine
-from draftbench.harness.errors import EngineError
-from draftbench.harness.load.client import REQUEST_TIMEOUT_S, Answer, stream_request
-from draftbench.harness.load.endpoint import Endpoint
+from draftbench.harness.load.client import Answer, open_session
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord, Round
 from draftbench.harness.units import NS_PER_S, seconds
 
-FLUSH_TIMEOUT_S = 30
-LINE_BYTES = 4 << 20
-"""Longest line of a stream: servers may repeat a whole answer, ids and text, in every message."""
 Send = Callable[..., Awaitable[RequestRecord]]
 """Sends one prompt and hands over its record; called with its number, in an open loop when it is due, and where arms
 take turns when its cell's request before ended."""
@@ -154,19 +147,11 @@ async def run_turns(
         for number, (prompt, order) in enumerate(zip(prompts, orders, strict=True)):
             for index in order:
                 turn = turns[index]
-                await _connect(session, turn.engine)
+                await turn.engine.connect(session)
                 turn.begin()
                 record = await sends[index](number, prompt, ended_ns=ended_ns.get(turn.cell))
                 turn.end()
                 ended_ns[turn.cell] = record.finished_ns
-
-
-async def _connect(session: aiohttp.ClientSession, engine: Engine) -> None:
-    """Open the connection again that the engine closed while others had their turns; what follows tells a failure."""
-    if engine.pid is not None:
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with session.get(f"{engine.url}/model_info") as response:
-                await response.read()
 
 
 def _sender(
@@ -186,45 +171,13 @@ def _sender(
     ) -> RequestRecord:
         request_id = f"{cell.slug}-{number}-{sending}"
         limited = {**sampling, "max_new_tokens": prompt.max_tokens}
-        if isinstance(engine, Endpoint):
-            answer = await engine.ask(session, request_id, prompt, limited)
-        else:
-            answer = await stream_request(session, engine.url, request_id, prompt.prompt_ids, limited)
+        answer = await engine.ask(session, request_id, prompt, limited)
         paused_ns = 0 if ended_ns is None else answer.sent_ns - ended_ns
         record = to_record(cell, request_id, prompt, answer, book.pop(request_id), due_ns, paused_ns)
         on_record(record)
         return record
 
     return send
-
-
-@asynccontextmanager
-async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A client session without a limit on connections and with a long time limit for a request."""
-    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, trust_env=False, read_bufsize=LINE_BYTES
-    ) as session:
-        yield session
-
-
-async def flush_cache(engine: Engine) -> None:
-    """Empty the engine's caches and its draft's online state.
-
-    SGLang drops finished requests a moment after it has answered them and refuses to flush before; it waits if asked.
-
-    Raises:
-        EngineError: the engine refused or does not answer.
-    """
-    try:
-        async with (
-            open_session() as session,
-            session.post(f"{engine.url}/flush_cache", params={"timeout": FLUSH_TIMEOUT_S}) as response,
-        ):
-            if response.status != 200:
-                raise EngineError(f"the engine did not flush its caches: {(await response.text())[:300]}")
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise EngineError(f"the engine did not answer /flush_cache: {error}. {engine.failure() or ''}") from error
 
 
 def to_record(

@@ -16,6 +16,7 @@ from aiohttp import web
 from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
 from draftbench.harness.load.generator import RoundBook, run_closed_loop
+from draftbench.harness.load.own_server import OwnServer
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, RequestRecord
 
@@ -31,10 +32,10 @@ class ClientCost:
     per_chunk_s: float
 
 
-class NullEngine:
+class NullEngine(OwnServer):
     """Answers nothing but its address."""
 
-    num_proposed_drafts = None
+    receipt = pid = num_proposed_drafts = None
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -42,6 +43,13 @@ class NullEngine:
     def take_events(self) -> EngineEvents:
         """No rounds."""
         return EngineEvents({}, None)
+
+    def failure(self) -> str | None:
+        """Its requests fail."""
+        return None
+
+    def stop(self) -> None:
+        """`null_engine` does."""
 
 
 @contextmanager
@@ -81,7 +89,7 @@ def load_null(
     prompts = [Prompt("w", str(n), 0, None, (1,) * PROMPT_TOKENS, "h", num_chunks) for n in range(num_requests)]
     cell = CellKey(launch=0, block=0, arm="null", workload="w", concurrency=concurrency)
     before_s = time.process_time()
-    asyncio.run(run_closed_loop(engine, cell, prompts, {}, RoundBook(engine), on_record))  # type: ignore[arg-type]
+    asyncio.run(run_closed_loop(engine, cell, prompts, {}, RoundBook(engine), on_record))
     return time.process_time() - before_s
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from draftbench.drafts.layout import text_fields
 from draftbench.harness.errors import CheckpointError
+from draftbench.harness.places import CHECKPOINTS
 
-EMBEDDED = Path(__file__).parents[2] / "drafts" / "checkpoints"
+EMBEDDED = CHECKPOINTS
 """Folders of the models that come with the project: `tiny` is tiny/target, `tiny/hass` a draft for it."""
 
 UNUSED = ["original/*", "*.gguf", "*.onnx", "*.msgpack", "*.h5"]

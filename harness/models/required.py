@@ -7,23 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from draftbench.drafts.api import DraftError, discover
 from draftbench.harness.errors import CheckpointError, HarnessError
-from draftbench.harness.host.gpu import read_gpu_host
 from draftbench.harness.host.provenance import file_sha256
 from draftbench.harness.models.checkpoints import load_arms_draft
 from draftbench.harness.models.fairness import read_ledger, unfair
 from draftbench.harness.models.find import WEIGHTS, hub_bytes, local_folder, read_target
+from draftbench.harness.models.memory import DTYPE_BYTES, Memory, engine_bytes, memory
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.suite import Arm, Suite, Workload
 from draftbench.harness.workloads.conversations import home_of
 from draftbench.harness.workloads.sources import SOURCES
 
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-GPU_SHARE = 0.9
-"""Of a GPU's memory that weights and KV pool may take; the rest is for activations and CUDA graphs."""
+OBSTACLES = ("DOES NOT FIT", "REFUSED")
 
 
 @dataclass(frozen=True)
@@ -59,8 +55,13 @@ def needs_of(suite: Suite, suite_folder: Path) -> tuple[str, ...]:
         *draft_needs(suite, suite_folder),
         *workloads,
         *fairness_needs(suite, suite_folder),
-        memory_need(suite, models, memory_bytes()),
+        memory_need(suite, models, memory()),
     )
+
+
+def is_obstacle(line: str) -> bool:
+    """Whether a line of `needs_of` says that a run would be refused or could not hold its models."""
+    return any(word in line for word in OBSTACLES)
 
 
 def model_needs(suite: Suite, suite_folder: Path) -> tuple[ModelNeed, ...]:
@@ -149,42 +150,24 @@ def ledgers_here(suite: Suite, suite_folder: Path) -> tuple[dict[str, dict[str, 
     return here, [name for name in drafts if name not in here]
 
 
-def memory_bytes() -> tuple[str, int]:
-    """Where models would run and how much memory it has: the first GPU, or the host's free memory."""
-    host = read_gpu_host()
-    if host.gpus:
-        return f"GPU {host.gpus[0].name}", host.gpus[0].total_bytes
-    free = int(psutil.virtual_memory().available)
-    if host.problem is not None:
-        return f"this host ({host.problem})", free
-    return "this host, without a GPU,", free
-
-
-def memory_need(suite: Suite, models: tuple[ModelNeed, ...], memory: tuple[str, int]) -> str:
-    """Whether target, largest draft and KV pool fit, as far as their sizes are known. One engine runs at a time."""
-    where, available = memory
+def memory_need(suite: Suite, models: tuple[ModelNeed, ...], here: Memory) -> str:
+    """Whether an engine fits, as far as sizes are known, and how many do side by side. One at a time is enough."""
     target, drafts = models[0], models[1:]
     if target.num_bytes is None:
-        return f"memory: the target's size is unknown; {where} has {available / 1e9:.0f} GB"
-    needed = target.num_bytes + max((draft.num_bytes or 0 for draft in drafts), default=0)
-    unknown = any(draft.num_bytes is None for draft in drafts)
-    pool = None if target.folder is None else kv_bytes(_config(target.folder), suite)
-    text = f"weights of target and largest draft{'' if pool is None else ' and KV pool'}"
-    needed += pool or 0
+        return f"memory: the target's size is unknown; {here.where} has {here.free_bytes / 1e9:.0f} GB free"
+    largest = max((draft.num_bytes or 0 for draft in drafts), default=0)
+    config = {} if target.folder is None else _config(target.folder)
+    needed = engine_bytes(suite, config, target.num_bytes, largest, here.on_gpu)
+    unknown = not config or any(draft.num_bytes is None for draft in drafts)
     verdict = "fits as far as sizes are known" if unknown else "fits"
-    verdict = verdict if needed <= available * GPU_SHARE else "DOES NOT FIT"
-    return f"memory: {verdict}: {text} take {needed / 1e9:.2g} GB, {where} has {available / 1e9:.0f} GB"
-
-
-def kv_bytes(config: dict[str, Any], suite: Suite) -> int | None:
-    """Bytes of the target's KV pool; None where the configuration does not have the usual names."""
-    try:
-        heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        per_token = 2 * config["num_hidden_layers"] * heads * size * DTYPE_BYTES[suite.target.dtype]
-    except KeyError:
-        return None
-    return int(per_token * suite.max_total_tokens)
+    verdict = verdict if here.fitting(needed) else "DOES NOT FIT"
+    num_engines = sum(not arm.is_endpoint for arm in suite.arms)
+    together = min(here.fitting(needed), num_engines)
+    beside = f"; {together} of {num_engines} engines fit side by side" if together else ""
+    return (
+        f"memory: {verdict}: an engine with the target, the largest draft and the KV pool takes at most "
+        f"{needed / 1e9:.2g} GB, {here.where} has {here.free_bytes / 1e9:.0f} GB free{beside}"
+    )
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -4,69 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from draftbench.harness.engine import Engine
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.arrivals import arrival_times
-from draftbench.harness.load.endpoint import Endpoint
-from draftbench.harness.load.generator import RoundBook, Turn, flush_cache, run_closed_loop, run_open_loop, run_turns
+from draftbench.harness.load.generator import RoundBook, Turn, run_turns
 from draftbench.harness.load.requests import Prompt
-from draftbench.harness.records import CellKey, CellRecord, RequestRecord, SampleRecord, WindowRecord
+from draftbench.harness.records import CellKey, CellRecord, RequestRecord, WindowRecord
 from draftbench.harness.run.plan import turn_groups, turn_orders
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.progress import Progress
+from draftbench.harness.run.samples import sample_continuations
+from draftbench.harness.run.send import run_loop, sampling_parameters
 from draftbench.harness.store import RunStore
-from draftbench.harness.suite import CONTROL_CONCURRENCY, Suite
+from draftbench.harness.suite import Suite
 from draftbench.harness.telemetry.sampler import Sampler, open_sampler
 from draftbench.harness.telemetry.window import Window
 
 OPEN_LOOP_WARMUP = 8
 """Requests at once that warm an engine up for an open loop."""
-SAMPLES = 60
-"""Continuations of each open prompt, at a temperature above 0."""
-
-
-def sampling_parameters(suite: Suite, greedy: bool = False) -> dict[str, Any]:
-    """SGLang's sampling parameters for a suite; the reference pass is always greedy.
-
-    Outputs of arms whose acceptance is simulated have no stop token, so then nobody heeds one.
-    """
-    stops = {"ignore_eos": True} if suite.simulates else {}
-    if greedy or suite.sampling.temperature == 0:
-        return {"temperature": 0.0, **stops}
-    return {
-        **stops,
-        "temperature": suite.sampling.temperature,
-        "top_p": suite.sampling.top_p,
-        "top_k": suite.sampling.top_k,
-    }
-
-
-def run_loop(
-    engine: Engine,
-    cell: CellKey,
-    prompts: Sequence[Prompt],
-    sampling: dict[str, Any],
-    on_record: Callable[[RequestRecord], None],
-    arrivals_s: Sequence[float] | None = None,
-) -> RoundBook:
-    """Send prompts, hand over each record, and return what the engine recorded of them.
-
-    Args:
-        arrivals_s: when each prompt is sent, in an open loop.
-    """
-    book = RoundBook(engine)
-    try:
-        if arrivals_s is None:
-            asyncio.run(run_closed_loop(engine, cell, prompts, sampling, book, on_record))
-        else:
-            asyncio.run(run_open_loop(engine, cell, prompts, arrivals_s, sampling, book, on_record))
-    except* HarnessError as group:
-        raise group.exceptions[0] from None
-    return book
 
 
 def run_cells(
@@ -177,26 +135,6 @@ def make_ready(
         warm_up(engine, cell.arm, cell.concurrency, prompts, suite)
 
 
-def sample_continuations(
-    engine: Engine, arm: str, prompts: Sequence[Prompt], suite: Suite, store: RunStore, progress: Progress
-) -> None:
-    """Sample short continuations of open prompts again and again, unmeasured; their distribution must be vanilla's."""
-    if any(record.arm == arm for record in store.read(SampleRecord)):
-        return
-    found: dict[str, list[tuple[int, ...]]] = defaultdict(list)
-
-    def keep(record: RequestRecord) -> None:
-        if record.error is None:
-            found[record.prompt_id].append(record.output_ids)
-        progress.request_passed()
-
-    progress.begin_pass(f"samples of {arm}", len(prompts) * SAMPLES)
-    cell = CellKey(launch=0, block=-20, arm=arm, workload="open", concurrency=CONTROL_CONCURRENCY)
-    run_loop(engine, cell, list(prompts) * SAMPLES, sampling_parameters(suite), keep)
-    for prompt_id, continuations in found.items():
-        store.append(SampleRecord(arm=arm, prompt_id=prompt_id, continuations=tuple(continuations)))
-
-
 def run_launch(
     cells: Sequence[CellKey],
     prompts: Mapping[str, Sequence[Prompt]],
@@ -233,10 +171,9 @@ def run_launch(
                     if warm.get((cell.arm, cell.load)) is not engine:
                         make_ready(engine, cell, sent, suite, store, sampler)
                         warm[(cell.arm, cell.load)] = engine
-                    if open_prompts and not (isinstance(engine, Endpoint) and not engine.gives_token_ids):
+                    if open_prompts and engine.gives_token_ids:
                         sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
-                    if engine.pid is not None:  # an endpoint's caches are not ours to flush
-                        asyncio.run(flush_cache(engine))
+                    asyncio.run(engine.flush())
                     engines[cell] = engine
                 except HarnessError as error:
                     fail(cell, error)

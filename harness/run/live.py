@@ -15,15 +15,10 @@ from draftbench.harness.run.execute import run_launch
 from draftbench.harness.run.plan import num_launches, plan_cells, plan_launch
 from draftbench.harness.run.pool import EnginePool, Fleet
 from draftbench.harness.run.progress import Progress
-from draftbench.harness.run.reference import (
-    check_first_prompts,
-    control_pass,
-    not_rescored,
-    open_prompts,
-    prompts_alone,
-    reference_pass,
-    rescore_outputs,
-)
+from draftbench.harness.run.reference import control_pass, reference_pass
+from draftbench.harness.run.rendered import check_first_prompts, prompts_alone
+from draftbench.harness.run.rescores import not_rescored, rescore_outputs
+from draftbench.harness.run.samples import open_prompts
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.conversations import load_workload

@@ -19,7 +19,6 @@ from draftbench.harness.workloads.sources import SOURCES
 ENGINE_START_S = 20.0
 CPU_TOKENS_PER_S = 90.0
 """Assumptions of the estimate: seen with the tiny target on two CPU cores."""
-CPU_ENGINE_GB = 2.4
 
 Named = TypeVar("Named", str, int)
 
@@ -119,14 +118,13 @@ class Estimate:
     num_cells: int
     num_requests: int | None
     time_s: float | None
-    memory_gb: float
 
     def __str__(self) -> str:
         if self.time_s is None:
-            return f"{self.num_cells} cells; time unknown (a workload without num_prompts); {self.memory_gb:.0f} GB"
+            return f"{self.num_cells} cells; time unknown (a workload without num_prompts)"
         return (
             f"{self.num_cells} cells, {self.num_requests} requests; at most about {duration(self.time_s)} "
-            f"(tiny target on a CPU), {self.memory_gb:.0f} GB of memory with every arm resident"
+            "(tiny target on a CPU)"
         )
 
 
@@ -134,10 +132,9 @@ def estimate(suite: Suite) -> Estimate:
     """Upper estimate: every output as long as it may be, every arm as fast as vanilla."""
     cells = len(plan_cells(suite))
     num_engines = sum(not arm.is_endpoint for arm in suite.arms)
-    memory_gb = CPU_ENGINE_GB * num_engines
     counts = [workload.tune_prompts or workload.num_prompts or _whole(workload) for workload in suite.workloads]
     if any(count is None for count in counts):
-        return Estimate(cells, None, None, memory_gb)
+        return Estimate(cells, None, None)
     rounds = num_launches(suite) * suite.blocks_per_launch * len(suite.arms)
     time_s, num_requests = ENGINE_START_S * num_launches(suite) * num_engines, 0
     for count, workload in zip(counts, suite.workloads, strict=True):
@@ -148,7 +145,7 @@ def estimate(suite: Suite) -> Estimate:
             sent, span_s = _arrivals(point, workload, asked, suite.sampling.seed)
             num_requests += rounds * sent
             time_s += rounds * max(span_s, tokens * sent / (count or 1) / CPU_TOKENS_PER_S)
-    return Estimate(cells, num_requests, time_s, memory_gb)
+    return Estimate(cells, num_requests, time_s)
 
 
 def _arrivals(point: LoadPoint, workload: Workload, num_prompts: int, seed: int) -> tuple[int, float]:

@@ -8,8 +8,6 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from draftbench.drafts.api import DraftError, DraftSpec, Loadable, Tree
 from draftbench.drafts.layout import context_tokens
 from draftbench.harness.engine import Receipt
@@ -20,7 +18,7 @@ from draftbench.harness.load.endpoint import Endpoint, open_endpoint
 from draftbench.harness.models.checkpoints import lay_out, load_arms_draft, load_draft
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
-from draftbench.harness.models.required import DTYPE_BYTES, kv_bytes
+from draftbench.harness.models.memory import DTYPE_BYTES, engine_bytes, memory, weight_bytes
 from draftbench.harness.records import point_slug
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
@@ -29,12 +27,6 @@ from draftbench.harness.runtime.preload import Preloaded, preloaded
 from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
 from draftbench.harness.suite import Arm, Suite
 
-CPU_ENGINE_BYTES = 2.4e9
-"""Memory of one engine's processes with a tiny model on the CPU, as measured, rounded up."""
-GPU_ENGINE_BYTES = 3e9
-"""CUDA context, kernels, attention buffers and CUDA graphs of one engine; an estimate, not yet measured."""
-GPU_RESERVE = 0.1
-"""Of a GPU's free memory that stays free."""
 NODES = Path("/sys/devices/system/node")
 """Where Linux lists the host's NUMA nodes."""
 REFERENCE = Arm.model_validate({"name": "reference", "architecture": "vanilla"})
@@ -214,36 +206,21 @@ class Arms:
     def fit_together(self) -> bool:
         """Whether all engines of a launch should fit side by side."""
         num_engines = len(self.suite.arms) - len(self.endpoints)
-        if self.has_gpu:
-            return num_engines < 2 or self._gpu_free_bytes() >= self._gpu_engine_bytes() * num_engines
-        return psutil.virtual_memory().available * 0.9 >= self._engine_bytes() * num_engines
+        return (self.has_gpu and num_engines < 2) or memory().fitting(self._engine_bytes()) >= num_engines
 
     def room(self, num_running: int) -> int:
         """How many more engines may start now, side by side. KV pools are as large as the suite says, on a GPU too."""
-        if self.has_gpu:
-            fitting = int(self._gpu_free_bytes() // self._gpu_engine_bytes())
-            fitting = fitting if num_running else max(fitting, 1)
-        else:
-            fitting = int(psutil.virtual_memory().available * 0.9 // self._engine_bytes())
+        fitting = memory().fitting(self._engine_bytes())
+        if self.has_gpu and not num_running:
+            fitting = max(fitting, 1)
         return min(fitting, len(os.sched_getaffinity(0)))
 
     def _engine_bytes(self) -> float:
-        return CPU_ENGINE_BYTES + 4 * _weight_bytes(self.target)
-
-    def _gpu_free_bytes(self) -> float:
-        gpus = read_gpu_host().gpus
-        return (1 - GPU_RESERVE) * gpus[0].free_bytes if gpus else 0.0
-
-    def _gpu_engine_bytes(self) -> float:
-        """What an engine takes at most: weights, KV pool, context, graphs, and the largest verify step's scores."""
         config = read_target(self.target, needs_weights=False)
-        width = max((arm.num_draft_tokens or 1) for arm in self.suite.arms)
-        # Scores, their float32 copy and probabilities, of the target's pass and of the draft's extension.
-        scores = 2 * 3 * 4.0 * self.suite.running_requests * width * config.get("vocab_size", 0)
-        drafts = [_weight_bytes(paths.draft) for paths in self.paths.values() if paths.draft is not None]
-        target = _weight_bytes(self.target) or DTYPE_BYTES[self.suite.target.dtype] * num_parameters(config)
-        pool = 1.2 * (kv_bytes(config, self.suite) or 0)
-        return GPU_ENGINE_BYTES + target + max(drafts, default=0) + pool + scores
+        # Random weights have no file.
+        target = weight_bytes(self.target) or DTYPE_BYTES[self.suite.target.dtype] * num_parameters(config)
+        drafts = [weight_bytes(paths.draft) for paths in self.paths.values() if paths.draft is not None]
+        return engine_bytes(self.suite, config, target, max(drafts, default=0), self.has_gpu)
 
     def _check_equal(self, receipts: Mapping[str, Receipt]) -> None:
         resolved = {name: receipt.server_args for name, receipt in receipts.items()}
@@ -254,10 +231,6 @@ class Arms:
                 "the arms would not run under equal conditions: " + "; ".join(findings) + ". "
                 "Set these alike for all arms, or name them under engine: where the difference is meant."
             )
-
-
-def _weight_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def find_arms(

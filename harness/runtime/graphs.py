@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from draftbench.harness.runtime.rounds import RoundLog
+from draftbench.harness.runtime.events import RoundLog
 
 DRAFT_RUNNERS = {"draft": "cuda_graph_runner", "extend": "cuda_graph_runner_for_draft_extend"}
 """Where SGLang 0.5.17 keeps the draft's graphs (speculative/eagle_worker_v2.py)."""

@@ -14,17 +14,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
 from draftbench.harness.engine import EngineEvents, Receipt
 from draftbench.harness.errors import EngineError
-from draftbench.harness.records import GraphUse, PhaseTimes
+from draftbench.harness.load.own_server import OwnServer
 from draftbench.harness.runtime import cuda
 from draftbench.harness.runtime.arguments import Argument, command_line
 from draftbench.harness.runtime.cpu import environment as cpu
+from draftbench.harness.runtime.events import RoundReader
 from draftbench.harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
 from draftbench.harness.runtime.preload import Preloaded, ServerProcess
 
@@ -35,15 +36,14 @@ STOP_TIMEOUT_S = 10.0
 LOG_LINES_SHOWN = 25
 
 
-class SglangEngine:
+class SglangEngine(OwnServer):
     """A running SGLang server. `folder` holds its log, receipt and rounds."""
 
     def __init__(self, process: ServerProcess, port: int, folder: Path) -> None:
         self._process = process
         self._folder = folder
-        self._read_bytes = 0
+        self._rounds = RoundReader(folder / ROUNDS)
         self._receipt: Receipt | None = None
-        self._draft_failure: str | None = None
         self.url = f"http://127.0.0.1:{port}"
 
     @property
@@ -91,37 +91,14 @@ class SglangEngine:
 
     def take_events(self) -> EngineEvents:
         """Rounds written since the last call; a line that is still being written is left for the next call."""
-        path = self._folder / ROUNDS
-        if not path.exists():
-            return EngineEvents({}, None)
-        with path.open("rb") as file:
-            file.seek(self._read_bytes)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read_bytes += len(whole)
-        accepted: dict[str, list[int]] = {}
-        phases: list[list[int]] = []
-        graphs: list[list[str]] = []
-        num_empty = 0
-        for line in whole.decode().splitlines():
-            kind, *fields = line.split()
-            if kind == "r":
-                accepted.setdefault(fields[0], []).append(int(fields[1]))
-            elif kind == "f":
-                self._draft_failure = self._draft_failure or "the draft failed: " + " ".join(fields)
-            elif kind == "g":
-                graphs.append(fields)
-            elif kind == "e":
-                num_empty += 1
-            else:
-                phases.append([int(field) for field in fields])
-        return EngineEvents(accepted, _phase_times(phases, num_empty), _graph_use(graphs))
+        return self._rounds.take()
 
     def failure(self) -> str | None:
         """How the server process ended and its last lines, or how its draft failed; None while both run."""
         code = self._process.poll()
         if code is None:
-            return self._draft_failure
+            failed = self._rounds.draft_failure
+            return None if failed is None else f"the draft failed: {failed}"
         how = f"exit code {code}"
         if code in (-9, 137):
             how += " (a failed scheduler kills its parent this way; it need not be lack of memory)"
@@ -142,23 +119,6 @@ class SglangEngine:
         log = self._folder / "engine.log"
         lines = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         return f"the last lines of {log}:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def _phase_times(rounds: Sequence[Sequence[int]], num_empty: int) -> PhaseTimes | None:
-    """Summed; an event clock may tell a round's times after it was known to be empty."""
-    if not rounds and not num_empty:
-        return None
-    draft, verify, extend, round_ = (sum(column) for column in zip(*rounds, strict=True)) if rounds else (0, 0, 0, 0)
-    return PhaseTimes(
-        num_rounds=len(rounds), draft_ns=draft, verify_ns=verify, extend_ns=extend, round_ns=round_, num_empty=num_empty
-    )
-
-
-def _graph_use(passes: Sequence[Sequence[str]]) -> GraphUse | None:
-    if not passes:
-        return None
-    target, draft, extend = (None if "-" in column else sum(map(int, column)) for column in zip(*passes, strict=True))
-    return GraphUse(num_passes=len(passes), target=target, draft=draft, extend=extend)
 
 
 def engine_environment(has_gpu: bool, exact: bool) -> dict[str, str]:

@@ -41,8 +41,9 @@ def _record_in_scheduler(folder: Path) -> None:
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
 
+        from draftbench.harness.runtime.events import RoundLog
         from draftbench.harness.runtime.graphs import record_graphs
-        from draftbench.harness.runtime.rounds import RoundLog, clock_of, record_accepted_drafts, record_phases
+        from draftbench.harness.runtime.rounds import clock_of, record_accepted_drafts, record_phases
         from draftbench.harness.runtime.stops import stop_before_the_limit
 
         stop_before_the_limit()

@@ -1,12 +1,4 @@
-"""Inside the scheduler process: writes every verify step and its phase times as it happens.
-
-One line per event, appended unbuffered, so that whatever the client has received is already on disk:
-
-    r <request id> <accepted drafts>            one verify step of one request, bonus token excluded
-    p <draft ns> <verify ns> <extend ns> <round ns>   one round of the whole batch
-    e                                           one of those rounds in which nothing was proposed
-    f <reason>                                  the draft failed and is not asked again
-    g <target> <draft> <extend>                 which phases of a pass ran in a CUDA graph: 1, 0, or - for none captured
+"""Inside the scheduler process: tells every verify step and its phase times as it happens (events.py has the lines).
 
 `Req.update_spec_correct_drafts_histogram` is where SGLang 0.5.17 settles a request's verify step: it knows the request
 and is not called for requests that have already finished (managers/scheduler_components/batch_result_processor.py).
@@ -14,42 +6,15 @@ and is not called for requests that have already finished (managers/scheduler_co
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
+from draftbench.harness.runtime.events import RoundLog
+
 PHASES = ("draft", "verify", "extend")
-
-
-class RoundLog:
-    """The append-only file of one engine's rounds; lives as long as the scheduler process."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-
-    def accepted(self, request_id: str, num_accepted_drafts: int) -> None:
-        """Write one verify step of one request."""
-        os.write(self._descriptor, f"r {request_id} {num_accepted_drafts}\n".encode())
-
-    def empty(self) -> None:
-        """Write that a round of the whole batch had nothing proposed."""
-        os.write(self._descriptor, b"e\n")
-
-    def failed(self, reason: str) -> None:
-        """Write that the draft is out of the running, and why."""
-        os.write(self._descriptor, f"f {' '.join(reason.split())}\n".encode())
-
-    def graphs(self, *ran: bool | None) -> None:
-        """Write which of target, draft and extend ran in a CUDA graph; None where there is none."""
-        os.write(self._descriptor, f"g {' '.join('-' if each is None else str(int(each)) for each in ran)}\n".encode())
-
-    def phases(self, draft_ns: int, verify_ns: int, extend_ns: int, round_ns: int) -> None:
-        """Write one round's times."""
-        os.write(self._descriptor, f"p {draft_ns} {verify_ns} {extend_ns} {round_ns}\n".encode())
 
 
 class Clock(Protocol):

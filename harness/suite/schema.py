@@ -347,6 +347,12 @@ class Suite(Section):
         """Engine arguments that its user permitted when it was read; none of a suite from a manifest."""
         return self._allowed
 
+    def allowing(self, names: Collection[str]) -> Suite:
+        """The suite with permission for further engine arguments."""
+        found = self.model_copy()
+        found._allowed = self._allowed | set(names)
+        return found
+
     def check_allowed(self) -> None:
         """Find out before anything is started whether every engine argument is harmless or was permitted.
 

@@ -20,8 +20,8 @@ class Section(BaseModel):
 
 
 Model = TypeVar("Model", bound=Section)
-SHOWN = 20
-"""Problems of one file that are told."""
+SHOWN, MOST_PROBLEMS = 20, 500
+"""Problems of one file that are told, and that are looked at."""
 UNSPELLED = "str: "
 """Begins the tags of fields that can be of several kinds; they are no keys of the file."""
 
@@ -42,7 +42,7 @@ def load_strict(path: Path, model: type[Model], what: str) -> tuple[Model, dict[
     try:
         return model.model_validate(_with_tuples(values, model)), lines
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        problems = list(_first_causes(error.errors(include_url=False)[:MOST_PROBLEMS]))
         sentences = [_sentence(found, path, lines, model, what) for found in problems[:SHOWN]]
         raise SuiteError(_told(sentences, len(problems))) from None
 
@@ -82,6 +82,15 @@ def spelled(at: Path_) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key:.80}" for key in at).lstrip(".")
 
 
+def _first_causes(errors: Sequence[Any]) -> Iterator[Any]:
+    """Without those that a mistake further in brings about: a list whose only entry is wrong is also found empty."""
+    for error in errors:
+        at = error["loc"]
+        inside = any(other["loc"][: len(at)] == at and len(other["loc"]) > len(at) for other in errors)
+        if not (inside and error["type"] == "too_short"):
+            yield error
+
+
 def _sentence(found: Any, path: Path, lines: dict[Path_, int], model: type[Section], what: str) -> str:
     at: Path_ = tuple(key for key in found["loc"] if isinstance(key, int) or not key.startswith(("str", "bool")))
     place = f"{path}:{line_of(at, lines)}: "
@@ -92,6 +101,9 @@ def _sentence(found: Any, path: Path, lines: dict[Path_, int], model: type[Secti
         return f"{place}{name} is not known here; {nearest(str(at[-1]), known)}"
     if kind == "missing":
         return f"{place}{name} is missing; it has no default, so the {what} must say it."
+    if kind == "too_short":
+        allowed = f"allowed: {found['ctx']['min_length']} or more"
+        return f"{place}{name} has {found['ctx']['actual_length'] or 'none'}; {allowed}."
     shown = f"{name} is {found['input']!r:.80}; " if not isinstance(found["input"], dict | tuple) and at else ""
     text = found["msg"].removeprefix("Value error, ")
     hint = ""

@@ -53,6 +53,8 @@ def test_only_allowed_imports(path: Path):
         assert not tops & HEAVY
     if name in LEAVES:
         assert tops <= set(sys.stdlib_module_names) | {"pydantic", "yaml", "draftbench"}
+    if not name.startswith("harness/commands/"):
+        assert not [module for module in own if module.startswith("harness.commands")]
     if path.parts[0] == "drafts":
         banned = ("harness.load", "harness.metrics", "reports", *(() if in_engine(path) else ("harness.runtime",)))
         assert not [module for module in own if module.startswith(banned)]
@@ -66,10 +68,19 @@ def test_only_allowed_imports(path: Path):
 
 
 def test_the_harness_process_imports_nothing_heavy():
-    """Everything that bench.py imports to run a suite leaves torch, transformers and sglang out."""
-    modules = ["harness.run.live", "harness.runtime.arms", "harness.host.doctor", "reports.files", "reports.terminal"]
+    """Everything that a run's command imports leaves torch, transformers and sglang out."""
+    modules = [
+        "bench",
+        "harness.commands.run",
+        "harness.commands.report",
+        "harness.run.live",
+        "harness.runtime.arms",
+        "harness.host.doctor",
+        "reports.files",
+        "reports.terminal",
+    ]
     code = (
-        f"import sys, bench, {', '.join('draftbench.' + module for module in modules)};"
+        f"import sys, {', '.join('draftbench.' + module for module in modules)};"
         "print(sorted({'torch', 'transformers', 'sglang'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

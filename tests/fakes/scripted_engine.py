@@ -24,6 +24,7 @@ from draftbench.drafts.api import DraftSpec, Tree
 from draftbench.harness.engine import EngineEvents, Receipt
 from draftbench.harness.errors import EngineError
 from draftbench.harness.load.endpoint import Endpoint
+from draftbench.harness.load.own_server import OwnServer
 from draftbench.harness.records import PhaseTimes
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.runtime.arms import Arms
@@ -149,7 +150,7 @@ class Stage:
         return [engine.arm.name for engine in self.engines if not engine.stopped]
 
 
-class ScriptedEngine:
+class ScriptedEngine(OwnServer):
     """An engine, from its start on; where it is waited for it fails if its script says so."""
 
     def __init__(self, arm: Arm, script: Script, stage: Stage, receipt: Receipt) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import main
+from draftbench.bench import main
 
 SUITE = """\
 version: 1

@@ -29,7 +29,7 @@ from draftbench.drafts.api import Tree, discover
 from draftbench.drafts.training.load import load_draft
 from draftbench.harness.errors import EngineError
 from draftbench.harness.host.provenance import has_gpu
-from draftbench.harness.load.generator import RoundBook, flush_cache, run_closed_loop
+from draftbench.harness.load.generator import RoundBook, run_closed_loop
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics import acceptance
 from draftbench.harness.metrics.phases import round_split
@@ -211,7 +211,7 @@ def run(
 ) -> tuple[dict[str, RequestRecord], Any]:
     cell = CellKey(launch=0, block=0, arm=arm, workload="w", concurrency=concurrency)
     records: dict[str, RequestRecord] = {}
-    asyncio.run(flush_cache(engine))
+    asyncio.run(engine.flush())
     book = RoundBook(engine)
     keep = lambda record: records.__setitem__(record.prompt_id, record)  # noqa: E731
     asyncio.run(run_closed_loop(engine, cell, asked, sampling, book, keep))

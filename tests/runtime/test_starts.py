@@ -21,7 +21,7 @@ from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
-from draftbench.harness.run.execute import run_loop
+from draftbench.harness.run.send import run_loop
 from draftbench.harness.runtime import preload
 from draftbench.harness.runtime.arguments import PER_PROCESS_ARGUMENTS
 from draftbench.harness.runtime.arms import Arms, find_arms

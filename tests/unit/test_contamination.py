@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import bench
+from draftbench import bench
 from draftbench.harness.corpora.contamination import Contamination, Overlap, find_contamination, grams_of
 from draftbench.harness.errors import SuiteError, WorkloadError
 from draftbench.harness.models.find import EMBEDDED

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import bench
+from draftbench import bench
 from draftbench.harness.errors import CheckpointError, SuiteError
 from draftbench.harness.models.fairness import check_fairness, read_ledger, unfair
 from draftbench.harness.models.find import EMBEDDED

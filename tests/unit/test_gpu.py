@@ -13,7 +13,7 @@ from draftbench.harness.host import doctor
 from draftbench.harness.host.doctor import cuda_findings
 from draftbench.harness.host.gpu import Gpu, GpuHost, gpu_problems, read_gpu_host, shared_with
 from draftbench.harness.host.provenance import gpu_names, host
-from draftbench.harness.models import required
+from draftbench.harness.models.memory import Memory, memory
 from draftbench.harness.runtime import arms
 from draftbench.harness.runtime.cuda_probe import CudaFacts
 from draftbench.harness.suite import load_suite
@@ -46,14 +46,14 @@ def test_the_driver_tells_version_memory_and_capability(driver):
     """And the manifest holds name and driver."""
     assert read_gpu_host() == GOOD
     assert host()["gpu_driver"] == "580.159.03"
-    assert required.memory_bytes() == ("GPU NVIDIA H200", 150 * 10**9)
+    assert memory() == Memory("GPU NVIDIA H200", 150 * 10**9, 149 * 10**9, on_gpu=True)
 
 
 def test_a_driver_without_a_gpu_is_a_host_without_a_gpu(driver):
     """Models are then judged by the host's memory; nothing raises."""
     driver["nvmlDeviceGetCount"] = 0
     assert gpu_names() == ()
-    assert required.memory_bytes()[0] == "this host, without a GPU,"
+    assert memory().where == "this host, without a GPU,"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_driver_or_gpu_that_does_not_answer_is_told_and_raises_nothing(driver,
     if call == "nvmlShutdown":
         assert problems == ()
     else:
-        assert required.memory_bytes()[0].startswith("this host (NVIDIA's driver ")
+        assert memory().where.startswith("this host (NVIDIA's driver ")
         assert "mend the driver" in problems[0]
         assert any(not found.ok and "mend the driver" in found.text for found in doctor._gpu())
 

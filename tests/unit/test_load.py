@@ -11,14 +11,15 @@ from aiohttp import web
 
 from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
-from draftbench.harness.load.generator import RoundBook, flush_cache, run_closed_loop, run_open_loop
+from draftbench.harness.load.generator import RoundBook, run_closed_loop, run_open_loop
+from draftbench.harness.load.own_server import OwnServer
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, RequestRecord
 
 CELL = CellKey(launch=0, block=0, arm="a", workload="w", concurrency=2)
 
 
-class Server:
+class Server(OwnServer):
     """Answers /generate with two chunks and /flush_cache with a status; remembers ids and queries."""
 
     num_proposed_drafts = None
@@ -49,7 +50,7 @@ class Server:
         await response.write(b"data: [DONE]\n\n")
         return response
 
-    async def flush(self, request: web.Request) -> web.Response:
+    async def answer_flush(self, request: web.Request) -> web.Response:
         self.flush_queries.append(dict(request.query))
         return web.Response(status=self.flush_status, text="requests are running")
 
@@ -57,7 +58,7 @@ class Server:
         async def main() -> None:
             app = web.Application()
             app.router.add_post("/generate", self.generate)
-            app.router.add_post("/flush_cache", self.flush)
+            app.router.add_post("/flush_cache", self.answer_flush)
             runner = web.AppRunner(app)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -106,8 +107,8 @@ def test_an_open_loop_waits_for_no_answer():
 def test_flushing_waits_for_requests_that_just_ended():
     """The engine is asked to wait; a refusal all the same is an error with its words."""
     server = Server()
-    server.run(lambda: flush_cache(server))
+    server.run(server.flush)
     assert float(server.flush_queries[0]["timeout"]) >= 10
     server.flush_status = 400
     with pytest.raises(EngineError, match="requests are running"):
-        server.run(lambda: flush_cache(server))
+        server.run(server.flush)

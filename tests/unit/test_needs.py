@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from draftbench.drafts.api import discover
 from draftbench.harness.host.doctor import diagnose_suite
 from draftbench.harness.models import required
 from draftbench.harness.models.find import EMBEDDED, local_folder, read_config
-from draftbench.harness.models.required import ModelNeed, draft_needs, kv_bytes, memory_need, needs_of
+from draftbench.harness.models.memory import Memory, kv_bytes
+from draftbench.harness.models.required import ModelNeed, draft_needs, memory_need, model_needs, needs_of
+from draftbench.harness.runtime.arms import find_arms
 from draftbench.harness.suite import load_suite
 
 TINY, REAL = load_suite(Path("suites/prism_paper-tiny.yaml")), load_suite(Path("suites/mt_bench.yaml"))
@@ -72,14 +75,32 @@ def test_the_drafts_of_the_projects_own_suites_fit(name):
     assert [line for line in lines if not line.endswith(": fits")] == []
 
 
-def test_memory_is_judged_by_what_is_known(tmp_path):
+def gpu(gigabytes: int) -> Memory:
+    return Memory("GPU X", gigabytes * 10**9, gigabytes * 10**9, on_gpu=True)
+
+
+def test_memory_is_judged_by_what_is_known():
     """Weights of the target and of the largest draft; a tenth of the memory is left to activations."""
     models = (ModelNeed("target", "t", None, 16 * 10**9), ModelNeed("draft a", "a", None, 2 * 10**9))
-    assert "memory: fits: " in memory_need(REAL, models, ("GPU X", 24 * 10**9))
-    assert "DOES NOT FIT" in memory_need(REAL, models, ("GPU X", 19 * 10**9))
+    assert "memory: fits" in memory_need(REAL, models, gpu(24))
+    assert "DOES NOT FIT" in memory_need(REAL, models, gpu(19))
     unknown = (*models, ModelNeed("draft b", "b", None, None))
-    assert "fits as far as sizes are known" in memory_need(REAL, unknown, ("GPU X", 24 * 10**9))
-    assert "the target's size is unknown" in memory_need(REAL, (ModelNeed("target", "t", None, None),), ("GPU X", 1))
+    assert "fits as far as sizes are known" in memory_need(REAL, unknown, gpu(24))
+    assert "the target's size is unknown" in memory_need(REAL, (ModelNeed("target", "t", None, None),), gpu(1))
+
+
+def test_plan_and_run_have_one_rule_for_memory(tmp_path):
+    """How many engines `plan` says fit side by side is how many a run starts."""
+    arms = find_arms(TINY, discover(), Path("suites"), tmp_path, has_gpu=False)
+    line = next(line for line in needs_of(TINY, Path("suites")) if line.startswith("memory: "))
+    models = model_needs(TINY, Path("suites"))
+    assert "memory: fits: an engine with the target" in line
+    for gigabytes, together in ((1000, len(TINY.arms)), (6, 2), (2.5, 0)):
+        here = Memory("this host", 10**12, int(gigabytes * 1e9), on_gpu=False)
+        assert here.fitting(arms._engine_bytes()) >= together
+        said = memory_need(TINY, models, here)
+        assert ("DOES NOT FIT" in said) == (not together)
+        assert not together or f"; {together} of {len(TINY.arms)} engines fit side by side" in said
 
 
 def test_the_kv_pool_counts_keys_and_values_of_every_layer():

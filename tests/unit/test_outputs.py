@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import bench
+from draftbench import bench
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: Any) -> None:

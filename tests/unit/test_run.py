@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
-import bench
+from draftbench import bench
 from draftbench.drafts.api import Tree
 from draftbench.harness.metrics.rows import wanted_launches
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import ControlRecord, ReferenceRecord, SampleRecord
+from draftbench.harness.run import run_suite
 from draftbench.harness.runtime import arms
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.store import RunStore
@@ -84,8 +86,15 @@ class Play:
             named = (str(self.folder / "small.yaml"), "--out", str(self.out))
             return self.command(scripts, *named, *words, room=room, slow=slow)
 
-    def command(self, scripts: dict[str, Script], *words: str, room: int = 8, slow: str | None = None) -> int:
-        """Any command."""
+    def command(
+        self, scripts: dict[str, Script], *words: str, room: int = 8, slow: str | None = None,
+        call: Callable[[list[str]], int] = bench.main,
+    ) -> int:  # fmt: skip
+        """Any command.
+
+        Args:
+            call: what runs it in place of the command line.
+        """
 
         def find(*asked: Any) -> ScriptedFleet:
             return ScriptedFleet(find_arms(*asked[:4], False), scripts, self.stage, room, slow)
@@ -93,7 +102,7 @@ class Play:
         self._patch.setattr(arms, "find_arms", find)
         self._patch.setattr(arms, "read_tensors", lambda folders: tensors(tuple(folders)))
         load_set.cache_clear()  # as in a process of its own
-        code = bench.main(list(words))
+        code = call(list(words))
         assert self.stage.running == [], "whatever happens, no engine is left"
         printed = self._output.readouterr()
         self.told, self.said_wrong = (" ".join(text.split()) for text in printed)
@@ -550,3 +559,43 @@ def test_trees_are_tried_and_the_tuned_suite_says_how(play):
     assert play.command(scripts, "tune", str(suite), "--runs", str(runs), "--resume", "--out", str(again)) == 0
     assert play.events("begin") == []
     assert again.read_text() == (play.folder / "small-tuned.yaml").read_text()
+
+
+def test_a_notebook_runs_a_suite_where_an_event_loop_runs_already(play):
+    """The same records as from the command line, the loop goes on afterwards, and progress comes in plain lines."""
+    (play.folder / "chat.jsonl").write_text("".join(json.dumps(record) + "\n" for record in CHAT))
+    (play.folder / "small.yaml").write_text(ONE_LOAD)
+
+    async def cell() -> None:
+        before = asyncio.get_running_loop()
+        run = run_suite(play.folder / "small.yaml", play.out)
+        assert asyncio.get_running_loop() is before
+        await asyncio.sleep(0)
+        assert {row.arm for row in run.rows} == {"vanilla", "hass", "lookup"}
+
+    def call(words: list[str]) -> int:
+        asyncio.run(cell())
+        return 0
+
+    assert play.command(SOUND, call=call) == 0
+    assert play.manifest["finished"]
+    assert (play.manifest["command"], play.manifest["suite_text"]) == ("run_suite", ONE_LOAD)
+    assert "[6/6] launch 0 block 1" in play.told
+    assert not (play.out / "report.md").exists(), "what is measured is presented when it is asked for"
+
+
+def test_a_suite_made_in_a_program_runs(play):
+    """From an object, into the folder of its name and time; its text is what it says."""
+    suite = load_suite(Path("suites/selftest.yaml")).model_copy(update={"name": "made"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(play.folder)
+
+        def call(words: list[str]) -> int:
+            play.out = play.folder / run_suite(suite).folder
+            return 0
+
+        equal = {arm.name: Script() for arm in suite.arms}
+        assert play.command(equal, call=call) == 0
+    assert play.out.parent == play.folder / "runs"
+    assert play.out.name.startswith("made-")
+    assert json.loads(play.manifest["suite_text"])["name"] == "made"

@@ -116,6 +116,7 @@ def test_auto_blocks_need_a_vanilla_arm(tmp_path):
         ("concurrency: 1", "{rate: 1, burst: 1}", 17, "load[0].burst is 1"),
         ("concurrency: 1", "trace: none.jsonl", 17, "there is no file"),
         ("concurrency: 1", "rate: 2\n  - rate: 2.0", 1, "load[1] is 2/s, as an earlier one"),
+        ("load:\n  - concurrency: 1", "load: []", 16, "load has none; allowed: 1 or more."),
         ("blocks: 2", "blocks: 2\nlimits: {}", 19, "limits holds none; give ttft_ms, tpot_ms or both"),
         ("blocks: 2", "blocks: 2\nlimits: {ttft: 5}", 19, "Did you mean ttft_ms?"),
         ("blocks: 2", "blocks: 2\nlimits: {ttft_ms: -5}", 19, "limits.ttft_ms is -5"),
@@ -136,6 +137,15 @@ def test_mistakes_are_told_with_file_and_line(tmp_path, old, new, line, said):
     assert f"{path}:" in text
     if "not YAML" not in said:
         assert f"{path}:{line}: " in text
+
+
+def test_a_mistake_is_told_once(tmp_path):
+    """A list whose only entry is wrong is not called empty as well."""
+    for old, new in (("family:", "familie:"), ("concurrency:", "concurency:")):
+        with pytest.raises(SuiteError) as caught:
+            load_suite(write(tmp_path, GOOD.replace(old, new, 1)))
+        (line,) = str(caught.value).splitlines()
+        assert "is not known here" in line
 
 
 @pytest.mark.parametrize(

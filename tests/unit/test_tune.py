@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-import bench
+from draftbench import bench
 from draftbench.drafts.api import Tree, discover, stepwise_tree
+from draftbench.harness.commands import tune as tune_command
 from draftbench.harness.errors import EngineError, SuiteError, WorkloadError
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.models.fairness import unfair
@@ -50,7 +51,7 @@ def no_runs(monkeypatch):
     def run_suite(*_: object) -> None:
         raise AssertionError("a run was started")
 
-    monkeypatch.setattr(bench, "run_suite", run_suite)
+    monkeypatch.setattr(tune_command, "run_suite", run_suite)
 
 
 def suite(folder: Path, text: str = SUITE, num_prompts: int = 12) -> Suite:

@@ -103,7 +103,7 @@ def test_continuations_that_could_not_be_compared_are_told() -> None:
 
 
 QUESTIONS, SAMPLES, WORDS = 4, 60, 8
-"""As every arm is asked (harness/run/execute.py, harness/run/reference.py); words that can follow."""
+"""As every arm is asked (harness/run/samples.py); words that can follow."""
 
 
 def continuations(

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from draftbench.harness.records import GraphUse
+from draftbench.harness.runtime.events import RoundLog
 from draftbench.harness.runtime.graphs import captured_sizes, record_graphs
 from draftbench.harness.runtime.launch import SglangEngine
 from draftbench.harness.runtime.plugin import ROUNDS
-from draftbench.harness.runtime.rounds import RoundLog
 
 
 class Runner:

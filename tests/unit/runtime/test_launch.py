@@ -11,9 +11,9 @@ import pytest
 
 from draftbench.harness.records import PhaseTimes
 from draftbench.harness.runtime import launch
+from draftbench.harness.runtime.events import RoundLog
 from draftbench.harness.runtime.launch import SglangEngine, free_port
 from draftbench.harness.runtime.plugin import ROUNDS
-from draftbench.harness.runtime.rounds import RoundLog
 
 
 def test_ports_are_given_once_and_lie_outside_the_systems_own_range() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from draftbench.harness.runtime.rounds import EventClock, RoundLog, WallClock, record_phases
+from draftbench.harness.runtime.events import RoundLog
+from draftbench.harness.runtime.rounds import EventClock, WallClock, record_phases
 
 
 class Mode:

@@ -1,0 +1,126 @@
+"""A workload's conversations as the prompts that are sent: rendered turn by turn, and known to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from draftbench.harness.errors import WorkloadError
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.suite import Suite, Workload
+from draftbench.harness.workloads.conversations import load_workload
+from draftbench.harness.workloads.prompts import Conversation
+from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
+
+Answers = Callable[[list[Prompt]], Mapping[str, Sequence[int]]]
+"""Answers one turn of several conversations: from prompt ids to output ids. A conversation left out ends there."""
+
+
+def converse(
+    suite: Suite, workload: Workload, renderer: ChatRenderer, answers: Answers
+) -> Iterator[tuple[Prompt, Sequence[int]]]:
+    """Every turn of a workload's conversations, rendered after the answers to the turns before, with its answer."""
+    conversations = load_workload(workload, suite.sampling.seed)
+    histories = {conversation.prompt_id: _opening(conversation) for conversation in conversations}
+    for turn in range(max(len(conversation.turns) for conversation in conversations)):
+        asked = []
+        for conversation in conversations:
+            history = histories.get(conversation.prompt_id)
+            if turn < len(conversation.turns) and history is not None:
+                history.append({"role": "user", "content": conversation.turns[turn]})
+                asked.append(_prompt(suite, workload, conversation, turn, renderer.render(history), history))
+        found = answers(asked) if asked else {}
+        for prompt in asked:
+            if prompt.prompt_id not in found:
+                del histories[prompt.prompt_id]
+                continue
+            answer = {"role": "assistant", "content": renderer.decode(found[prompt.prompt_id])}
+            histories[prompt.prompt_id].append(answer)
+            yield prompt, found[prompt.prompt_id]
+
+
+def check_first_prompts(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> int:
+    """Find out before anything is started whether the first turns fit; later ones are known once they are answered.
+
+    Returns:
+        Tokens of the longest of these requests, its output as long as it may be.
+
+    Raises:
+        WorkloadError: a prompt with its longest output does not fit the target's context or the KV pool.
+    """
+    longest = 0
+    for workload in suite.workloads:
+        for conversation in load_workload(workload, suite.sampling.seed):
+            prompt = _first_prompt(suite, workload, conversation, renderer)
+            check_fit([prompt], context_tokens, suite)
+            longest = max(longest, len(prompt.prompt_ids) + prompt.max_tokens)
+    return longest
+
+
+def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> dict[str, tuple[Prompt, ...]]:
+    """Per workload, every conversation's only turn, where there is no reference pass: a suite of endpoints alone, or
+    random weights, whose answers mean nothing.
+
+    Raises:
+        WorkloadError: a conversation has later turns, whose history the reference pass would write; one does not fit.
+    """
+    prompts: dict[str, tuple[Prompt, ...]] = {}
+    for workload in suite.workloads:
+        conversations = load_workload(workload, suite.sampling.seed)
+        for conversation in conversations:
+            if len(conversation.turns) > 1:
+                raise WorkloadError(
+                    f"workload {workload.name}: {conversation.prompt_id} has {len(conversation.turns)} turns, and the "
+                    "answers between them are vanilla's reference pass, which a suite of endpoints alone does not "
+                    "make, nor one with random weights. Add a vanilla arm, or take prompts of one turn."
+                )
+        found = tuple(_first_prompt(suite, workload, conversation, renderer) for conversation in conversations)
+        check_fit(found, context_tokens, suite)
+        prompts[workload.name] = found
+    return prompts
+
+
+def check_fit(prompts: Sequence[Prompt], context_tokens: int, suite: Suite) -> None:
+    """
+    Raises:
+        WorkloadError: a prompt with its longest output does not fit the target's context or the KV pool.
+    """
+    pool = suite.max_total_tokens
+    for prompt in prompts:
+        needed = len(prompt.prompt_ids) + prompt.max_tokens
+        if needed > min(context_tokens, pool):
+            limit, what = min((context_tokens, "the target's context"), (pool, "max_total_tokens of the suite"))
+            raise WorkloadError(
+                f"workload {prompt.workload}: {prompt.prompt_id} (turn {prompt.turn + 1}) has "
+                f"{len(prompt.prompt_ids)} prompt tokens and may produce {prompt.max_tokens}, together {needed}; "
+                f"{what} is {limit}. Lower max_tokens or choose other prompts."
+            )
+
+
+def _opening(conversation: Conversation) -> list[dict[str, str]]:
+    return [] if conversation.system is None else [{"role": "system", "content": conversation.system}]
+
+
+def _first_prompt(suite: Suite, workload: Workload, conversation: Conversation, renderer: ChatRenderer) -> Prompt:
+    history = [*_opening(conversation), {"role": "user", "content": conversation.turns[0]}]
+    return _prompt(suite, workload, conversation, 0, renderer.render(history), history)
+
+
+def _prompt(
+    suite: Suite,
+    workload: Workload,
+    conversation: Conversation,
+    turn: int,
+    ids: tuple[int, ...],
+    history: Sequence[Mapping[str, str]],
+) -> Prompt:
+    limit = workload.max_tokens or suite.sampling.max_tokens
+    return Prompt(
+        workload=workload.name,
+        prompt_id=conversation.prompt_id,
+        turn=turn,
+        category=conversation.category,
+        prompt_ids=ids,
+        sha256=prompt_sha256(ids),
+        max_tokens=limit,
+        messages=tuple(history),
+    )

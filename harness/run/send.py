@@ -1,0 +1,54 @@
+"""Sends prompts to one engine, with a suite's sampling, for whatever the answers are wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from draftbench.harness.engine import Engine
+from draftbench.harness.errors import HarnessError
+from draftbench.harness.load.generator import RoundBook, run_closed_loop, run_open_loop
+from draftbench.harness.load.requests import Prompt
+from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.harness.suite import Suite
+
+
+def sampling_parameters(suite: Suite, greedy: bool = False) -> dict[str, Any]:
+    """SGLang's sampling parameters for a suite; the reference pass is always greedy.
+
+    Outputs of arms whose acceptance is simulated have no stop token, so then nobody heeds one.
+    """
+    stops = {"ignore_eos": True} if suite.simulates else {}
+    if greedy or suite.sampling.temperature == 0:
+        return {"temperature": 0.0, **stops}
+    return {
+        **stops,
+        "temperature": suite.sampling.temperature,
+        "top_p": suite.sampling.top_p,
+        "top_k": suite.sampling.top_k,
+    }
+
+
+def run_loop(
+    engine: Engine,
+    cell: CellKey,
+    prompts: Sequence[Prompt],
+    sampling: dict[str, Any],
+    on_record: Callable[[RequestRecord], None],
+    arrivals_s: Sequence[float] | None = None,
+) -> RoundBook:
+    """Send prompts, hand over each record, and return what the engine recorded of them.
+
+    Args:
+        arrivals_s: when each prompt is sent, in an open loop.
+    """
+    book = RoundBook(engine)
+    try:
+        if arrivals_s is None:
+            asyncio.run(run_closed_loop(engine, cell, prompts, sampling, book, on_record))
+        else:
+            asyncio.run(run_open_loop(engine, cell, prompts, arrivals_s, sampling, book, on_record))
+    except* HarnessError as group:
+        raise group.exceptions[0] from None
+    return book

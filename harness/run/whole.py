@@ -1,0 +1,123 @@
+"""A whole run, from its suite to its rows.
+
+What it needs is imported when it is called: other rooms, which import parts of this one, are among it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from draftbench.harness.suite import Suite
+    from draftbench.reports.files import Run
+
+
+def run_suite(
+    suite: Suite | Path | str,
+    out: Path | str | None = None,
+    *,
+    suite_folder: Path | None = None,
+    suite_text: str | None = None,
+    command: str = "run_suite",
+    resume: bool = False,
+    cold_start: bool = False,
+    console: Console | None = None,
+    allow: Collection[str] = (),
+) -> Run:
+    """Find the models, make the reference pass, run the cells, score what differs, read the results.
+
+    The records lie in the run's folder whatever happens; `draftbench.reports.files.write_files` writes result files.
+
+    Args:
+        suite: a file, as the command line takes it, or a suite that was read or made.
+        out: the run's folder; default runs/NAME-TIME, to resume the newest one.
+        suite_folder: where the suite's relative paths begin; default its file's folder, or the current one.
+        suite_text: the suite as its user wrote it; default its file's.
+        command: what called this, for the manifest.
+        resume: go on with an interrupted run.
+        cold_start: start every engine with imports of its own, as a shell would.
+        allow: engine arguments that may run code, open ports or read elsewhere, and that are permitted.
+        console: where progress is told; default the terminal, or a notebook's output.
+
+    Raises:
+        HarnessError: the suite, its models or this host do not allow it; nothing was started.
+        KeyboardInterrupt: after the engines have ended and what was measured is kept.
+    """
+    from draftbench.drafts.api import discover
+    from draftbench.harness.corpora.contamination import suite_contamination
+    from draftbench.harness.host.provenance import has_gpu
+    from draftbench.harness.metrics.rows import wanted_launches
+    from draftbench.harness.models.fairness import check_fairness
+    from draftbench.harness.run.folder import open_store, run_folder
+    from draftbench.harness.run.live import LiveRun
+    from draftbench.harness.run.plan import num_launches, plan_cells
+    from draftbench.harness.run.progress import Progress
+    from draftbench.harness.run.scoring import check_scoring, score_run
+    from draftbench.harness.runtime.arms import find_arms
+    from draftbench.harness.suite import load_suite, with_tokenizer
+    from draftbench.harness.suite.named import find_suite
+    from draftbench.harness.terminal import Terminal
+    from draftbench.harness.workloads.conversations import describe
+    from draftbench.reports.files import read_run, rows_of_run
+
+    console = console or Terminal()
+    if isinstance(suite, Path | str):
+        path = find_suite(Path(suite), console.print)
+        suite = load_suite(path, allow)
+        suite_folder = path.parent if suite_folder is None else suite_folder
+        suite_text = path.read_text() if suite_text is None else suite_text
+    suite_folder = suite_folder or Path()
+    suite_text = suite.model_dump_json(indent=1, exclude_unset=True) if suite_text is None else suite_text
+    folder = run_folder(None if out is None else Path(out), resume, suite.name)
+    suite = suite.allowing(allow)
+    check_scoring(suite)
+    arms = find_arms(suite, discover(), suite_folder, folder, has_gpu())
+    check_fairness(suite, arms.ledgers())
+    contamination = suite_contamination(suite, arms.target, console)
+    store = open_store(suite, folder, command, suite_text, resume)
+    for sentence in store.mended:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    if arms.endpoints:
+        store.note(endpoints={name: endpoint.told for name, endpoint in arms.endpoints.items()})
+    suite = with_tokenizer(suite, arms.target)
+    with Progress(console) as progress, loops_of_its_own():
+        run = LiveRun(suite, arms, store, progress, cold_start)
+        run.measure(plan_cells(suite, run.resident))
+        if suite.auto is not None:
+            first = num_launches(suite)
+            run.add_launches(lambda width: wanted_launches(rows_of_run(folder, store.manifest()), width, first))
+        run.rescore()
+    score_run(suite, store, run.renderer)
+    store.note(
+        finished=True,
+        models=arms.hashes(),
+        training=arms.ledgers(),
+        workloads={w.name: describe(w, suite.sampling.seed) for w in suite.workloads},
+        contamination=contamination,
+    )
+    return read_run(store.folder)
+
+
+@contextmanager
+def loops_of_its_own() -> Iterator[None]:
+    """Let asyncio.run work where an event loop runs already, as in a notebook: that loop waits meanwhile.
+
+    Another thread would do too, but Ctrl-C would not reach it.
+    """
+    try:
+        outer = asyncio.get_running_loop()
+    except RuntimeError:
+        yield
+        return
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(outer)
+        asyncio._set_running_loop(outer)
