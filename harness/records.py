@@ -7,7 +7,7 @@ Chunks and rounds come by the million, so they are slotted dataclasses: a third 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -30,7 +30,7 @@ class Line(Record):
     """What stands on a line of a records' file."""
 
     version: int = SCHEMA_VERSION
-    suite_sha256: str | None = Field(None, exclude_if=lambda value: value is None)
+    suite_sha256: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
     """Of the run's suite, on a file's first line alone: a file is not taken for another run's."""
 
 

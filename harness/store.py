@@ -188,7 +188,8 @@ class RunStore:
             if seal.cell not in sealed:
                 there = f"{present[seal.cell]} of its {seal.num_requests} requests are there"
                 yield f"{seal.cell.slug} was sealed, but {there}: it is measured anew"
-        for kind in (RequestRecord, CellRecord, WindowRecord):
+        kinds: tuple[type[RequestRecord | CellRecord | WindowRecord], ...] = (RequestRecord, CellRecord, WindowRecord)
+        for kind in kinds:
             kept: list[Line] = []
             loose = False
             for record in self.each(kind):

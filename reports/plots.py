@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +67,22 @@ class Plot:
 
     def svg(self) -> str:
         """The figure as SVG, the same bytes for the same rows."""
-        text = io.StringIO()
-        with mpl.rc_context(_STYLE):
-            self.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-        return text.getvalue()
+        return self._drawn
 
     def png(self) -> bytes:
         """The figure at 300 dots per inch, the same bytes for the same rows."""
+        assert self._drawn, "each time that a figure is drawn its layout moves a little: SVG comes first"
         picture = io.BytesIO()
         with mpl.rc_context(_STYLE):
             self.figure.savefig(picture, format="png", dpi=300)
         return picture.getvalue()
+
+    @cached_property
+    def _drawn(self) -> str:
+        text = io.StringIO()
+        with mpl.rc_context(_STYLE):
+            self.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        return text.getvalue()
 
 
 def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
