@@ -22,6 +22,8 @@ MINUTES ?=
 FOR ?= 3.12
 BARE ?=
 FULL ?=
+# Test files at a time. Engines share a GPU's memory with nobody.
+WORKERS ?= $(if $(filter cpu,$(PROFILE)),2,0)
 
 .PHONY: quickstart setup test test-all lint browser-test wheels gpu gpu-dry-run
 
@@ -52,10 +54,10 @@ gpu-dry-run: setup
 	$(BIN)/python -m benchmarks.gpu --dry-run --data "$(DATA)" $(if $(OUT),--out "$(OUT)")
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-all: setup
-	DRAFTBENCH_TEST_ALL=1 $(BIN)/python -m pytest -m ""
+	DRAFTBENCH_TEST_ALL=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
 
 browser-test: setup
 	$(BIN)/python -m pip install --quiet PyQt6-WebEngine==6.11.0

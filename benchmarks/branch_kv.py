@@ -15,7 +15,7 @@ import torch
 from tabulate import tabulate
 
 from draftbench.drafts.api import Tree
-from draftbench.drafts.eagle3.recipe import eagle3_layers
+from draftbench.drafts.layout import default_layers
 from draftbench.drafts.training.acceptance import measure_acceptance
 from draftbench.drafts.training.features import features_of
 from draftbench.drafts.training.hf import LlamaForCausalLM
@@ -39,7 +39,7 @@ def main(path: Path) -> None:
     """Print acceptance lengths with slots as they are and with keys and values that follow their beams."""
     target = LlamaForCausalLM.from_pretrained(EMBEDDED / "tiny" / "target", dtype=torch.float32).eval()
     samples = read_samples(path)
-    features = features_of(target, samples, eagle3_layers(target.config.num_hidden_layers), torch.float32)
+    features = features_of(target, samples, default_layers(target.config.num_hidden_layers), torch.float32)
     rows = []
     for name, architecture in DRAFTS.items():
         draft = load_draft(architecture, EMBEDDED / "tiny" / name, target, TREE)

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import torch
 
-from draftbench.drafts.eagle3.recipe import eagle3_layers
+from draftbench.drafts.layout import default_layers
 from draftbench.drafts.training.extract import TOKENS_AT_ONCE, by_length
 from draftbench.drafts.training.hf import LlamaForCausalLM, Target
 from draftbench.drafts.training.shards import Origin, features_bytes, write_index, write_shards
@@ -56,7 +56,7 @@ def main(corpus: Path, repeats: int) -> None:
         tokens = TokenFiles(Path(name))
         print(f"{tokens.num_tokens:,} tokens")
         bare(target, tokens)
-        for layers in ((), eagle3_layers(target.config.num_hidden_layers)):
+        for layers in ((), default_layers(target.config.num_hidden_layers)):
             origin = Origin("target", "corpus", "float32", "float16", target.config.hidden_size, layers)
             ratios = []
             for repeat in range(repeats):

@@ -27,7 +27,7 @@ from tabulate import tabulate
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.suite_run import run_suite
 
-PAPER = Path(__file__).with_name("prism_table4.json")
+PAPER = Path(__file__).parents[1] / "reports" / "printed" / "prism_table4.json"
 PROMPT_TOKENS = {
     "mt_bench": 96, "humaneval": 160, "gsm8k": 96, "alpaca": 64, "cnn_dm": 512, "natural_questions": 64,
 }  # fmt: skip

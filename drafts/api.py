@@ -144,6 +144,8 @@ class Loadable:
         renamed: the engine's names of tensors whose names in the file are others; the other fields have the engine's.
         zeros: tensors that the file does not have and the engine would leave random: it gets zeros.
         trained_tokens: positions that the draft was made for, where the target has more; None where it has not.
+        sglang_algorithm: the one that this checkpoint needs, where it is not the architecture's.
+        draft_model_class: likewise, the class as which SGLang must report it.
     """
 
     config: Mapping[str, Any]
@@ -153,6 +155,8 @@ class Loadable:
     renamed: Mapping[str, str] = field(default_factory=dict)
     zeros: Mapping[str, Shape] = field(default_factory=dict)
     trained_tokens: int | None = None
+    sglang_algorithm: str | None = None
+    draft_model_class: str | None = None
 
     @property
     def as_filed(self) -> bool:
@@ -225,6 +229,14 @@ class DraftSpec:
     def drafts(self) -> bool:
         """Whether there is a draft at all."""
         return self.sglang_algorithm is not None
+
+    def algorithm_of(self, loadable: Loadable | None) -> str | None:
+        """SGLang's algorithm for a checkpoint."""
+        return (loadable and loadable.sglang_algorithm) or self.sglang_algorithm
+
+    def class_of(self, loadable: Loadable | None) -> str | None:
+        """The class as which SGLang must report a checkpoint to be loaded; None accepts any."""
+        return (loadable and loadable.draft_model_class) or self.draft_model_class
 
 
 @cache

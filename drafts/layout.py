@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,12 @@ NESTED = ("text_config", "transformer_layer_config")
 PER_LAYER = ("layer_types", "max_window_layers", "sliding_window", "use_sliding_window", "no_rope_layers")
 """What transformers 5 writes of each of the target's layers, and what only they obey; a draft's layers are others."""
 BIASED = ("q_proj", "k_proj", "v_proj", "o_proj")
+FUSION = "fusion_layer"
+"""Name of the matrix that makes one hidden state of several layers' outputs (PRISM's authors call it so)."""
+AUX_LAYERS = "eagle_aux_hidden_state_layer_ids"
+"""SGLang's key for the target's layers, from 0, whose outputs a draft reads; it stands under `eagle_config`."""
+LAST = "last hidden state"
+"""What a receipt says of a draft without such layers."""
 
 
 def text_fields(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,3 +225,44 @@ def check_layers(found: Checkpoint, key: str, layers: Any) -> None:
             f"{found.folder / 'config.json'}: {key} is {layers!r}; it has to be a list of the target's layers, each "
             f"from 0 to {last}."
         )
+
+
+def default_layers(num_layers: int) -> tuple[int, int, int]:
+    """A low, a middle and a high layer of the target, from 0, where a configuration names none.
+
+    SGLang's choice (0.5.17, models/llama.py); of fewer than seven layers that would be one of them twice, so the
+    nearest three are taken.
+    """
+    middle = max(num_layers // 2 - 1, 1)
+    return min(1, middle - 1), middle, max(num_layers - 4, middle + 1)
+
+
+def layers_read(config: Mapping[str, Any]) -> list[int]:
+    """The target's layers whose outputs a draft reads at its first step, by its configuration; none for its last hidden
+    state."""
+    return list((config.get("eagle_config") or {}).get(AUX_LAYERS) or ())
+
+
+def reads_layers(layers: Sequence[int]) -> dict[str, Any]:
+    """The same as fields of a configuration."""
+    return {"eagle_config": {AUX_LAYERS: list(layers)}} if layers else {}
+
+
+def fused_layers(found: Checkpoint) -> list[int]:
+    """The target's layers whose outputs a draft with a fusion matrix reads at its first step; none without one.
+
+    Raises:
+        CheckpointError: the target has no such layers.
+    """
+    if f"{FUSION}.weight" not in found.shapes:
+        return []
+    layers = (found.config.get("eagle_config") or {}).get(AUX_LAYERS)
+    if layers is None:
+        layers = list(default_layers(text_fields(found.target)["num_hidden_layers"]))
+    check_layers(found, AUX_LAYERS, layers)
+    return list(layers)
+
+
+def fusion(hidden: int, num_read: int) -> dict[str, Shape]:
+    """Shapes of the fusion matrix of so many layers."""
+    return {f"{FUSION}.weight": (hidden, num_read * hidden), f"{FUSION}.bias": (hidden,)} if num_read else {}

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import aiohttp
 
     from draftbench.harness.load.client import Answer
-    from draftbench.harness.load.requests import Prompt
+    from draftbench.harness.load.counters import Reading
+from draftbench.harness.load.limits import Watch
+from draftbench.harness.load.requests import Prompt
 
 
 class Receipt(BaseModel):
@@ -75,7 +77,12 @@ class Engine(Protocol):
         ...
 
     async def ask(
-        self, session: aiohttp.ClientSession, request_id: str, prompt: Prompt, sampling: dict[str, Any]
+        self,
+        session: aiohttp.ClientSession,
+        request_id: str,
+        prompt: Prompt,
+        sampling: dict[str, Any],
+        watch: Watch | None = None,
     ) -> Answer:
         """Send one prompt; failures are returned, never raised."""
         ...
@@ -98,6 +105,10 @@ class Engine(Protocol):
         Raises:
             EngineError: what it recorded cannot be read.
         """
+        ...
+
+    def counters(self) -> Reading | None:
+        """The server's own counters of its drafts; None of engines that we started, whose rounds are recorded."""
         ...
 
     def failure(self) -> str | None:

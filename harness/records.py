@@ -80,11 +80,17 @@ class Chunk:
 class Round:
     """One draft-and-verify round of one request, from the engine.
 
-    num_accepted_drafts excludes the bonus token; num_proposed_drafts counts the tree's nodes without the root.
+    num_accepted_drafts excludes the bonus token; num_proposed_drafts counts the tree's nodes without the root, None
+    where a server does not say it.
     """
 
     num_accepted_drafts: int
-    num_proposed_drafts: int
+    num_proposed_drafts: int | None
+
+
+RoundSource = Literal["meta_info", "sglext", "vllm", "vllm_steps", "llama.cpp"]
+"""What a server says of its draft, where it is not our recorder that counts: SGLang's meta_info or sglext, vLLM's
+metrics by histogram or by step, llama.cpp's timings."""
 
 
 class RequestRecord(Line):
@@ -115,11 +121,23 @@ class RequestRecord(Line):
     """Delivered tokens by the server's own count, where it gives no token ids; None where it gives them."""
     output_text: str | None = None
     """The answer, where there are no token ids."""
+    reasoning_text: str | None = None
+    """What a server gives as reasoning, apart from the answer; None where it gives none."""
+    num_reasoning_chunks: int = 0
+    """Chunks that brought reasoning alone; they are output as any other."""
+    num_reasoning_tokens: int | None = None
+    """Of the delivered tokens, those of reasoning, where the server counts them apart."""
     finish_reason: Literal["stop", "length", "failed"]
     rounds: tuple[Round, ...] | None
-    """Verify steps in order; None for an arm without a draft."""
+    """Verify steps; None for an arm without a draft. In order, unless `rounds_from` is a histogram."""
+    rounds_from: RoundSource | None = None
+    """Who says so of a server that is not ours; None for our own recorder."""
     engine_verify_ct: int | None
-    """SGLang's own spec_verify_ct, kept as a cross-check."""
+    """The server's own count of verify steps; beside our rounds a cross-check."""
+    engine_accepted_drafts: int | None = None
+    """Accepted drafts by its own count, likewise."""
+    engine_proposed_drafts: int | None = None
+    """Proposed drafts by its own count."""
     engine_accept_length: float | None
     """SGLang's own spec_accept_length (N / V), kept as a cross-check."""
     num_retractions: int = 0
@@ -131,6 +149,11 @@ class RequestRecord(Line):
     def began_ns(self) -> int:
         """What latencies count from: the arrival, also where the client was late to send it; else the send."""
         return self.sent_ns if self.due_ns is None else self.due_ns
+
+    @property
+    def rounds_in_order(self) -> bool:
+        """Whether `rounds` came in this order."""
+        return self.rounds_from in (None, "vllm_steps")
 
     @property
     def num_output_tokens(self) -> int:
@@ -166,6 +189,22 @@ class GraphUse(Record):
     extend: int | None
 
 
+CounterSource = Literal["vllm", "sglang"]
+
+
+class ServedCounters(Record):
+    """What a cell did to the counters of a server that is not ours. None is what it does not count."""
+
+    source: CounterSource
+    num_rounds: int
+    num_accepted: int | None
+    num_proposed: int | None
+    num_at_least: tuple[int, ...] | None
+    """Steps that accepted one draft or more, two or more, and so on."""
+    refused: str | None
+    """Why they are not used: others asked the server too, requests failed."""
+
+
 class CellRecord(Line):
     """A cell that was run to its end: the seal that lets a resumed run skip it."""
 
@@ -177,6 +216,8 @@ class CellRecord(Line):
     phases: PhaseTimes | None
     graphs: GraphUse | None = None
     """None where the engine captured no graph at all."""
+    served: ServedCounters | None = None
+    """Of an endpoint that has counters of its drafts."""
     sampling: dict[str, float] | None = None
     """What was sent with every request."""
     session: int = 0

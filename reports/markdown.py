@@ -55,7 +55,7 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
         meanings(rows),
         "\n".join(f"- {note}" for note in notes(rows, with_strings(broken, markdown_text))),
         "## Arms",
-        _table(*arms_table(suite.arms)),
+        _table(*arms_table(suite.arms, manifest.engines)),
         "Depth: draft steps of a round; width: children that a node may have; nodes: verified ones, the root included.",
     ]
     headers, lines = training_table(manifest)
@@ -151,6 +151,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         ("sampling", ", ".join(f"{name} {sampling[name]}" for name in sorted(sampling))),
         ("design", _design(suite)),
         *((("engines", manifest.engine_starts),) if manifest.engine_starts is not None else ()),
+        *((("date in prompts", suite.rendering.date),) if suite.rendering.date is not None else ()),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
         *_required(suite),
         ("prefix cache", "on" if suite.prefix_cache else "off"),

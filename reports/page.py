@@ -66,7 +66,7 @@ def render_page(
         lines=[Line(main_row(row, rows), row.valid, index in best) for index, row in enumerate(rows)],
         meanings=meanings(rows),
         notes=[_with_bold(note) for note in notes(rows, broken)],
-        arms=_plain_table(*arms_table(manifest.suite.arms)),
+        arms=_plain_table(*arms_table(manifest.suite.arms, manifest.engines)),
         training=_plain_table(*training_table(manifest)),
         training_meaning=TRAINING_MEANING,
         sections=[(section, _plain_table(section.headers, section.lines)) for section in sections(rows, manifest)],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from draftbench.harness.engine import Receipt
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.gates.timing import UNSTABLE_STEP_TIME
 from draftbench.harness.metrics.row import Row
@@ -209,19 +211,32 @@ def best_rows(rows: Sequence[Row]) -> set[int]:
     return {index for _, index in best.values()}
 
 
-def arms_table(arms: Sequence[Arm]) -> tuple[list[str], list[list[str]]]:
-    """What each arm is, as the suite has it: architecture, weights, tree, and what it sets for itself."""
+def arms_table(
+    arms: Sequence[Arm], engines: Mapping[str, Receipt] = MappingProxyType({})
+) -> tuple[list[str], list[list[str]]]:
+    """What each arm is, as the suite has it: architecture, weights, tree, and what it sets for itself.
+
+    Args:
+        engines: receipts by arm; what a draft says of itself there is shown too.
+    """
     headers = ["arm", "architecture", "checkpoint", "depth", "width", "nodes", "options and engine arguments"]
+    facts = {name: receipt.draft_facts for name, receipt in engines.items()}
+    if said := any(facts.get(arm.name) for arm in arms):
+        headers.append("the draft, as the engine says")
     lines = []
     for arm in arms:
         server = {"endpoint": arm.endpoint, "api": arm.api, "model": arm.model}
         own: dict[str, Any] = {name: value for name, value in server.items() if value} | arm.options | arm.engine
         if alphas := arm.simulated_acceptance:
-            own["simulated_acceptance"] = "of each workload" if isinstance(alphas, dict) else list(alphas)
+            told = f", {arm.simulated_from}" if arm.simulated_from else ""
+            own["simulated_acceptance"] = f"of each workload{told}" if isinstance(alphas, dict) else list(alphas)
         settings = ", ".join(f"{name}: {value}" for name, value in own.items())
         sizes = (arm.checkpoint, arm.num_steps, arm.topk, arm.num_draft_tokens)
         cells = [MISSING if size is None else str(size) for size in sizes]
         lines.append([arm.name, arm.architecture, *cells, settings or MISSING])
+        if said:
+            found = facts.get(arm.name, {}).items()
+            lines[-1].append(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in found) or MISSING)
     return headers, lines
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from draftbench.drafts.eagle3.spec import ARCHITECTURE, LAYERS, NUM_READ
-from draftbench.drafts.layout import draft_fields
+from draftbench.drafts.eagle3.spec import ARCHITECTURE
+from draftbench.drafts.layout import draft_fields, layers_read, reads_layers
 from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Attention, LayerShape, Mlp, Norm, VocabularyHead, reset
 
@@ -84,10 +84,8 @@ class Eagle3Draft(FeatureDraft):
 
 def made(config: Mapping[str, Any]) -> Eagle3Draft:
     """The draft that a checkpoint's configuration describes; which tokens it drafts is in its file."""
-    layers = (config.get("eagle_config") or {}).get(LAYERS)
-    return Eagle3Draft(
-        LayerShape.of(config), torch.arange(config["draft_vocab_size"]), NUM_READ if layers is None else len(layers)
-    )
+    num_read = len(layers_read(config))
+    return Eagle3Draft(LayerShape.of(config), torch.arange(config["draft_vocab_size"]), num_read)
 
 
 def new_eagle3(
@@ -114,5 +112,5 @@ def eagle3_config(config: Mapping[str, Any], draft_vocab_size: int, layers: tupl
         "num_hidden_layers": 1,
         "tie_word_embeddings": False,
         "draft_vocab_size": draft_vocab_size,
-        "eagle_config": {LAYERS: list(layers)},
+        **reads_layers(layers),
     }

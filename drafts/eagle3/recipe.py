@@ -10,12 +10,8 @@ from torch import nn
 from draftbench.drafts.api import Options
 from draftbench.drafts.eagle3.loss import Eagle3Objective, eagle3_loss
 from draftbench.drafts.eagle3.model import eagle3_config, new_eagle3
+from draftbench.drafts.layout import default_layers
 from draftbench.drafts.training.recipe import Phase, Recipe, Start
-
-
-def eagle3_layers(num_layers: int) -> tuple[int, ...]:
-    """A low, a middle and a high layer (from 0): what SGLang takes by default (0.5.17, models/llama.py)."""
-    return (1, num_layers // 2 - 1, num_layers - 4)
 
 
 class Eagle3Options(Options):
@@ -29,7 +25,7 @@ class Eagle3Options(Options):
 
 def _eagle3(options: Eagle3Options) -> Recipe:
     def layers(num_layers: int) -> tuple[int, ...]:
-        return eagle3_layers(num_layers) if options.layers is None else tuple(options.layers)
+        return default_layers(num_layers) if options.layers is None else tuple(options.layers)
 
     def new(start: Start) -> nn.Module:
         frequent = start.frequent_tokens_W(min(options.vocab_size, start.config["vocab_size"]))

@@ -8,6 +8,7 @@ from draftbench.drafts.layout import (
     attention_biases,
     check_layers,
     check_sizes,
+    default_layers,
     engine_config,
     llama_layer,
     missing_zeros,
@@ -20,8 +21,6 @@ from draftbench.harness.errors import CheckpointError
 
 ARCHITECTURE = "LlamaForCausalLMEagle3"
 LAYERS = "eagle_aux_hidden_state_layer_ids"
-NUM_READ = 3
-"""Layers of the target that are read where a configuration does not name them."""
 REFUSED = {
     "norm_before_residual": "the residual is taken after the norm, where SGLang 0.5.17 takes it before",
     "parallel_drafting": "all steps come from one pass (P-EAGLE)",
@@ -41,7 +40,7 @@ def read(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
     hidden, read_size = config["hidden_size"], found.target["hidden_size"]
     config |= _vocabulary(found, config["vocab_size"])
     layers = _layers(found, config)
-    num_read = len(layers) if layers else NUM_READ
+    num_read = len(layers)
     # SGLang reads `bias` as fc's and as o_proj's; it has no others.
     config |= {"bias": "fc.bias" in found.shapes, "attention_bias": False}
     expected = {"fc.weight": (hidden, num_read * read_size), "norm.weight": (hidden,)}
@@ -109,8 +108,8 @@ def _vocabulary(found: Checkpoint, vocab: int) -> dict[str, int | None]:
     return {"draft_vocab_size": head[0] if said is None else said}
 
 
-def _layers(found: Checkpoint, config: dict[str, Any]) -> list[int] | None:
-    """The target's layers that are read, put where SGLang looks for them; None for its default.
+def _layers(found: Checkpoint, config: dict[str, Any]) -> list[int]:
+    """The target's layers that are read, put where SGLang looks for them; SGLang's own where none are named.
 
     Speculators' outer key counts as vLLM does: layer N's input, which is the output of N - 1.
     """
@@ -118,10 +117,11 @@ def _layers(found: Checkpoint, config: dict[str, Any]) -> list[int] | None:
     outer = config.pop(LAYERS, None)
     if layers is None and isinstance(outer, list) and all(type(at) is int for at in outer):
         layers = [at - 1 for at in outer]
-    if layers is not None:
-        check_layers(found, LAYERS, layers)
-        config["eagle_config"] = {**(config.get("eagle_config") or {}), LAYERS: layers}
-    return layers
+    if layers is None:
+        layers = list(default_layers(text_fields(found.target)["num_hidden_layers"]))
+    check_layers(found, LAYERS, layers)
+    config["eagle_config"] = {**(config.get("eagle_config") or {}), LAYERS: layers}
+    return list(layers)
 
 
 def _norms(config: dict[str, Any], num_read: int, read_size: int) -> dict[str, Shape]:

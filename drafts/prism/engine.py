@@ -3,7 +3,8 @@
 All modules are built as layer 0, so they share one slot of the draft's KV pool. Which module runs is plain Python that
 depends on the call alone, never on data: passes over accepted tokens (prefill, chunked prefill, the extension after a
 verify step) are draft step 1, and the decode passes of a round are steps 2, 3, … in their order. SGLang captures a
-whole round's passes into one CUDA graph, so the choice is part of the graph.
+whole round's passes into one CUDA graph, so the choice is part of the graph. With a fusion matrix step 1 reads several
+layers of the target, alike for all modules.
 
 Source: PRISM (arXiv 2602.01762, section 3.2); SGLang 0.5.17, srt/models/llama_eagle.py.
 """
@@ -19,6 +20,7 @@ from sglang.srt.layers.vocab_parallel_embedding import ParallelLMHead, VocabPara
 from sglang.srt.models.llama_eagle import LlamaDecoderLayer, LlamaForCausalLMEagle
 from torch import Tensor, nn
 
+from draftbench.harness.runtime.drafts.fusion import HeadOfTarget, fused, new_fusion, reads
 from draftbench.harness.runtime.drafts.steps import StepCounter, SteppedDraftWorker
 
 
@@ -48,6 +50,7 @@ class PrismModel(nn.Module):
             PrismModule(config, quant_config, f"{prefix}.prism_modules.{number}")
             for number in range(max(self.step_to_module) + 1)
         )
+        self.fusion_layer = new_fusion(config)
         self.steps = StepCounter()
 
     def forward(
@@ -61,11 +64,12 @@ class PrismModel(nn.Module):
         """Estimated hidden states [N, D] after the target's final norm."""
         module = self.prism_modules[self.step_to_module[self.steps.step_of(forward_batch) - 1]]
         embedded_ND = self.embed_tokens(input_ids) if input_embeds is None else input_embeds
-        out_ND: Tensor = module(positions, embedded_ND, forward_batch.spec_info.hidden_states, forward_batch)
+        hidden_ND = fused(self.fusion_layer, forward_batch.spec_info.hidden_states)
+        out_ND: Tensor = module(positions, embedded_ND, hidden_ND, forward_batch)
         return out_ND
 
 
-class LlamaForCausalLMPrism(LlamaForCausalLMEagle):
+class LlamaForCausalLMPrism(HeadOfTarget, LlamaForCausalLMEagle):
     """The draft model as SGLang loads it; embedding and head are put in from the target, as for EAGLE."""
 
     def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
@@ -84,7 +88,11 @@ class LlamaForCausalLMPrism(LlamaForCausalLMEagle):
 
     def draft_facts(self) -> dict[str, Any]:
         """What the receipt says of this draft."""
-        return {"num_modules": len(self.model.prism_modules), "step_to_module": list(self.model.step_to_module)}
+        return {
+            "num_modules": len(self.model.prism_modules),
+            "step_to_module": list(self.model.step_to_module),
+            "reads": reads(self.config),
+        }
 
 
 class PrismDraftWorker(SteppedDraftWorker):

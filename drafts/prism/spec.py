@@ -7,12 +7,17 @@ from pydantic import Field
 
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
 from draftbench.drafts.layout import (
+    FUSION,
+    LAST,
     ROTARY,
     attention_biases,
     check_sizes,
     engine_config,
+    fused_layers,
+    fusion,
     llama_layer,
     missing_zeros,
+    reads_layers,
     renamed,
     whole_context,
 )
@@ -21,6 +26,8 @@ from draftbench.harness.errors import CheckpointError
 ARCHITECTURE = "LlamaForCausalLMPrism"
 STEP_TO_MODULE = "step_to_module"
 AUTHORS_KEYS = ("eagle_config", "step_mapping", "num_step_models", "num_steps", "use_adapter")
+EXTRA = re.compile(r"adapter|moe(?![a-z])|expert", re.IGNORECASE)
+"""In keys and tensors of parts that the authors' modules may have and ours do not."""
 NAMES = (
     (re.compile(r"(?:midlayer\.(\d+)|stepModels\.(\d+)\.0)\.(.+)"), "layer"),
     (re.compile(r"(?:fc(\d+)|stepFCs\.(\d+))\.(.+)"), "fc"),
@@ -53,18 +60,16 @@ def _engine_name(name: str) -> str:
 
 
 def _refuse_features(found: Checkpoint) -> None:
-    """What the authors' code can do and SGLang's worker here cannot."""
-    if found.config.get("use_adapter"):
-        raise CheckpointError(
-            f"{found.folder / 'config.json'}: use_adapter is true: modules with an adapter before the head cannot be "
-            "run; take a draft without."
-        )
-    for name in found.shapes:
-        if name.startswith("fusion_layer."):
+    """What the authors' code can do and the module here cannot: adapters before the head, experts, several layers."""
+    for key, value in found.config.items():
+        if value and EXTRA.search(key):
             raise CheckpointError(
-                f"{found.folder} has {name}: its first step reads three of the target's layers, which cannot be run "
-                "here; take a PRISM draft on the last hidden state."
+                f"{found.folder / 'config.json'}: {key} is {value!r}: modules with such parts cannot be run here; take "
+                "a draft without."
             )
+    for name in found.shapes:
+        if EXTRA.search(name):
+            raise CheckpointError(f"{found.folder} has {name}: a module with such parts cannot be run here.")
         if re.match(r"stepModels\.\d+\.[1-9]", name):
             raise CheckpointError(f"{found.folder} has {name}: a module of several layers cannot be run here.")
 
@@ -73,8 +78,8 @@ def _map_of(found: Checkpoint, num_modules: int, tree: Tree) -> object:
     """The file's map of steps. The authors name the trained steps, or none; later ones keep the last module."""
     mapping = found.config.get("step_mapping")
     if isinstance(mapping, dict):
-        steps = [mapping[key] for key in sorted(mapping, key=int)]
-        return steps + steps[-1:] * (tree.num_steps - len(steps))
+        steps = [mapping.get(str(step)) for step in range(len(mapping))]
+        return mapping if None in steps else steps + steps[-1:] * (tree.num_steps - len(steps))
     if any(name.startswith("midlayer.") for name in found.shapes):
         return [min(step, num_modules - 1) for step in range(max(tree.num_steps, num_modules))]
     return found.config.get(STEP_TO_MODULE)
@@ -83,6 +88,8 @@ def _map_of(found: Checkpoint, num_modules: int, tree: Tree) -> object:
 def read(found: Checkpoint, options: PrismOptions, tree: Tree) -> Loadable:
     """Our layout, `prism_modules.M.fc` and `prism_modules.M.layer`, or one of the authors'; M is counted in the file.
 
+    With `fusion_layer` the first step reads several layers of the target: those that `eagle_config` names as for
+    EAGLE-3, else EAGLE-3's, as the authors do.
     Source: Akemiiii/prism-mlsys-ae: `midlayer.M` with `fcM`, or `stepModels.M` with `stepFCs.M`.
     """
     if isinstance(inner := found.config.get("eagle_config"), dict) and "hidden_size" in inner:
@@ -96,32 +103,38 @@ def read(found: Checkpoint, options: PrismOptions, tree: Tree) -> Loadable:
     if not num_modules:
         raise CheckpointError(f"{found.folder}: no tensor prism_modules.0.fc.weight; this is no PRISM checkpoint.")
     steps = options.step_to_module or _map_of(filed, num_modules, tree)
-    where = f"{found.folder / 'config.json'}: " if options.step_to_module is None else f"{found.folder}: options."
+    where, key = f"{found.folder / 'config.json'}: ", STEP_TO_MODULE
+    if options.step_to_module is not None:
+        where = f"{found.folder}: options."
+    elif "step_mapping" in found.config:
+        key = "step_mapping"
     if not isinstance(steps, list) or not all(type(module) is int for module in steps):
-        raise CheckpointError(f"{where}{STEP_TO_MODULE} is {steps!r}; it has to be the list of each step's module.")
+        raise CheckpointError(f"{where}{key} is {steps!r}; it has to name each step's module, without a gap.")
     if short := _too_short(steps, tree):
-        raise CheckpointError(f"{where}{STEP_TO_MODULE} {short[1]}")
+        raise CheckpointError(f"{where}{key} {short[1]}")
     if set(steps) != set(range(num_modules)):
         raise CheckpointError(
-            f"{where}{STEP_TO_MODULE} is {steps}, but the file's modules are 0 to {num_modules - 1}; the map has to "
+            f"{where}{key} is {steps}, but the file's modules are 0 to {num_modules - 1}; the map has to "
             "use each of them and no other."
         )
     config, trained = whole_context(found, engine_config(found.config, ARCHITECTURE))
     config = {key: value for key, value in config.items() if key not in AUTHORS_KEYS} | {STEP_TO_MODULE: steps}
     config["attention_bias"] = bool(config.get("attention_bias")) or attention_biases(found)
     config["num_hidden_layers"] = 1
-    hidden = config["hidden_size"]
-    expected: dict[str, tuple[int, ...]] = {}
+    hidden, layers = config["hidden_size"], fused_layers(found)
+    config |= reads_layers(layers)
+    expected: dict[str, tuple[int, ...]] = fusion(hidden, len(layers))
     for module in range(num_modules):
         prefix = f"prism_modules.{module}"
         expected |= {f"{prefix}.fc.weight": (hidden, 2 * hidden), f"{prefix}.fc.bias": (hidden,)}
         expected |= llama_layer(f"{prefix}.layer", config, input_norm=False)
-    endings = (".fc.bias", "o_proj.bias") if attention_biases(found) else (".fc.bias",)
-    facts = {"num_modules": num_modules, STEP_TO_MODULE: steps}
+    endings = (".fc.bias", f"{FUSION}.bias", *(("o_proj.bias",) if attention_biases(found) else ()))
+    facts = {"num_modules": num_modules, STEP_TO_MODULE: steps, "reads": layers or LAST}
     # The authors' torch files repeat the first module under EAGLE's names.
     aliases = tuple(name for name in names if name.startswith(("stepModels.0.0.", "stepFCs.0.")))
     unused = ("embed_tokens.weight", "lm_head.weight", *ROTARY, *map(_alias, aliases))
-    return Loadable(config, expected, unused, facts, names, missing_zeros(found, expected, *endings), trained)
+    zeros, algorithm = missing_zeros(found, expected, *endings), "EAGLE3" if layers else None
+    return Loadable(config, expected, unused, facts, names, zeros, trained, sglang_algorithm=algorithm)
 
 
 def _alias(name: str) -> str:
@@ -140,5 +153,8 @@ SPEC = DraftSpec(
     read=read,
     engine_module="draftbench.drafts.prism.engine",
     model="draftbench.drafts.prism.model:made",
-    recipes={"prism": "draftbench.drafts.prism.recipe:PRISM"},
+    recipes={
+        "prism": "draftbench.drafts.prism.recipe:PRISM",
+        "prism-artifact": "draftbench.drafts.prism.recipe:ARTIFACT",
+    },
 )

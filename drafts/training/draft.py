@@ -46,7 +46,8 @@ class Draft(Protocol):
 
 
 class FeatureDraft(nn.Module):
-    """What drafts that estimate the target's next hidden state share: its embedding and its head, both frozen."""
+    """What drafts that estimate the target's next hidden state share: its embedding and its head, both frozen, and
+    perhaps a matrix that makes the first step's hidden state of several layers' outputs."""
 
     proposal: Proposal = "beams"
     reads_layers = False
@@ -66,6 +67,17 @@ class FeatureDraft(nn.Module):
         """Take the target's."""
         self.embed_tokens.weight = nn.Parameter(embedding_VD.float(), requires_grad=False)
         self.head_VD = head_VD.float()
+
+    def add_fusion(self, num_read: int) -> None:
+        """Let the first step read so many layers; the last matrix to be made, so that others start as without it."""
+        if num_read:
+            size = self.embed_tokens.embedding_dim
+            self.reads_layers = True
+            self.fusion_layer = nn.Linear(num_read * size, size)
+
+    def fused(self, hidden: Tensor, step: int) -> Tensor:
+        """The hidden state [B, T, D] that a step reads, from [B, T, E] where it is the first and reads layers."""
+        return self.fusion_layer(hidden) if self.reads_layers and step == 1 else hidden
 
     def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
         """The target's head on estimated hidden states."""

@@ -79,6 +79,7 @@ def settings_of(task: Task, recipe: Recipe, data: dict[str, Any], tree: TreeSize
         "phases": [
             {
                 "share": phase.share,
+                **({} if phase.rate == 1 else {"rate": phase.rate}),
                 "objective": asdict(phase.objective) if is_dataclass(phase.objective) else str(phase.objective),  # type: ignore[arg-type]
             }
             for phase in recipe.phases

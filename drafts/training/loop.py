@@ -159,7 +159,7 @@ class Trainer:
         budget, axis = self.task.budget, self.task.budget.axis
         spent = self.course.spent(axis)
         self._enter_phase(spent / self.task.amount)
-        rate = rate_at((spent + cost) / self.task.amount, self.task.rate, budget)
+        rate = self.phases[self.course.phase].rate * rate_at((spent + cost) / self.task.amount, self.task.rate, budget)
         count = self._flops_per_entry == 0 or self.course.num_steps % FLOPS_EVERY == 0
         loss, flops = self._gradients(step, count)
         if count:

@@ -31,6 +31,8 @@ class Phase:
     """A dataclass; a recipe file can give its fields other values."""
     loss: Callable[[Any, Batch, Any], Tensor]
     begin: Callable[[Any], None] = lambda draft: None
+    rate: float = 1.0
+    """Of the learning rate that the budget gives."""
 
 
 @dataclass(frozen=True)

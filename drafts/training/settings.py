@@ -76,6 +76,9 @@ class DraftEntry(Section):
         None, description="Instead of the recipe's."
     )
     num_samples: Positive | None = Field(None, description="Learn from the first so many, in a fixed random order.")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Of the budget: below 1 a control that is trained less, as HASS before PRISM's second phase."
+    )
 
 
 class TreeSize(Section):

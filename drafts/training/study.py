@@ -82,7 +82,7 @@ class Study:
         Raises:
             TrainingError: it was trained otherwise.
         """
-        recipe, task = self._recipes[entry.name], self._task(out.name, 0.0, seed)
+        recipe, task = self._recipes[entry.name], self._task(out.name, 0.0, seed, entry.share)
         differ = differences(self._settings(recipe, self._samples(entry), task), json.loads((out / LEDGER).read_text()))
         config = recipe.config(self._material.config)
         differ += differences(config, json.loads((out / "config.json").read_text()), "config")
@@ -108,7 +108,7 @@ class Study:
         search = self._search(entry, recipe, chosen)
         rate = min(search, key=lambda tried: tried["validation_loss"])["rate"]
         self._reporter.note(f"{out.name}: learning rate {rate:g}; {recipe.summary}")
-        trainer = self._trainer(recipe, chosen, self._task(out.name, rate, seed), out)
+        trainer = self._trainer(recipe, chosen, self._task(out.name, rate, seed, entry.share), out)
         curve = self._fit(trainer)
         if self._processes.first:
             self._write(entry, recipe, chosen, search, trainer, curve, out)
@@ -136,7 +136,7 @@ class Study:
         found: list[dict[str, Any]] = []
         for rate in rates:
             folder = self._out / SEARCHES / f"{entry.name}-{rate:g}"
-            task = self._task(f"{entry.name}, trying learning rate {rate:g}", rate, seed, SEARCH_SHARE)
+            task = self._task(f"{entry.name}, trying learning rate {rate:g}", rate, seed, SEARCH_SHARE * entry.share)
             settings = self._settings(recipe, tenth, task) | {"config": recipe.config(self._material.config)}
             kept = _read(folder / RESULT)
             if differences(settings, kept.get("settings")):
@@ -192,7 +192,7 @@ class Study:
     def _layers(self, recipe: Recipe) -> tuple[int, ...]:
         return recipe.layers(self._material.config["num_hidden_layers"])
 
-    def _task(self, title: str, rate: float, seed: int, share: float = 1.0) -> Task:
+    def _task(self, title: str, rate: float, seed: int, share: float) -> Task:
         training = self._training
         amount = share * training.budget.amount
         return Task(title, training.budget, amount, rate, seed, training.dtype, training.checkpoint_every)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +11,15 @@ import aiohttp
 from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
 from draftbench.harness.load.client import JSON, Answer, stream_request
+from draftbench.harness.load.contact import get
+from draftbench.harness.load.counters import Reading, reading_of
+from draftbench.harness.load.fields import shown
+from draftbench.harness.load.limits import Watch
 from draftbench.harness.load.openai import stream_completion
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.suite import Arm
 
-CONTACT_TIMEOUT_S = 10
+MODELS_SHOWN = 20
 TOLD = (
     "version", "model_path", "revision", "dtype", "quantization", "tp_size", "dp_size", "attention_backend",
     "disable_radix_cache", "max_running_requests", "max_total_num_tokens", "chunked_prefill_size",
@@ -35,8 +36,11 @@ class Endpoint:
     pid = None
     num_proposed_drafts = None
 
-    def __init__(self, arm: Arm, thinking: bool | None = None) -> None:
+    def __init__(self, arm: Arm, template_arguments: Mapping[str, Any] | None = None) -> None:
         """Not contacted yet.
+
+        Args:
+            template_arguments: what a server that renders messages itself gives to its template.
 
         Raises:
             EngineError: the environment lacks the key's variable.
@@ -46,13 +50,19 @@ class Endpoint:
         self.url = arm.endpoint.rstrip("/").removesuffix("/v1")
         self.told: dict[str, Any] = {}
         """What the server says of itself."""
-        self._name, self._api, self._model, self._thinking = arm.name, arm.api, arm.model or "", thinking
+        self._name, self._api, self._model = arm.name, arm.api, arm.model or ""
+        self._template_arguments = template_arguments
+        self._extra: dict[str, Any] = {}
         self._headers = dict(JSON)
         if arm.api_key_env is not None:
             key = os.environ.get(arm.api_key_env)
             if not key:
                 raise EngineError(
                     f"arm {arm.name}: the environment has no {arm.api_key_env}, which api_key_env names; set it."
+                )
+            if not (key.isascii() and key.isprintable()):
+                raise EngineError(
+                    f"arm {arm.name}: {arm.api_key_env} holds characters that no key can have; correct it."
                 )
             self._headers["Authorization"] = f"Bearer {key}"
 
@@ -76,31 +86,47 @@ class Endpoint:
                     f"arm {self._name}: {self.url} answers, but has no /server_info: it is no SGLang server. "
                     "For others set api to openai or openai-chat."
                 )
-            self.told = {name: told[name] for name in TOLD if told.get(name) is not None}
+            self.told = {name: _plain(told[name]) for name in TOLD if told.get(name) is not None}
             return
-        told = self._get("/v1/models")
-        served = [str(entry.get("id")) for entry in (told or {}).get("data", [])]
+        entries = (self._get("/v1/models") or {}).get("data")
+        entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        served = [shown(entry.get("id")) for entry in entries[:MODELS_SHOWN]]
         if served and self._model not in served:
             raise EngineError(f"arm {self._name}: {self.url} serves {', '.join(served)}, not {self._model}.")
         self.told = {"models": served} if served else {}
+        if any(entry.get("owned_by") == "sglang" for entry in entries):
+            self._extra = {"return_spec_tokens_details": True}  # SGLang from 0.5.18 on; unknown ones are ignored
 
     async def ask(
-        self, session: aiohttp.ClientSession, request_id: str, prompt: Prompt, sampling: dict[str, Any]
+        self,
+        session: aiohttp.ClientSession,
+        request_id: str,
+        prompt: Prompt,
+        sampling: dict[str, Any],
+        watch: Watch | None = None,
     ) -> Answer:
         """Send one prompt; failures are returned, never raised."""
         if self._api == "sglang":
             cumulative = not self.told.get("incremental_streaming_output")
-            answer = await stream_request(
-                session, self.url, request_id, prompt.prompt_ids, sampling, self._headers, cumulative
+            return await stream_request(
+                session, self.url, request_id, prompt.prompt_ids, sampling, self._headers, cumulative, watch
             )
-            counted = answer.meta.get("completion_tokens")
-            if answer.error is None and counted not in (None, len(answer.output_ids)):
-                answer.error = f"the server counts {counted} tokens, its stream held {len(answer.output_ids)}"
-            return answer
-        chat = self._api == "openai-chat"
         return await stream_completion(
-            session, self.url, self._model, prompt, sampling, self._headers, chat, self._thinking
-        )
+            session, self.url, self._model, prompt, sampling, self._headers, chat=self._api == "openai-chat",
+            template_arguments=self._template_arguments, extra=self._extra, watch=watch,
+        )  # fmt: skip
+
+    def counters(self) -> Reading | None:
+        """The server's own counters of its drafts; None where it has none, or does not show them."""
+        try:
+            reply = get(f"{self.url}/metrics", self._authorization)
+        except EngineError:
+            return None
+        return reading_of(reply.body.decode(errors="replace")) if reply.status == 200 else None
+
+    @property
+    def _authorization(self) -> dict[str, str]:
+        return {name: value for name, value in self._headers.items() if name == "Authorization"}
 
     async def connect(self, session: aiohttp.ClientSession) -> None:
         """Its connections are as any client's."""
@@ -121,33 +147,41 @@ class Endpoint:
 
     def _get(self, path: str) -> Mapping[str, Any] | None:
         """JSON that the server gives at a path; None if it knows no such path."""
-        request = urllib.request.Request(self.url + path, headers=self._headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=CONTACT_TIMEOUT_S) as response:
-                found = json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            if error.code in (404, 405):
-                return None
-            hint = "; api_key_env names the variable that holds its key" if error.code in (401, 403) else ""
-            raise EngineError(f"arm {self._name}: {self.url}{path}: HTTP {error.code} {error.reason}{hint}.") from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
+            reply = get(self.url + path, self._authorization)
+        except EngineError as error:
             raise EngineError(
-                f"arm {self._name}: {self.url} does not answer as it should ({reason}); start the server, or correct "
+                f"arm {self._name}: {self.url} does not answer as it should ({error}); start the server, or correct "
                 "endpoint."
             ) from None
-        if not isinstance(found, dict):
-            raise EngineError(f"arm {self._name}: {self.url}{path} gives no JSON object.")
+        if reply.status in (404, 405):
+            return None
+        if reply.location is not None and 300 <= reply.status < 400:
+            raise EngineError(
+                f"arm {self._name}: {self.url}{path} redirects to {shown(reply.location)}, and redirects are not "
+                "followed; give that address as endpoint."
+            )
+        if reply.status != 200:
+            hint = "; api_key_env names the variable that holds its key" if reply.status in (401, 403) else ""
+            said = f": {shown(reply.body)}" if reply.body else ""
+            raise EngineError(f"arm {self._name}: {self.url}{path}: HTTP {reply.status}{said}{hint}.")
+        found = reply.fields()
+        if found is None:
+            raise EngineError(f"arm {self._name}: {self.url}{path} gives no JSON object, but {shown(reply.body)}.")
         return found
 
 
-def open_endpoint(arm: Arm, thinking: bool | None = None) -> Endpoint:
+def _plain(value: Any) -> str | int | float | bool:
+    """What a server says of itself as a manifest can hold it."""
+    return value if isinstance(value, bool | int | float) else shown(value)
+
+
+def open_endpoint(arm: Arm, template_arguments: Mapping[str, Any] | None = None) -> Endpoint:
     """An arm's server, contacted.
 
     Raises:
         EngineError: as `Endpoint` and `contact`.
     """
-    endpoint = Endpoint(arm, thinking)
+    endpoint = Endpoint(arm, template_arguments)
     endpoint.contact()
     return endpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ import aiohttp
 
 from draftbench.harness.engine import Engine
 from draftbench.harness.load.client import Answer, open_session
+from draftbench.harness.load.limits import Watch
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, GraphUse, PhaseTimes, RequestRecord, Round
 from draftbench.harness.units import NS_PER_S, seconds
@@ -78,12 +80,14 @@ async def run_closed_loop(
     sampling: dict[str, Any],
     book: RoundBook,
     on_record: Callable[[RequestRecord], None],
+    watch: Watch | None = None,
 ) -> None:
     """Keep `cell.concurrency` requests under way until every prompt was sent once; each finished one is handed over."""
     assert cell.concurrency is not None
     waiting: Iterator[tuple[int, Prompt]] = iter(enumerate(prompts))
-    async with open_session() as session:
-        send = _sender(engine, session, cell, sampling, book, on_record)
+    watch = watch or Watch()
+    async with open_session() as session, watch.watching():
+        send = _sender(engine, session, cell, sampling, book, on_record, watch)
 
         async def worker() -> None:
             for number, prompt in waiting:
@@ -102,14 +106,16 @@ async def run_open_loop(
     sampling: dict[str, Any],
     book: RoundBook,
     on_record: Callable[[RequestRecord], None],
+    watch: Watch | None = None,
 ) -> None:
     """Send every prompt once when it arrives, however many are still running; each finished one is handed over.
 
     Args:
         arrivals_s: of each prompt, in seconds from the first one's.
     """
-    async with open_session() as session:
-        send = _sender(engine, session, cell, sampling, book, on_record)
+    watch = watch or Watch()
+    async with open_session() as session, watch.watching():
+        send = _sender(engine, session, cell, sampling, book, on_record, watch)
         async with asyncio.TaskGroup() as group:
             began_ns = time.monotonic_ns()
             for number, (prompt, at_s) in enumerate(zip(prompts, arrivals_s, strict=True)):
@@ -127,6 +133,7 @@ class Turn:
     book: RoundBook
     begin: Callable[[], None]
     end: Callable[[], None]
+    watch: Watch
 
 
 async def run_turns(
@@ -142,8 +149,10 @@ async def run_turns(
         orders: of each prompt, the arms' order.
     """
     ended_ns: dict[CellKey, int] = {}
-    async with open_session() as session:
-        sends = [_sender(turn.engine, session, turn.cell, sampling, turn.book, on_record) for turn in turns]
+    async with open_session() as session, contextlib.AsyncExitStack() as stack:
+        for turn in turns:
+            await stack.enter_async_context(turn.watch.watching())
+        sends = [_sender(turn.engine, session, turn.cell, sampling, turn.book, on_record, turn.watch) for turn in turns]
         for number, (prompt, order) in enumerate(zip(prompts, orders, strict=True)):
             for index in order:
                 turn = turns[index]
@@ -161,6 +170,7 @@ def _sender(
     sampling: dict[str, Any],
     book: RoundBook,
     on_record: Callable[[RequestRecord], None],
+    watch: Watch,
 ) -> Send:
     """Two seconds after each stream ends SGLang aborts every request whose id begins with that stream's id
     (tokenizer_manager.create_abort_task, 0.5.17), so no id is used twice, nor is one the beginning of another."""
@@ -171,7 +181,7 @@ def _sender(
     ) -> RequestRecord:
         request_id = f"{cell.slug}-{number}-{sending}"
         limited = {**sampling, "max_new_tokens": prompt.max_tokens}
-        answer = await engine.ask(session, request_id, prompt, limited)
+        answer = await engine.ask(session, request_id, prompt, limited, watch)
         paused_ns = 0 if ended_ns is None else answer.sent_ns - ended_ns
         record = to_record(cell, request_id, prompt, answer, book.pop(request_id), due_ns, paused_ns)
         on_record(record)
@@ -190,7 +200,7 @@ def to_record(
     paused_ns: int = 0,
 ) -> RequestRecord:
     """One request's record: client times, engine counters."""
-    meta = answer.meta
+    served = answer.served
     return RequestRecord(
         cell=cell,
         request_id=request_id,
@@ -199,8 +209,8 @@ def to_record(
         category=prompt.category,
         prompt_sha256=prompt.sha256,
         num_prompt_tokens=len(prompt.prompt_ids),
-        engine_prompt_tokens=meta.get("prompt_tokens"),
-        num_cached_tokens=meta.get("cached_tokens"),
+        engine_prompt_tokens=answer.num_prompt_tokens,
+        num_cached_tokens=answer.num_cached_tokens,
         due_ns=due_ns,
         sent_ns=answer.sent_ns,
         paused_ns=paused_ns,
@@ -209,10 +219,16 @@ def to_record(
         output_ids=tuple(answer.output_ids),
         counted_tokens=answer.num_tokens,
         output_text=answer.text,
+        reasoning_text=answer.reasoning,
+        num_reasoning_chunks=answer.num_reasoning_chunks,
+        num_reasoning_tokens=answer.num_reasoning_tokens,
         finish_reason="failed" if answer.error is not None else answer.finish_reason,  # type: ignore[arg-type]
-        rounds=rounds,
-        engine_verify_ct=meta.get("spec_verify_ct"),
-        engine_accept_length=meta.get("spec_accept_length"),
-        num_retractions=meta.get("num_retractions") or 0,
+        rounds=served.rounds if rounds is None else rounds,
+        rounds_from=served.source if rounds is None else None,
+        engine_verify_ct=served.num_rounds,
+        engine_accept_length=served.accept_length,
+        engine_accepted_drafts=served.num_accepted,
+        engine_proposed_drafts=served.num_proposed,
+        num_retractions=answer.num_retractions,
         error=answer.error,
     )

@@ -86,7 +86,10 @@ def load_null(
     on_record: Callable[[RequestRecord], None],
 ) -> float:
     """Send requests for so many chunks each with the real generator; the processor seconds that it took."""
-    prompts = [Prompt("w", str(n), 0, None, (1,) * PROMPT_TOKENS, "h", num_chunks) for n in range(num_requests)]
+    prompts = [
+        Prompt("w", str(n), 0, None, (1,) * PROMPT_TOKENS, "h", num_chunks * TOKENS_PER_CHUNK)
+        for n in range(num_requests)
+    ]
     cell = CellKey(launch=0, block=0, arm="null", workload="w", concurrency=concurrency)
     before_s = time.process_time()
     asyncio.run(run_closed_loop(engine, cell, prompts, {}, RoundBook(engine), on_record))
@@ -103,11 +106,11 @@ def _spent(engine: NullEngine, concurrency: int, num_requests: int, num_chunks: 
 
 
 def _serve(pipe: Connection) -> None:
-    """Stream messages of SGLang's shape, as many as max_new_tokens says."""
+    """Stream messages of SGLang's shape, as many as it takes for max_new_tokens."""
 
     async def generate(request: web.Request) -> web.StreamResponse:
         asked = orjson.loads(await request.read())
-        count = asked["sampling_params"]["max_new_tokens"]
+        count = asked["sampling_params"]["max_new_tokens"] // TOKENS_PER_CHUNK
         response = web.StreamResponse()
         await response.prepare(request)
         for number in range(count):

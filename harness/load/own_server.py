@@ -9,6 +9,7 @@ import aiohttp
 
 from draftbench.harness.errors import EngineError
 from draftbench.harness.load.client import Answer, open_session, stream_request
+from draftbench.harness.load.limits import Watch
 from draftbench.harness.load.requests import Prompt
 
 FLUSH_TIMEOUT_S = 30
@@ -25,10 +26,18 @@ class OwnServer:
         raise NotImplementedError
 
     async def ask(
-        self, session: aiohttp.ClientSession, request_id: str, prompt: Prompt, sampling: dict[str, Any]
+        self,
+        session: aiohttp.ClientSession,
+        request_id: str,
+        prompt: Prompt,
+        sampling: dict[str, Any],
+        watch: Watch | None = None,
     ) -> Answer:
         """Send one prompt; failures are returned, never raised."""
-        return await stream_request(session, self.url, request_id, prompt.prompt_ids, sampling)
+        return await stream_request(session, self.url, request_id, prompt.prompt_ids, sampling, watch=watch)
+
+    def counters(self) -> None:
+        """Its rounds are recorded."""
 
     async def connect(self, session: aiohttp.ClientSession) -> None:
         """Open the connection again that the server closed while others were asked; what follows tells a failure."""

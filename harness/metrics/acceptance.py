@@ -93,21 +93,29 @@ def conditional_acceptance(rounds: Sequence[Round], depth: int) -> list[float | 
 
 def draft_acceptance(rounds: Sequence[Round]) -> float | None:
     """Accepted drafts over proposed nodes; not comparable across tree shapes."""
-    proposed = sum(round_.num_proposed_drafts for round_ in rounds)
+    proposed = _proposed(rounds)
     return sum(round_.num_accepted_drafts for round_ in rounds) / proposed if proposed else None
 
 
 def verify_utilisation(rounds: Sequence[Round]) -> float | None:
     """Emitted tokens over verified nodes, root included: Σ (a + 1) / Σ (d + 1)."""
-    nodes = sum(round_.num_proposed_drafts + 1 for round_ in rounds)
-    return sum(round_.num_accepted_drafts + 1 for round_ in rounds) / nodes if nodes else None
+    proposed = _proposed(rounds)
+    if proposed is None or not rounds:
+        return None
+    return sum(round_.num_accepted_drafts + 1 for round_ in rounds) / (proposed + len(rounds))
+
+
+def _proposed(rounds: Sequence[Round]) -> int | None:
+    """Proposed nodes of all rounds; None where a server does not say them."""
+    known = [round_.num_proposed_drafts for round_ in rounds if round_.num_proposed_drafts is not None]
+    return sum(known) if len(known) == len(rounds) else None
 
 
 def delivered_tokens_per_round(requests: Iterable[RequestRecord]) -> float | None:
     """Tokens that users receive per verify step, the prefill's token left out: τ less what is cut off at the end."""
     done = [request for request in requests if request.error is None and request.rounds]
     steps = sum(len(request.rounds or ()) for request in done)
-    return sum(len(request.output_ids) - 1 for request in done) / steps if steps else None
+    return sum(request.num_output_tokens - 1 for request in done) / steps if steps else None
 
 
 def engine_acceptance_length(requests: Iterable[RequestRecord]) -> float | None:
@@ -126,13 +134,20 @@ def disagrees_with_engine(request: RequestRecord) -> str | None:
     if request.error is not None or request.rounds is None:
         return None
     steps = len(request.rounds)
+    accepted = sum(round_.num_accepted_drafts for round_ in request.rounds)
     if request.engine_verify_ct is not None and request.engine_verify_ct != steps:
         return f"{request.request_id}: {steps} recorded rounds, the engine counts {request.engine_verify_ct}"
-    emitted = 1 + request.num_retractions + sum(round_.num_accepted_drafts + 1 for round_ in request.rounds)
-    cut = emitted - len(request.output_ids)
-    longest = max((round_.num_accepted_drafts for round_ in request.rounds[-1:]), default=0)
+    if request.engine_accepted_drafts is not None and request.engine_accepted_drafts != accepted:
+        counted = request.engine_accepted_drafts
+        return f"{request.request_id}: {accepted} accepted drafts in its rounds, the engine counts {counted}"
+    if request.rounds_from in ("vllm", "vllm_steps"):  # steps without a draft bring tokens too, and are not counted
+        return None
+    emitted = 1 + request.num_retractions + accepted + steps
+    cut = emitted - request.num_output_tokens
+    last = request.rounds[-1:] if request.rounds_in_order else request.rounds
+    longest = max((round_.num_accepted_drafts for round_ in last), default=0)
     if not 0 <= cut <= longest:
-        return f"{request.request_id}: rounds emit {emitted} tokens, {len(request.output_ids)} were delivered"
+        return f"{request.request_id}: rounds emit {emitted} tokens, {request.num_output_tokens} were delivered"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def model_folder(name: str, suite_folder: Path, revision: str | None = None, nee
     """The folder of an embedded model, of a path (relative to the suite), or of a hub id (downloaded once).
 
     Args:
-        name: a hub id may carry its revision: owner/name@revision.
+        name: a hub id may carry a folder of the repository and its revision: owner/name:folder@revision.
 
     Raises:
         CheckpointError: there is no such folder, and the hub does not have it or cannot be reached.
@@ -38,13 +39,14 @@ def model_folder(name: str, suite_folder: Path, revision: str | None = None, nee
     path = _folder(name, suite_folder)
     if (path / "config.json").exists():
         return path.resolve()
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1 or path.exists()
+    found = _hub_name(name, revision)
+    looks_like_path = name.startswith((".", "/", "~")) or found.repository.count("/") != 1 or path.exists()
     if looks_like_path:
         raise CheckpointError(
-            f"there is no model in {path} (no config.json); give a folder, a hub id such as owner/name, "
-            f"or an embedded model: {', '.join(embedded_names())}."
+            f"there is no model in {path} (no config.json); give a folder, a hub id such as owner/name (or "
+            f"owner/name:folder), or an embedded model: {', '.join(embedded_names())}."
         )
-    return _from_hub(*_split(name, revision), UNUSED if needs_weights else [*UNUSED, *WEIGHTS])
+    return _from_hub(found, UNUSED if needs_weights else [*UNUSED, *WEIGHTS])
 
 
 def local_folder(name: str, suite_folder: Path) -> Path | None:
@@ -55,11 +57,19 @@ def local_folder(name: str, suite_folder: Path) -> Path | None:
     path = _folder(name, suite_folder)
     if (path / "config.json").exists():
         return path.resolve()
-    repository, revision = _split(name, None)
+    hub = _hub_name(name, None)
     try:
-        return Path(snapshot_download(repository, revision=revision, ignore_patterns=UNUSED, local_files_only=True))
+        snapshot = snapshot_download(
+            hub.repository,
+            revision=hub.revision,
+            allow_patterns=hub.patterns,
+            ignore_patterns=UNUSED,
+            local_files_only=True,
+        )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
+    found = Path(snapshot) / hub.folder
+    return found if not hub.folder or (found / "config.json").exists() else None
 
 
 def hub_bytes(name: str) -> int | None:
@@ -68,12 +78,14 @@ def hub_bytes(name: str) -> int | None:
 
     from huggingface_hub import HfApi
 
-    repository, revision = _split(name, None)
+    hub = _hub_name(name, None)
     try:
-        files = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=HUB_TIMEOUT_S).siblings
+        asked = HfApi().model_info(hub.repository, revision=hub.revision, files_metadata=True, timeout=HUB_TIMEOUT_S)
     except Exception:  # no network, no such model, no access: the library and its transport raise many kinds
         return None
-    wanted = [file for file in files or () if not any(fnmatch(file.rfilename, pattern) for pattern in UNUSED)]
+    inside = f"{hub.folder}/" if hub.folder else ""
+    files = [file for file in asked.siblings or () if file.rfilename.startswith(inside)]
+    wanted = [file for file in files if not any(fnmatch(file.rfilename, pattern) for pattern in UNUSED)]
     return sum(file.size or 0 for file in wanted) or None
 
 
@@ -85,23 +97,47 @@ def _folder(name: str, suite_folder: Path) -> Path:
     return path if path.is_absolute() else suite_folder / path
 
 
-def _split(name: str, revision: str | None) -> tuple[str, str | None]:
-    repository, _, given = name.partition("@")
-    return repository, given or revision
+@dataclass(frozen=True)
+class _HubName:
+    """A hub id, the folder of it that is the model ("" for all of it), and its revision."""
+
+    repository: str
+    folder: str
+    revision: str | None
+
+    @property
+    def patterns(self) -> list[str] | None:
+        """What is downloaded; None for everything."""
+        return [f"{self.folder}/*"] if self.folder else None
 
 
-def _from_hub(name: str, revision: str | None, unwanted: list[str]) -> Path:
+def _hub_name(name: str, revision: str | None) -> _HubName:
+    """owner/name, owner/name:folder, either with @revision."""
+    place, _, given = name.partition("@")
+    repository, _, folder = place.partition(":")
+    return _HubName(repository, folder.strip("/"), given or revision)
+
+
+def _from_hub(hub: _HubName, unwanted: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(name, revision=revision, ignore_patterns=unwanted))
+        snapshot = snapshot_download(
+            hub.repository, revision=hub.revision, allow_patterns=hub.patterns, ignore_patterns=unwanted
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"model {name} is not in the local cache and could not be downloaded ({reason}); "
+            f"model {hub.repository} is not in the local cache and could not be downloaded ({reason}); "
             "download it where there is a network and give its folder."
         ) from error
+    found = Path(snapshot) / hub.folder
+    if hub.folder and not (found / "config.json").exists():
+        raise CheckpointError(
+            f"{hub.repository} has no {hub.folder}/config.json; look up the folder's name on the hub."
+        )
+    return found
 
 
 def read_config(folder: Path, needs_weights: bool = True) -> dict[str, Any]:

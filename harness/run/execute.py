@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from draftbench.harness.engine import Engine
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.arrivals import arrival_times
+from draftbench.harness.load.counters import Reading, counters_between, settled
 from draftbench.harness.load.generator import RoundBook, Turn, run_turns
+from draftbench.harness.load.limits import SILENCE_S, Watch
 from draftbench.harness.load.requests import Prompt
-from draftbench.harness.records import CellKey, CellRecord, RequestRecord, WindowRecord
+from draftbench.harness.records import CellKey, CellRecord, RequestRecord, ServedCounters, WindowRecord
 from draftbench.harness.run.plan import turn_groups, turn_orders
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.progress import Progress
@@ -47,10 +49,14 @@ def run_cells(
         prompts = prompts[: len(arrivals_s)]
     sampling = sampling_parameters(suite)
     failed: Counter[CellKey] = Counter()
+    delivered: Counter[CellKey] = Counter()
     watched = {cell: Watched(engine, sampler) for cell, engine in engines.items()}
+    silence = {cell: Watch(cell.arm, progress.note, SILENCE_S) for cell in engines}
+    counted = {cell: settled(engine.counters) for cell, engine in engines.items()}
 
     def keep(record: RequestRecord) -> None:
         failed[record.cell] += record.error is not None
+        delivered[record.cell] += 0 if record.error is not None else record.num_output_tokens
         store.append(record)
         progress.request_done(record)
 
@@ -58,11 +64,14 @@ def run_cells(
     started_ns = time.monotonic_ns()
     if len(engines) == 1:
         watched[first].begin()
-        books = {first: run_loop(engines[first], first, prompts, sampling, keep, arrivals_s)}
+        books = {first: run_loop(engines[first], first, prompts, sampling, keep, arrivals_s, silence[first])}
         watched[first].pause()
     else:
         books = {cell: RoundBook(engine) for cell, engine in engines.items()}
-        turns = [Turn(cell, engines[cell], books[cell], watched[cell].begin, watched[cell].pause) for cell in engines]
+        turns = [
+            Turn(cell, engines[cell], books[cell], watched[cell].begin, watched[cell].pause, silence[cell])
+            for cell in engines
+        ]
         orders = turn_orders(first, len(turns), len(prompts), suite.sampling.seed)
         asyncio.run(run_turns(turns, orders, prompts, sampling, keep))
     finished_ns = time.monotonic_ns()
@@ -77,12 +86,24 @@ def run_cells(
             num_failed=failed[cell],
             phases=books[cell].phases(),
             graphs=books[cell].graphs(),
+            served=_served(engine, counted[cell], len(prompts), failed[cell], delivered[cell]),
             sampling=sampling,
             session=store.session,
             error=engine.failure(),
         )
         store.append(sealed)
         progress.end_cell(sealed)
+
+
+def _served(
+    engine: Engine, before: Reading | None, num_requests: int, num_failed: int, num_tokens: int
+) -> ServedCounters | None:
+    """What the server's own counters say of a cell; None where it has none."""
+    if before is None:
+        return None
+    requests, tokens = before.requests + num_requests, before.tokens + num_tokens
+    after = settled(engine.counters, lambda now: now.requests >= requests and now.tokens >= tokens)
+    return counters_between(before, after, num_requests, num_failed, num_tokens)
 
 
 class Watched:
@@ -111,28 +132,41 @@ class Watched:
         return None if self._window is None else self._window.close(cell.launch, cell.arm, cell)
 
 
-def warm_up(engine: Engine, arm: str, concurrency: int | None, prompts: Sequence[Prompt], suite: Suite) -> None:
+def warm_up(
+    engine: Engine,
+    arm: str,
+    concurrency: int | None,
+    prompts: Sequence[Prompt],
+    suite: Suite,
+    note: Callable[[str], None] | None = None,
+) -> None:
     """Send unmeasured requests at the concurrency to be measured: no cell pays what only the first one pays."""
     concurrency = concurrency or min(OPEN_LOOP_WARMUP, suite.running_requests)
     count = max(suite.warmup_requests, concurrency) if suite.warmup_requests else 0
     repeated = [prompts[index % len(prompts)] for index in range(count)]
     cell = CellKey(launch=0, block=-100, arm=arm, workload="warmup", concurrency=concurrency)
-    run_loop(engine, cell, repeated, sampling_parameters(suite), lambda record: None)
+    run_loop(engine, cell, repeated, sampling_parameters(suite), lambda record: None, watch=Watch(arm, note))
 
 
 def make_ready(
-    engine: Engine, cell: CellKey, prompts: Sequence[Prompt], suite: Suite, store: RunStore, sampler: Sampler | None
+    engine: Engine,
+    cell: CellKey,
+    prompts: Sequence[Prompt],
+    suite: Suite,
+    store: RunStore,
+    sampler: Sampler | None,
+    note: Callable[[str], None] | None = None,
 ) -> None:
     """Warm an engine up for a cell; the launch's first one is then watched at rest, and warmed up again.
 
     Seconds without work let a GPU's clocks fall, and the first cell alone would pay for that.
     """
-    warm_up(engine, cell.arm, cell.concurrency, prompts, suite)
+    warm_up(engine, cell.arm, cell.concurrency, prompts, suite, note)
     if sampler is None or engine.pid is None:
         return
     if (rest := sampler.rest(cell.launch, cell.arm, engine.pid)) is not None:
         store.append(rest)
-        warm_up(engine, cell.arm, cell.concurrency, prompts, suite)
+        warm_up(engine, cell.arm, cell.concurrency, prompts, suite, note)
 
 
 def run_launch(
@@ -169,7 +203,7 @@ def run_launch(
                 try:
                     engine = pool.get(cell.arm)
                     if warm.get((cell.arm, cell.load)) is not engine:
-                        make_ready(engine, cell, sent, suite, store, sampler)
+                        make_ready(engine, cell, sent, suite, store, sampler, progress.note)
                         warm[(cell.arm, cell.load)] = engine
                     if open_prompts and engine.gives_token_ids:
                         sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby
 
+from draftbench.harness.engine import Engine
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.arrivals import arrival_times
 from draftbench.harness.load.requests import Prompt
@@ -86,18 +87,29 @@ class LiveRun:
         asked = open_prompts(self._suite, self.renderer)
         for _, launch in groupby(pending, key=lambda cell: cell.launch):
             with self._startable.pool(self._progress.starting) as pool:
-                prompts = self._sent(pool)
-                run_launch(list(launch), prompts, self._suite, pool, self._store, self._progress, asked)
+                cells_here = list(launch)
+                prompts = self._sent(pool, tuple(dict.fromkeys(cell.arm for cell in cells_here)))
+                run_launch(cells_here, prompts, self._suite, pool, self._store, self._progress, asked)
                 self._score_differences(pool)
 
-    def _sent(self, pool: EnginePool) -> dict[str, tuple[Prompt, ...]]:
-        """What every arm is sent, from the reference pass; what is recorded already needs no engine."""
+    def _sent(self, pool: EnginePool, others: Sequence[str]) -> dict[str, tuple[Prompt, ...]]:
+        """What every arm is sent, from the reference pass; what is recorded already needs no engine.
+
+        Args:
+            others: arms whose engines may start meanwhile.
+        """
+
+        def vanilla() -> Engine:
+            assert self._arms.reference is not None
+            engine = pool.get(self._arms.reference)
+            pool.begin(others)
+            return engine
+
         if self._prompts is None:
             suite, arms, store, progress = self._suite, self._arms, self._store, self._progress
             if arms.reference is None or suite.target.random_weights:
                 self._prompts = prompts_alone(suite, self.renderer, arms.context_tokens)
             else:
-                vanilla = partial(pool.get, arms.reference)
                 found = reference_pass(suite, vanilla, self.renderer, arms.context_tokens, store, progress)
                 control_pass(suite, vanilla, found, store, progress)
                 self._prompts = found

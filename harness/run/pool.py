@@ -5,7 +5,7 @@ A run takes them from a `Fleet`, and knows nothing of what runs behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ class EnginePool:
         self._endpoints = endpoints or {}
         self._begin, self._room, self._check = begin, room, check
         self._running: dict[str, Engine] = {}
+        self._starting: dict[str, Starting] = {}
         self._starts_failed: dict[str, str] = {}
         self.receipts: dict[str, Receipt] = {}
 
@@ -64,8 +65,9 @@ class EnginePool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with ThreadPoolExecutor() as waiting:  # a GPU's engine takes seconds to give its memory back
-            list(waiting.map(lambda engine: engine.stop(), self._running.values()))
+            list(waiting.map(lambda engine: engine.stop(), (*self._running.values(), *self._starting.values())))
         self._running.clear()
+        self._starting.clear()
 
     def get(self, arm: str) -> Engine:
         """The arm's engine, started anew if it died; an arm that failed to start is not tried again.
@@ -75,6 +77,8 @@ class EnginePool:
         """
         if arm in self._endpoints:
             return self._endpoints[arm]
+        if arm in self._starting:
+            self._finish(arm)
         engine = self._running.pop(arm, None)
         if engine is not None and engine.failure() is not None:
             engine.stop()
@@ -82,48 +86,60 @@ class EnginePool:
         if engine is None:
             if arm in self._starts_failed:
                 raise EngineError(self._starts_failed[arm])
+            self._finish_all()
             while self._running and self._room(len(self._running)) < 1:
                 self._running.pop(next(iter(self._running))).stop()
-            engine = self._started([arm])[arm]
-            if engine is None:
+            self._begin_one(arm)
+            if (engine := self._finish(arm)) is None:
                 raise EngineError(self._starts_failed[arm])
-        self._running[arm] = engine
+            del self._running[arm]
+        self._running[arm] = engine  # the last one used
         return engine
+
+    def begin(self, arms: Iterable[str]) -> None:
+        """Start arms in this order, side by side, as many as there is room for now; they are not waited for."""
+        waiting = [arm for arm in arms if not self._knows(arm)]
+        if waiting:
+            alive = len(self._running) + len(self._starting)
+            for arm in waiting[: max(self._room(alive) - len(self._starting), 0 if alive else 1)]:
+                self._begin_one(arm)
 
     def start_all(self, arms: Iterable[str]) -> None:
         """Start arms side by side, in this order, while there is room; one that fails says why when it is asked for."""
-        waiting = [arm for arm in arms if arm not in self._running and arm not in self._endpoints]
-        while waiting:
-            room = max(self._room(len(self._running)), 0 if self._running else 1)
-            if not room:
-                return
-            started = self._started(waiting[:room])
-            self._running |= {arm: engine for arm, engine in started.items() if engine is not None}
-            waiting = waiting[room:]
+        arms = tuple(arms)
+        self.begin(arms)
+        while self._starting:
+            self._finish_all()
+            self.begin(arms)
 
     def holds(self, arms: Iterable[str]) -> bool:
         """Whether all of these run now, side by side, but for those that cannot be started."""
-        return all(arm in self._running or arm in self._endpoints or arm in self._starts_failed for arm in arms)
+        return all(self._knows(arm) for arm in arms)
 
-    def _started(self, arms: Sequence[str]) -> dict[str, Engine | None]:
-        """Engines that were started together, each ready and checked; None for one that failed."""
-        begun: dict[str, Starting | None] = {}
-        found: dict[str, Engine | None] = {}
-        try:
-            for arm in arms:
-                begun[arm] = self._noting(arm, partial(self._begin, arm))
-            for arm, starting in begun.items():
-                engine = None if starting is None else self._noting(arm, starting.ready)
-                found[arm] = engine
-                if engine is not None and self._noting(arm, partial(self._checked, arm, engine)) is None:
-                    engine.stop()
-                    found[arm] = None
-        except BaseException:
-            for each in begun.values():
-                if each is not None:
-                    each.stop()
-            raise
-        return found
+    def _knows(self, arm: str) -> bool:
+        return any(arm in each for each in (self._running, self._starting, self._endpoints, self._starts_failed))
+
+    def _begin_one(self, arm: str) -> None:
+        starting = self._noting(arm, partial(self._begin, arm))
+        if starting is not None:
+            self._starting[arm] = starting
+
+    def _finish_all(self) -> None:
+        for arm in tuple(self._starting):
+            self._finish(arm)
+
+    def _finish(self, arm: str) -> Engine | None:
+        """Wait for an engine and check it; None where it failed, and why is noted."""
+        if arm not in self._starting:
+            return None
+        engine = self._noting(arm, self._starting[arm].ready)
+        del self._starting[arm]
+        if engine is not None and self._noting(arm, partial(self._checked, arm, engine)) is None:
+            engine.stop()
+            engine = None
+        if engine is not None:
+            self._running[arm] = engine
+        return engine
 
     def _checked(self, arm: str, engine: Engine) -> Engine:
         receipt = engine.receipt

@@ -20,13 +20,13 @@ def converse(
 ) -> Iterator[tuple[Prompt, Sequence[int]]]:
     """Every turn of a workload's conversations, rendered after the answers to the turns before, with its answer."""
     conversations = load_workload(workload, suite.sampling.seed)
-    histories = {conversation.prompt_id: _opening(conversation) for conversation in conversations}
+    histories: dict[str, list[dict[str, str]]] = {conversation.prompt_id: [] for conversation in conversations}
     for turn in range(max(len(conversation.turns) for conversation in conversations)):
         asked = []
         for conversation in conversations:
             history = histories.get(conversation.prompt_id)
             if turn < len(conversation.turns) and history is not None:
-                history.append({"role": "user", "content": conversation.turns[turn]})
+                history += conversation.asked(turn)
                 asked.append(_prompt(suite, workload, conversation, turn, renderer.render(history), history))
         found = answers(asked) if asked else {}
         for prompt in asked:
@@ -96,12 +96,8 @@ def check_fit(prompts: Sequence[Prompt], context_tokens: int, suite: Suite) -> N
             )
 
 
-def _opening(conversation: Conversation) -> list[dict[str, str]]:
-    return [] if conversation.system is None else [{"role": "system", "content": conversation.system}]
-
-
 def _first_prompt(suite: Suite, workload: Workload, conversation: Conversation, renderer: ChatRenderer) -> Prompt:
-    history = [*_opening(conversation), {"role": "user", "content": conversation.turns[0]}]
+    history = conversation.asked(0)
     return _prompt(suite, workload, conversation, 0, renderer.render(history), history)
 
 

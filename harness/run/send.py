@@ -9,6 +9,7 @@ from typing import Any
 from draftbench.harness.engine import Engine
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.generator import RoundBook, run_closed_loop, run_open_loop
+from draftbench.harness.load.limits import Watch
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.suite import Suite
@@ -37,18 +38,20 @@ def run_loop(
     sampling: dict[str, Any],
     on_record: Callable[[RequestRecord], None],
     arrivals_s: Sequence[float] | None = None,
+    watch: Watch | None = None,
 ) -> RoundBook:
     """Send prompts, hand over each record, and return what the engine recorded of them.
 
     Args:
         arrivals_s: when each prompt is sent, in an open loop.
+        watch: over the engine's silence.
     """
     book = RoundBook(engine)
     try:
         if arrivals_s is None:
-            asyncio.run(run_closed_loop(engine, cell, prompts, sampling, book, on_record))
+            asyncio.run(run_closed_loop(engine, cell, prompts, sampling, book, on_record, watch))
         else:
-            asyncio.run(run_open_loop(engine, cell, prompts, arrivals_s, sampling, book, on_record))
+            asyncio.run(run_open_loop(engine, cell, prompts, arrivals_s, sampling, book, on_record, watch))
     except* HarnessError as group:
         raise group.exceptions[0] from None
     return book

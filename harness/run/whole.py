@@ -52,6 +52,7 @@ def run_suite(
     from draftbench.drafts.api import discover
     from draftbench.harness.corpora.contamination import suite_contamination
     from draftbench.harness.host.provenance import has_gpu
+    from draftbench.harness.manifest import MANIFEST
     from draftbench.harness.metrics.rows import wanted_launches
     from draftbench.harness.models.fairness import check_fairness
     from draftbench.harness.run.folder import open_store, run_folder
@@ -64,6 +65,7 @@ def run_suite(
     from draftbench.harness.suite.named import find_suite
     from draftbench.harness.terminal import Terminal
     from draftbench.harness.workloads.conversations import describe
+    from draftbench.harness.workloads.dated import dated
     from draftbench.reports.files import read_run, rows_of_run
 
     console = console or Terminal()
@@ -77,7 +79,8 @@ def run_suite(
     folder = run_folder(None if out is None else Path(out), resume, suite.name)
     suite = suite.allowing(allow)
     check_scoring(suite)
-    arms = find_arms(suite, discover(), suite_folder, folder, has_gpu())
+    arms = find_arms(suite, discover(), suite_folder, folder, has_gpu(), preload=not (cold_start or resume))
+    suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
     check_fairness(suite, arms.ledgers())
     contamination = suite_contamination(suite, arms.target, console)
     store = open_store(suite, folder, command, suite_text, resume)

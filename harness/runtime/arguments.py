@@ -17,7 +17,7 @@ from draftbench.harness.runtime.cpu import environment as cpu
 from draftbench.harness.runtime.differences import differences
 
 if TYPE_CHECKING:
-    from draftbench.drafts.api import DraftSpec
+    from draftbench.drafts.api import DraftSpec, Loadable
     from draftbench.harness.suite import Arm, Suite
 
 Argument = str | int | float | bool | tuple[int, ...]
@@ -37,8 +37,14 @@ class ModelPaths:
     draft: Path | None
 
 
-def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths, has_gpu: bool) -> dict[str, Argument]:
-    """Server arguments by their field names, without host and port."""
+def server_arguments(
+    suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths, has_gpu: bool, loadable: Loadable | None = None
+) -> dict[str, Argument]:
+    """Server arguments by their field names, without host and port.
+
+    Args:
+        loadable: what the draft's checkpoint is, which may need another algorithm than its architecture.
+    """
     arguments: dict[str, Argument] = {
         "model_path": str(paths.target),
         "dtype": suite.target.dtype,
@@ -64,9 +70,10 @@ def server_arguments(suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths,
     arguments.update(cuda.server_arguments(suite) if has_gpu else cpu.server_arguments())
     if suite.target.random_weights:
         arguments["load_format"] = "dummy"
-    if spec.sglang_algorithm is not None:
+    algorithm = spec.algorithm_of(loadable)
+    if algorithm is not None:
         assert arm.tree is not None, "load_suite checks that"
-        arguments["speculative_algorithm"] = spec.sglang_algorithm
+        arguments["speculative_algorithm"] = algorithm
         if paths.draft is not None:
             arguments["speculative_draft_model_path"] = str(paths.draft)
         arguments.update(spec.engine_arguments(arm.tree, spec.options.model_validate(arm.options)))

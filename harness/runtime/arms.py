@@ -27,6 +27,8 @@ from draftbench.harness.runtime.preload import Preloaded, preloaded
 from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
 from draftbench.harness.suite import Arm, Suite
 
+STARTS_PER_CORE = 3
+"""Engines that start at a time: a forked start takes some seconds of one core, and waits in between."""
 NODES = Path("/sys/devices/system/node")
 """Where Linux lists the host's NUMA nodes."""
 REFERENCE = Arm.model_validate({"name": "reference", "architecture": "vanilla"})
@@ -164,7 +166,7 @@ class Arms:
         if loadable is not None and paths.draft is not None:
             draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
             paths = ModelPaths(paths.target, draft)
-        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu)
+        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
 
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.
@@ -213,7 +215,7 @@ class Arms:
         fitting = memory().fitting(self._engine_bytes())
         if self.has_gpu and not num_running:
             fitting = max(fitting, 1)
-        return min(fitting, len(os.sched_getaffinity(0)))
+        return min(fitting, STARTS_PER_CORE * len(os.sched_getaffinity(0)))
 
     def _engine_bytes(self) -> float:
         config = read_target(self.target, needs_weights=False)
@@ -234,9 +236,17 @@ class Arms:
 
 
 def find_arms(
-    suite: Suite, known: Mapping[str, DraftSpec], suite_folder: Path, run_folder: Path, has_gpu: bool
+    suite: Suite,
+    known: Mapping[str, DraftSpec],
+    suite_folder: Path,
+    run_folder: Path,
+    has_gpu: bool,
+    preload: bool = False,
 ) -> Arms:
-    """Find and check every model of a suite before anything is started.
+    """Find and check every model of a suite before an engine is started.
+
+    Args:
+        preload: begin what engines are forked from once all models are found, while drafts are read.
 
     Raises:
         EngineError: the host's GPU cannot run SGLang's CUDA build, or an endpoint does not answer.
@@ -247,7 +257,7 @@ def find_arms(
     if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch())):
         raise EngineError("this host's GPU cannot be used: " + " ".join(problems))
     arms = {arm.name: arm for arm in suite.arms if not arm.is_endpoint}
-    endpoints = {arm.name: open_endpoint(arm, suite.rendering.thinking) for arm in suite.arms if arm.is_endpoint}
+    endpoints = {arm.name: open_endpoint(arm, suite.rendering.arguments) for arm in suite.arms if arm.is_endpoint}
     needs_weights = bool(arms) and not suite.target.random_weights
     target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
     target_config = read_target(target, needs_weights)
@@ -265,6 +275,8 @@ def find_arms(
             raise DraftError(f"arm {arm.name}, architecture {spec.name}: {error}") from error
         draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
+    if preload and arms:
+        preloaded(engine_environment(has_gpu, suite.target.dtype == "float32"))
     tensors = read_tensors(list(dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)))
     loadables = {
         name: load_arms_draft(arms[name], specs[name], found.draft, target, tensors[found.draft])
@@ -287,11 +299,12 @@ def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:
 
 
 def _check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt: Receipt) -> None:
-    if receipt.algorithm != spec.sglang_algorithm:
-        raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {spec.sglang_algorithm}.")
-    if spec.draft_model_class is not None and receipt.draft_class != spec.draft_model_class:
+    algorithm, draft_class = spec.algorithm_of(loadable), spec.class_of(loadable)
+    if receipt.algorithm != algorithm:
+        raise EngineError(f"the engine runs algorithm {receipt.algorithm}, not {algorithm}.")
+    if draft_class is not None and receipt.draft_class != draft_class:
         raise EngineError(
-            f"the engine loaded the draft as {receipt.draft_class}, not {spec.draft_model_class}; "
+            f"the engine loaded the draft as {receipt.draft_class}, not {draft_class}; "
             'check "architectures" in its config.json.'
         )
     if loadable is not None and receipt.draft_facts != dict(loadable.facts):

@@ -16,7 +16,8 @@ from draftbench.harness.suite.engine_arguments import argument_problem, risky
 from draftbench.harness.suite.strict_yaml import nearest, spelled
 from draftbench.harness.suite.trace import read_trace
 from draftbench.harness.suite.yaml_lines import Path_
-from draftbench.harness.workloads.sources import SOURCES, HubSet
+from draftbench.harness.workloads.regular import DATA_BYTES, TEMPLATE_BYTES, file_problem
+from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet
 from draftbench.harness.workloads.synthetic import FAMILIES
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, suite: Suite) ->
     if alphas is not None and not simulable:
         why = "it decodes without a draft" if not spec.drafts else "its draft learns from the tokens themselves"
         return [(at, f"{name} means nothing for {spec.name}: {why}; leave it out.")]
+    assert not isinstance(alphas, str), "files are read first"
     if isinstance(alphas, dict):
         workloads = [workload.name for workload in suite.workloads]
         problems = [
@@ -189,10 +191,11 @@ def _tree_problems(index: int, tree: Tree, spec: DraftSpec) -> Problems:
 MEANT_FOR = {
     "family": {"synthetic"},
     "split": {"synthetic"},
-    "subset": {"speed_bench"},
+    "subset": {"speed_bench", *EAGLE_QUESTIONS},
     "prompt_tokens": {"random"},
     "tokenizer": {"random"},
     "run_programs": {"humaneval", "mbpp"},
+    "field": {"prompts"},
     "revision": {name for name, source in SOURCES.items() if isinstance(source.home, HubSet)},
     "path": {name for name, source in SOURCES.items() if not source.synthetic},
 }
@@ -226,26 +229,39 @@ def workload_problems(workloads: Sequence[Workload], folder: Path, at: Path_ = (
         if workload.family is not None and workload.source == "synthetic" and workload.family not in FAMILIES:
             text = f"{name}.family is {workload.family}; {nearest(workload.family, list(FAMILIES))}"
             problems.append(((*here, "family"), text))
-        if workload.path is not None and not (folder / workload.path).exists():
-            file = "suite" if at == ("workloads",) else "recipe"
-            text = f"there is no file {folder / workload.path}; paths are relative to the {file}."
-            problems.append(((*here, "path"), f"{name}.path: {text}"))
+        if workload.source in EAGLE_QUESTIONS and workload.subset not in (None, EAGLE):
+            problems.append(((*here, "subset"), f"{name}.subset is {workload.subset}; allowed: {EAGLE}."))
+        if workload.path is not None and not (folder / workload.path).is_dir():
+            problem = _file_problem(folder / workload.path, DATA_BYTES, "suite" if at == ("workloads",) else "recipe")
+            if problem is not None:
+                problems.append(((*here, "path"), f"{name}.path: {problem}"))
     return problems
 
 
 def _rendering_problems(suite: Suite, folder: Path) -> Problems:
     problems: Problems = []
     template = suite.rendering.template
-    if template is not None and not (folder / template).is_file():
-        text = f"rendering.template: there is no file {folder / template}; paths are relative to the suite."
-        problems.append((("rendering", "template"), text))
+    if template is not None and (problem := _file_problem(folder / template, TEMPLATE_BYTES)) is not None:
+        problems.append((("rendering", "template"), f"rendering.template: {problem}"))
+    if "enable_thinking" in suite.rendering.template_arguments and suite.rendering.thinking is not None:
+        text = "rendering.template_arguments.enable_thinking is rendering.thinking too; leave one of them out."
+        problems.append((("rendering", "template_arguments"), text))
     corpus = suite.fairness.corpus
     if corpus is not None and not (folder / corpus).is_file():
         text = f"fairness.corpus: there is no file {folder / corpus}; paths are relative to the suite."
         problems.append((("fairness", "corpus"), text))
-    if template is not None and suite.rendering.raw:
-        problems.append((("rendering",), "rendering.raw sends no template; leave rendering.template out."))
+    for field in ("template", "template_arguments", "date"):
+        if suite.rendering.raw and getattr(suite.rendering, field):
+            problems.append((("rendering",), f"rendering.raw sends no template; leave rendering.{field} out."))
     return problems
+
+
+def _file_problem(path: Path, limit: int, what: str = "suite") -> str | None:
+    """What is wrong with a file that is named there, as a sentence."""
+    if not path.exists():
+        return f"there is no file {path}; paths are relative to the {what}."
+    problem = file_problem(path, limit)
+    return None if problem is None else f"{path} {problem}."
 
 
 def _load_problems(suite: Suite, folder: Path) -> Problems:

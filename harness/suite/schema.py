@@ -15,7 +15,9 @@ from draftbench.harness.errors import SuiteError
 from draftbench.harness.records import ENDPOINT
 from draftbench.harness.suite.engine_arguments import risky
 from draftbench.harness.suite.problems import suite_problems
-from draftbench.harness.suite.strict_yaml import UNSPELLED, Section, line_of, load_strict, refuse
+from draftbench.harness.suite.profiles import curves_for
+from draftbench.harness.suite.strict_yaml import UNSPELLED, Section, line_of, load_strict, refuse, spelled
+from draftbench.harness.suite.yaml_lines import Path_
 from draftbench.harness.workloads.synthetic import FAMILIES
 
 _RISK = "may run code, open ports, or read and write elsewhere"
@@ -31,8 +33,12 @@ Text = Annotated[str, Field(max_length=100_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Alphas = Annotated[tuple[Share, ...], Field(strict=False)]
 SimulatedAcceptance = Annotated[
-    Annotated[Alphas, Tag(UNSPELLED + "shares")] | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")],
-    Discriminator(lambda value: UNSPELLED + ("by workload" if isinstance(value, dict) else "shares")),
+    Annotated[Alphas, Tag(UNSPELLED + "shares")]
+    | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")]
+    | Annotated[str, Tag(UNSPELLED + "file")],
+    Discriminator(
+        lambda value: UNSPELLED + {dict: "by workload", str: "file"}.get(type(value), "shares"),
+    ),
 ]
 MOST_CELLS, MOST_REQUESTS = 10_000, 2_000_000
 """Of a whole run; what is more is a slip of the pen."""
@@ -68,6 +74,13 @@ def _is_path(text: str) -> str:
 PathText = Annotated[str, AfterValidator(_is_path)]
 
 
+def _name_or_number(value: Any) -> Any:
+    """One message for both kinds."""
+    if value is None or (isinstance(value, str) and value) or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("the name of a key or column, or a column's number from 1")
+
+
 class Target(Section):
     """The model that decides."""
 
@@ -94,7 +107,7 @@ class Arm(Section):
 
     name: Name
     architecture: str = Field(ENDPOINT, description="One of `bench.py list`; left out for an endpoint.")
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] | None = Field(
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/\S*)?$")] | None = Field(
         None, description="Address of a server that runs already, to be measured as it is, instead of an engine."
     )
     api: Literal["sglang", "openai", "openai-chat"] | None = Field(
@@ -118,9 +131,12 @@ class Arm(Section):
     simulated_acceptance: Annotated[
         SimulatedAcceptance | None,
         Field(
-            description="α_k of every step, or such a list for every workload by its name, drawn in place of the "
-            "verifier's answer: what-if figures."
+            description="α_k of every step, or such a list for every workload by its name, or FILE#DRAFT with such "
+            "lists (`bench.py profile` writes them), drawn in place of the verifier's answer: what-if figures."
         ),
+    ] = None
+    simulated_from: Annotated[
+        str | None, Field(description="Written where simulated_acceptance is a file: its name and source.")
     ] = None
 
     @property
@@ -141,6 +157,7 @@ class Arm(Section):
     def alphas(self, workload: str) -> tuple[float, ...] | None:
         """What is drawn on a workload; None where acceptance is measured."""
         given = self.simulated_acceptance
+        assert not isinstance(given, str), "load_suite reads the file"
         return given[workload] if isinstance(given, dict) else given
 
     @property
@@ -157,7 +174,11 @@ class Workload(Section):
     source: SourceName
     family: str | None = Field(None, description=f"For synthetic: one of {', '.join(FAMILIES)}.")
     split: Literal["heldout", "train"] = Field("heldout", description="For synthetic.")
-    subset: str | None = Field(None, description="For speed_bench: qualitative (default), throughput_1k to _32k.")
+    subset: str | None = Field(
+        None,
+        description="For speed_bench: qualitative (default), throughput_1k to _32k. For humaneval, gsm8k, alpaca, "
+        "cnn_dm, natural_questions: eagle, the 80 questions of EAGLE's files, which PRISM's paper takes.",
+    )
     prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         None, description="For random: tokens of each prompt."
     )
@@ -165,6 +186,11 @@ class Workload(Section):
         None, description="For random: folder of the tokenizer that counts; the target's."
     )
     path: PathText | None = Field(None, description="Local file or folder, relative to the suite, instead of the home.")
+    field: Annotated[
+        str | Positive | None,
+        BeforeValidator(_name_or_number),
+        Field(description="For prompts: the key or column that holds the prompt; a number in a table without heading."),
+    ] = None
     revision: PathText | None = Field(None, description="Another commit of the public data set than the pinned one.")
     num_prompts: Count | None = Field(None, description="How many, chosen by the seed; all if left out.")
     tune_prompts: Count | None = Field(
@@ -194,9 +220,25 @@ class Rendering(Section):
     thinking: Annotated[bool | None, Field(description="The template's enable_thinking; its default if left out.")] = (
         None
     )
+    template_arguments: dict[str, Any] = Field(
+        default_factory=dict, description="Further arguments of the template, for example {reasoning_effort: high}."
+    )
+    date: Annotated[
+        str | None,
+        Field(
+            pattern=r"^\d{4}-\d{2}-\d{2}$",
+            description='What a template takes for today, in quotes: "2026-11-27"; the date of the run if left out.',
+        ),
+    ] = None
     raw: Annotated[bool, Field(description="Send the text alone, for base models: no template, no instruction.")] = (
         False
     )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the suite gives to the template."""
+        thinking = {} if self.thinking is None else {"enable_thinking": self.thinking}
+        return {**thinking, **self.template_arguments}
 
 
 class Sampling(Section):
@@ -441,11 +483,35 @@ def load_suite(path: Path, allowed: Collection[str] = ()) -> Suite:
         SuiteError: anything wrong with it, with file, line, what was found and what is allowed.
     """
     suite, lines = load_strict(path, Suite, "suite")
+    suite = _with_curves(suite, path, lines)
     refuse(path, lines, suite_problems(suite, path.parent, allowed))
     suite._allowed = frozenset(allowed)
     if suite.fairness.require:
         suite.fairness._place = f"{path}:{line_of(('fairness', 'require'), lines)}"
     return _resolved(suite, path.parent)
+
+
+def _with_curves(suite: Suite, path: Path, lines: dict[Path_, int]) -> Suite:
+    """The suite with the curves of the files that arms name for their acceptance.
+
+    Raises:
+        SuiteError: a file is no profile, or lacks what an arm needs.
+    """
+    names, arms, problems = [workload.name for workload in suite.workloads], [], []
+    for index, arm in enumerate(suite.arms):
+        given, at = arm.simulated_acceptance, ("arms", index, "simulated_acceptance")
+        if not isinstance(given, str):
+            arms.append(arm)
+            continue
+        try:
+            curves, source = curves_for(given, path.parent, arm.name, names, arm.num_steps)
+        except (KeyError, SuiteError) as error:
+            problems.append((at, f"{spelled(at)} is {given}: {error.args[0]}"))
+            continue
+        said = {"simulated_acceptance": curves, "simulated_from": f"{Path(given).name}: {source}"}
+        arms.append(arm.model_copy(update=said))
+    refuse(path, lines, problems)
+    return suite.model_copy(update={"arms": tuple(arms)})
 
 
 def check_recorded(suite: Suite) -> None:

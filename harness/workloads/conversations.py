@@ -13,11 +13,12 @@ from draftbench.harness.errors import WorkloadError
 from draftbench.harness.host.provenance import file_sha256
 from draftbench.harness.suite import Workload
 from draftbench.harness.workloads import synthetic
+from draftbench.harness.workloads.files import Row, layout_of
 from draftbench.harness.workloads.prompts import Conversation, Exact, chosen
-from draftbench.harness.workloads.published import Row, home_rows, local_rows, record_of
+from draftbench.harness.workloads.published import home_rows, local_rows, record_of
 from draftbench.harness.workloads.random_words import random_prompts
 from draftbench.harness.workloads.sets import MAKERS, UnresolvedError, question
-from draftbench.harness.workloads.sources import SOURCES, HubSet, RepositoryFile
+from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet, RepositoryFile
 
 QUESTION_COPIES = frozenset({"gsm8k", "humaneval", "mbpp", "alpaca", "cnn_dm", "natural_questions", "math500"})
 """Sets that are also passed around in FastChat's layout."""
@@ -36,7 +37,8 @@ class LoadedSet:
         """Hash over the ids, systems and turns, in their order."""
         digest = sha256()
         for conversation in self.conversations:
-            digest.update(repr((conversation.prompt_id, conversation.system, conversation.turns)).encode())
+            parts = (conversation.prompt_id, conversation.system, conversation.turns, *conversation.later)
+            digest.update(repr(parts).encode())
         return digest.hexdigest()
 
 
@@ -113,6 +115,8 @@ def describe(workload: Workload, seed: int) -> dict[str, str | int | None]:
 def home_of(workload: Workload) -> HubSet | RepositoryFile | None:
     """Where a workload's set comes from if no path is given, at the suite's revision and subset if it names them."""
     home = SOURCES[workload.source].home
+    if workload.subset == EAGLE and workload.source in EAGLE_QUESTIONS:
+        return EAGLE_QUESTIONS[workload.source]
     if isinstance(home, HubSet):
         home = replace(home, revision=workload.revision or home.revision, config=workload.subset or home.config)
     return home
@@ -158,17 +162,17 @@ def rows_of(workload: Workload) -> Iterator[Row]:
     """The records of a workload's file or set, each with its place."""
     home = home_of(workload)
     if workload.path is not None:
-        return local_rows(Path(workload.path), home)
+        column = workload.field if isinstance(workload.field, int) else None
+        return local_rows(Path(workload.path), home, column)
     assert home is not None, "load_suite asks for a path"
     return home_rows(home)
 
 
 def _conversation(workload: Workload, place: str, number: int, row: object) -> Conversation | None:
     instruction = SOURCES[workload.source].instruction if workload.instruction is None else workload.instruction
-    if workload.source == "prompts" and workload.path is not None and workload.path.endswith(".txt"):
-        record = {"prompt": _decoded(row, place)}
-    else:
-        record = record_of(row, place)
+    record = record_of(row, place, is_text(workload))
+    if isinstance(workload.field, str):
+        record = {**record, "prompt": _named(record, workload.field, place)}
     make = MAKERS[workload.source]
     # Spec-Bench's and EAGLE's copies of other sets are in FastChat's layout, with their instructions in the turns.
     if "turns" in record and workload.source in QUESTION_COPIES:
@@ -179,6 +183,7 @@ def _conversation(workload: Workload, place: str, number: int, row: object) -> C
     longest = max(map(len, conversation.turns))
     if not all(turn.strip() for turn in conversation.turns):
         raise WorkloadError(f"{place}: a turn is empty.")
+    _check_text(conversation, place)
     if workload.max_prompt_chars is not None and longest > workload.max_prompt_chars:
         raise WorkloadError(
             f"{place}: a turn has {longest} characters, max_prompt_chars is {workload.max_prompt_chars}."
@@ -186,9 +191,22 @@ def _conversation(workload: Workload, place: str, number: int, row: object) -> C
     return conversation
 
 
-def _decoded(row: object, place: str) -> str:
-    assert isinstance(row, bytes), "a text file gives lines"
-    try:
-        return row.decode().strip("\r")
-    except UnicodeDecodeError as error:
-        raise WorkloadError(f"{place}: not UTF-8: {error.reason} at byte {error.start + 1}.") from error
+def is_text(workload: Workload) -> bool:
+    """Whether each line of its file is a prompt."""
+    return workload.source == "prompts" and workload.path is not None and layout_of(Path(workload.path)) == "text"
+
+
+def _named(record: dict[str, object], field: str, place: str) -> object:
+    if field not in record:
+        raise WorkloadError(f"{place}: there is no {field} in it; its keys are {', '.join(record)}.")
+    return record[field]
+
+
+def _check_text(conversation: Conversation, place: str) -> None:
+    """Half a surrogate is no character, and nothing could be written down of it."""
+    texts = (conversation.prompt_id, conversation.category, conversation.system, *conversation.turns)
+    for text in (*texts, *(later for _, later in conversation.later)):
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as error:
+            raise WorkloadError(f"{place}: {text!r:.60} holds {error.object[error.start]!r}, no character.") from error

@@ -10,13 +10,13 @@ from typing import Any
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.suite import Workload
 from draftbench.harness.workloads import synthetic
-from draftbench.harness.workloads.conversations import rows_of
+from draftbench.harness.workloads.conversations import is_text, rows_of
+from draftbench.harness.workloads.messages import messages_of
 from draftbench.harness.workloads.prompts import chosen
 from draftbench.harness.workloads.published import record_of, text_of
 from draftbench.harness.workloads.render import ChatRenderer
 
 Messages = list[dict[str, str]]
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def dialogues(workload: Workload, seed: int) -> Iterator[tuple[str, Messages | s
         )
     for place, row in rows_of(workload):
         try:
-            if workload.path is not None and workload.path.endswith(".txt"):
-                found.append((place, row.decode()))
+            if is_text(workload):
+                found.append((place, str(record_of(row, place, is_text=True)["prompt"])))
             else:
                 found.append((place, read(record_of(row, place), place)))
         except (WorkloadError, UnicodeDecodeError) as error:
@@ -99,29 +99,24 @@ def _pair(prompt: str, answer: str) -> Messages:
 def _own(record: dict[str, Any], place: str) -> Messages | str:
     if "text" in record:
         return text_of(record, "text", place)
-    if "prompt" in record:
+    if "prompt" in record and "response" in record:
         return _pair(text_of(record, "prompt", place), text_of(record, "response", place))
-    return _messages(record, "messages", "role", "content", place)
+    return _messages(record, "messages" if "conversations" not in record else "conversations", place)
 
 
 def _sharegpt(record: dict[str, Any], place: str) -> Messages:
-    return _messages(record, "conversations", "from", "value", place)
+    return _messages(record, "conversations", place)
 
 
-def _messages(record: dict[str, Any], key: str, role: str, content: str, place: str) -> Messages:
-    given = record.get(key)
-    if not isinstance(given, list) or not given:
+def _messages(record: dict[str, Any], key: str, place: str) -> Messages:
+    if key not in record:
         raise WorkloadError(
             f"{place}: {key} must be a list of messages, `text` or `prompt` and `response` stand alone."
         )
-    found = []
-    for message in given:
-        if not isinstance(message, dict) or message.get(role) not in ROLES:
-            raise WorkloadError(f"{place}: each message needs `{role}`, one of {', '.join(ROLES)}.")
-        found.append({"role": ROLES[message[role]], "content": text_of(message, content, place)})
-    if not any(message["role"] == "assistant" and message["content"].strip() for message in found):
+    found = messages_of(record[key], key, place)
+    if not any(message.role == "assistant" and message.text.strip() for message in found):
         raise WorkloadError(f"{place}: no answer is in it.")
-    return found
+    return [{"role": message.role, "content": message.text} for message in found]
 
 
 def _gsm8k(record: dict[str, Any], place: str) -> Messages:

@@ -56,6 +56,14 @@ class Conversation:
     system: str | None = None
     answer: Answer | None = None
     """What the answer to the last turn must be, where the set says it."""
+    later: tuple[tuple[int, str], ...] = ()
+    """System messages besides the first one, each with the turn before which it stands."""
+
+    def asked(self, turn: int) -> list[dict[str, str]]:
+        """The messages that a turn adds to what was said before: the system's that stand there, and the user's."""
+        first = [self.system] if turn == 0 and self.system is not None else []
+        texts = [*first, *(text for place, text in self.later if place == turn)]
+        return [*({"role": "system", "content": text} for text in texts), {"role": "user", "content": self.turns[turn]}]
 
 
 def chosen(conversations: Sequence[Item], num_prompts: int | None, seed: int) -> tuple[Item, ...]:

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.host.provenance import file_sha256
+from draftbench.harness.workloads.files import Row, file_rows, parsed
 from draftbench.harness.workloads.sources import HubSet, RepositoryFile
 
-Row = tuple[str, Any]
-"""A place, `file:line` or the like, and what stands there: bytes of one line, or a value."""
 
+def local_rows(path: Path, home: HubSet | RepositoryFile | None, column: int | None = None) -> Iterator[Row]:
+    """Rows of a file, or of a folder that is a copy of the home.
 
-def local_rows(path: Path, home: HubSet | RepositoryFile | None) -> Iterator[Row]:
-    """Rows of a JSONL, JSON, Parquet or text file, or of a folder that is a copy of the home.
+    Args:
+        column: as `file_rows` has it.
 
     Raises:
         WorkloadError: it cannot be read.
     """
-    if path.is_dir():
-        if not isinstance(home, HubSet):
-            raise WorkloadError(f"{path} is a folder, but this set is one file; give the file.")
+    if not path.is_dir():
+        yield from file_rows(path, column)
+    elif isinstance(home, HubSet):
         yield from _dataset_rows(str(path), home, None)
-    elif path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-    elif path.suffix == ".json":
-        yield from _json_rows(path)
     else:
-        yield from _lines(path)
+        raise WorkloadError(f"{path} is a folder, but this set is one file; give the file.")
 
 
 def home_rows(home: HubSet | RepositoryFile) -> Iterator[Row]:
@@ -42,22 +38,21 @@ def home_rows(home: HubSet | RepositoryFile) -> Iterator[Row]:
     if isinstance(home, HubSet):
         yield from _dataset_rows(home.dataset, home, home.revision)
         return
-    path = _download(home)
-    yield from _json_rows(path) if home.path.endswith(".json") else _lines(path)
+    yield from file_rows(_download(home))
 
 
-def record_of(row: Any, place: str) -> dict[str, Any]:
-    """A row as a JSON object.
+def record_of(row: Any, place: str, is_text: bool = False) -> dict[str, Any]:
+    """A row as a JSON object, or with its text as the prompt.
 
     Raises:
         WorkloadError: it is not UTF-8, not JSON, or no object.
     """
     if isinstance(row, bytes):
         try:
-            row = json.loads(row)
+            row = {"prompt": row.decode()} if is_text else parsed(row)
         except UnicodeDecodeError as error:
             raise WorkloadError(f"{place}: not UTF-8: {error.reason} at byte {error.start + 1}.") from error
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise WorkloadError(f"{place}: not JSON: {error}.") from error
     if not isinstance(row, dict):
         raise WorkloadError(f"{place}: not a JSON object.")
@@ -87,40 +82,6 @@ def texts_of(record: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
         raise WorkloadError(f"{place}: {key} must be a list of texts, with at least one.")
     return tuple(value)
-
-
-def _lines(path: Path) -> Iterator[Row]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WorkloadError(f"{path}: cannot be read: {error}.") from error
-    # Not splitlines(): JSON texts may hold U+2028 and other ends of line that are none to JSONL.
-    for number, line in enumerate(content.split(b"\n"), 1):
-        if line.strip():
-            yield f"{path}:{number}", line
-
-
-def _json_rows(path: Path) -> Iterator[Row]:
-    try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise WorkloadError(f"{path}: cannot be read: {error}.") from error
-    if not isinstance(rows, list):
-        raise WorkloadError(f"{path}: a .json file must hold one list of objects; name it .jsonl if it has one a line.")
-    for number, row in enumerate(rows):
-        yield f"{path} item {number}", row
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise WorkloadError(f"{path}: cannot be read: {error}.") from error
-    for number, row in enumerate(rows):
-        yield f"{path} row {number}", row
 
 
 def _dataset_rows(name: str, home: HubSet, revision: str | None) -> Iterator[Row]:

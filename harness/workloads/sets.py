@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from draftbench.harness.errors import WorkloadError
+from draftbench.harness.workloads.messages import content_of, conversation_of, messages_of
 from draftbench.harness.workloads.prompts import Answer, Conversation, Formula, Number, Program
 from draftbench.harness.workloads.published import text_of, texts_of
 
@@ -31,7 +32,7 @@ def question(name: str) -> Maker:
     def make(record: Record, place: str, number: int, instruction: str) -> Conversation:
         turns = texts_of(record, "turns", place)
         return Conversation(
-            f"{name}-{record.get('question_id', number)}",
+            f"{name}-{_number(record, number)}",
             _category(record, "category", place),
             (instruction + turns[0], *turns[1:]),
         )
@@ -46,7 +47,7 @@ def spec_bench(record: Record, place: str, number: int, instruction: str) -> Con
     if category == "math_reasoning" and "reference" in record:
         answer = _final_number(texts_of(record, "reference", place)[0])
     group = category if category in SPEC_BENCH_GROUPS else "multi_turn"
-    prompt_id = f"spec_bench-{record.get('question_id', number)}"
+    prompt_id = f"spec_bench-{_number(record, number)}"
     return Conversation(prompt_id, group, (instruction + turns[0], *turns[1:]), answer=answer)
 
 
@@ -84,14 +85,16 @@ def humaneval(record: Record, place: str, number: int, instruction: str) -> Conv
 
 
 def mbpp(record: Record, place: str, number: int, instruction: str) -> Conversation | None:
-    """MBPP: a task in words with its asserts; only the tasks of the test split."""
+    """MBPP: a task in words with its asserts; only the tasks of the test split. The sanitised layout says `prompt`."""
     task, tests = record.get("task_id"), "\n".join(texts_of(record, "test_list", place))
     if not isinstance(task, int) or isinstance(task, bool):
         raise WorkloadError(f"{place}: task_id is {task!r:.60}; it must be a number.")
     if task not in MBPP_TEST_TASKS:
         return None
-    text = f"{instruction}{text_of(record, 'text', place)} Your code should pass these tests:\n\n{tests}"
-    setup = record.get("test_setup_code") or ""
+    task_text = text_of(record, "prompt" if "text" not in record and "prompt" in record else "text", place)
+    text = f"{instruction}{task_text} Your code should pass these tests:\n\n{tests}"
+    imports = texts_of(record, "test_imports", place) if record.get("test_imports") else ()
+    setup = record.get("test_setup_code") or "\n".join(imports)
     return Conversation(f"mbpp-{task}", "code", (text,), answer=Program("", None, f"{setup}\n{tests}\n"))
 
 
@@ -113,48 +116,54 @@ def natural_questions(record: Record, place: str, number: int, instruction: str)
 
 
 def sharegpt(record: Record, place: str, number: int, instruction: str) -> Conversation:
-    """ShareGPT: the human's turns; what the other side said is left to the target."""
-    messages = record.get("conversations")
-    if not isinstance(messages, list):
-        raise WorkloadError(f"{place}: conversations must be a list of objects with `from` and `value`.")
-    turns = [text_of(m, "value", place) for m in messages if isinstance(m, dict) and m.get("from") in ("human", "user")]
-    if not turns:
-        raise WorkloadError(f"{place}: no message is from human or user.")
-    return Conversation(f"sharegpt-{number}", None, (instruction + turns[0], *turns[1:]))
+    """ShareGPT: the human's turns and the system's; what the other side said is left to the target."""
+    messages = messages_of(record.get("conversations"), "conversations", place)
+    return conversation_of(messages, f"sharegpt-{number}", None, instruction, place)
 
 
 def own(record: Record, place: str, number: int, instruction: str) -> Conversation:
-    """A record of the user's: `prompt` (one text), `turns` (user texts) or `messages` (role and content)."""
-    prompt_id = str(record.get("id", record.get("question_id", number)))
-    category = _category(record, "category", place)
-    if "prompt" in record:
-        return Conversation(prompt_id, category, (instruction + text_of(record, "prompt", place),))
-    if "turns" in record:
+    """A record of the user's: `prompt` (a text, or messages), `turns` (user texts), `messages` or `conversations`."""
+    prompt_id, category = _own_id(record, number, place), _category(record, "category", place)
+    if "turns" in record and "prompt" not in record:
         turns = texts_of(record, "turns", place)
         return Conversation(prompt_id, category, (instruction + turns[0], *turns[1:]))
-    system, turns = _from_messages(record, place)
-    return Conversation(prompt_id, category, (instruction + turns[0], *turns[1:]), system)
+    key = next((key for key in ("prompt", "messages", "conversations") if key in record), None)
+    if key is None:
+        raise WorkloadError(f"{place}: {_what_to_name(record)}")
+    if key == "prompt" and not _is_messages(record[key]):
+        return Conversation(prompt_id, category, (instruction + content_of(record, key, place),))
+    return conversation_of(messages_of(record[key], key, place), prompt_id, category, instruction, place)
 
 
-def _from_messages(record: Record, place: str) -> tuple[str | None, tuple[str, ...]]:
-    messages = record.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise WorkloadError(
-            f"{place}: a record needs `prompt` (a text), `turns` (user texts) or `messages` (role and content)."
-        )
-    system, turns = None, []
-    for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ("system", "user", "assistant"):
-            raise WorkloadError(f"{place}: each message needs a role, one of system, user, assistant.")
-        content = text_of(message, "content", place)
-        if message["role"] == "system":
-            system = content
-        elif message["role"] == "user":
-            turns.append(content)
-        # Recorded assistant turns are left out: the target answers, and its answers become the history.
-    if not turns:
-        raise WorkloadError(f"{place}: no message has the role user.")
-    return system, tuple(turns)
+def _is_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "type" not in value[0]
+
+
+def _own_id(record: Record, number: int, place: str) -> str:
+    found = next((record[key] for key in ("id", "question_id") if record.get(key) is not None), number)
+    if isinstance(found, bool) or not isinstance(found, str | int | float):
+        raise WorkloadError(f"{place}: id is {found!r:.60}; it must be a text or a number.")
+    return str(found)
+
+
+def _what_to_name(record: Record) -> str:
+    """What a record needs, and how to say it of one that has other keys."""
+    needs = "a record needs `prompt` (a text), `turns` (user texts) or `messages` (role and content)"
+    if "instruction" in record:
+        return f"{needs}; this is Alpaca's layout: source: alpaca reads it."
+    texts = [key for key, value in record.items() if isinstance(value, str)]
+    if not texts:
+        return f"{needs}."
+    return (
+        f"{needs}; its keys are {', '.join(record)}: name the one that holds the prompt, for example field: {texts[0]} "
+        "(or a column's number, where a table has no heading)."
+    )
+
+
+def _number(record: Record, number: int) -> Any:
+    """A question's own number; its place where it has none."""
+    found = record.get("question_id")
+    return number if found is None else found
 
 
 def _category(record: Record, key: str, place: str) -> str | None:

@@ -60,6 +60,23 @@ class Source:
 
 
 OWN = "yours"
+EAGLE = "eagle"
+"""The subset of sets whose 80 questions EAGLE's, HASS's and PRISM's papers are measured on."""
+
+
+def _questions(folder: str, sha256: str) -> RepositoryFile:
+    """A question file of SafeAILab/EAGLE, in FastChat's layout; its MT-Bench is FastChat's own file."""
+    revision = "cb7e0841fe0c206c6ed74a197ad5e2a1f13f5a2b"
+    return RepositoryFile("github", "SafeAILab/EAGLE", revision, f"eagle/data/{folder}/question.jsonl", sha256)
+
+
+EAGLE_QUESTIONS: Mapping[str, RepositoryFile] = {
+    "humaneval": _questions("humaneval", "ce0244e2b228339e9a11afc63a151719beede1e389fdaec7cd9751d33902180e"),
+    "gsm8k": _questions("gsm8k", "a55920b2f2aac724241124c59e5b8e8168dbbeb2ab0fdbee17d5b0ab6db5ff27"),
+    "alpaca": _questions("alpaca", "8ad3e5a7fc61b88d8e25edb81a52a2ce00a04494d5694c122cb11a5cc26a00df"),
+    "cnn_dm": _questions("sum", "916876f0c42f938a944de96eed16e51425f29f27438cca5c9ef4737c0fedf771"),
+    "natural_questions": _questions("qa", "04252e41ab00bcc03b11940b4a3766cf40ae0b76a09c4f56968ba952f0b029f3"),
+}
 
 SOURCES: Mapping[str, Source] = {
     "synthetic": Source(

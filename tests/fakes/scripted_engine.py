@@ -388,13 +388,14 @@ class ScriptedFleet:
 
     def _begin(self, name: str) -> ScriptedEngine:
         arm, script, spec = self.by_name[name], self._scripts.get(name, Script()), self._found.specs[name]
+        loadable = self._found.loadables.get(name)
         arguments = {
             "max_total_tokens": self._found.suite.max_total_tokens,
             "max_running_requests": self._found.suite.running_requests,
             "speculative_num_draft_tokens": arm.num_draft_tokens,
         }
         receipt = Receipt(
-            sglang="0.5.17", torch="none", algorithm=spec.sglang_algorithm, draft_class=spec.draft_model_class,
+            sglang="0.5.17", torch="none", algorithm=spec.algorithm_of(loadable), draft_class=spec.class_of(loadable),
             target_class="LlamaForCausalLM", max_total_num_tokens=self._found.suite.max_total_tokens,
             server_args={**arguments, **script.arguments},
         )  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from draftbench.drafts.api import Tree
-from draftbench.drafts.eagle3.recipe import eagle3_layers
+from draftbench.drafts.layout import default_layers
 from draftbench.drafts.training.acceptance import rounds_of_sample
 from draftbench.drafts.training.draft import target_states
 from draftbench.drafts.training.features import Features, Sample, features_of
@@ -42,7 +42,7 @@ class Oracle:
 
     def __init__(self, target_folder: Path) -> None:
         self.target = LlamaForCausalLM.from_pretrained(target_folder, dtype=torch.float32).eval().requires_grad_(False)
-        self.layers = eagle3_layers(self.target.config.num_hidden_layers)
+        self.layers = default_layers(self.target.config.num_hidden_layers)
         self._seen: dict[Answers, Features] = {}
 
     @torch.no_grad()

@@ -445,7 +445,9 @@ def test_receipts_name_what_runs(measured):
     assert named["prism-tree"] == ("EAGLE", "LlamaForCausalLMPrism", "PrismDraftWorker")
     assert {named[arm] for arm in LOOKUPS} == {("NGRAM", None, None)}
     assert receipts["recycling"].draft_facts == {"proposer": "TokenRecycling"}
-    assert receipts["prism-tree"].draft_facts == {"num_modules": 2, "step_to_module": [0, 1, 1, 1, 1]}
+    assert receipts["prism-tree"].draft_facts == {
+        "num_modules": 2, "step_to_module": [0, 1, 1, 1, 1], "reads": "last hidden state",
+    }  # fmt: skip
     assert receipts["medusa-tree"].draft_facts == {"num_heads": 4, "num_blocks": 1}
     assert receipts["eagle-tree"].server_args["speculative_num_draft_tokens"] == 16
     for argument in ("max_running_requests", "chunked_prefill_size", "max_total_tokens"):

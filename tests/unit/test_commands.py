@@ -29,7 +29,7 @@ COMMANDS = sorted(path.stem for path in Path("harness/commands").glob("[!_]*.py"
         (["none.yaml"], 2, "there is no such file"),
         (["suites/quickstart.yaml", "--only", "hasss"], 2, "hasss, which is no arm"),
         (["report", "suites"], 2, "holds no run"),
-        (["plan", "suites/quickstart.yaml"], 0, "60 cells"),
+        (["plan", "suites/quickstart.yaml"], 0, "72 cells"),
         (["list"], 0, "EAGLE-2"),
         (["schema"], 0, "launches"),
         (["doctor"], 0, "sglang 0.5.17"),

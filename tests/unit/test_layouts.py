@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from draftbench.drafts.api import Loadable, Tree, discover
+from draftbench.drafts.layout import default_layers
 from draftbench.harness.errors import CheckpointError
 from draftbench.harness.models.checkpoints import check_tokenizer, lay_out, load_draft
 from draftbench.harness.runtime.tensors import TensorFacts
@@ -70,6 +71,7 @@ STEP_MODELS: Shapes = {
     **EMBEDDING, **layer("stepModels.0.0"), **layer("stepModels.1.0"), "stepFCs.0.weight": (64, 128),
     "stepFCs.0.bias": (64,), "stepFCs.1.weight": (64, 128), "stepFCs.1.bias": (64,),
 }  # fmt: skip
+FUSION: Shapes = {"fusion_layer.weight": (64, 192), "fusion_layer.bias": (64,)}
 STEPS = {
     "eagle_config": LLAMA, "num_steps": 3, "num_step_models": 2, "step_mapping": {"0": 0, "1": 1, "2": 1},
     "use_adapter": False,
@@ -244,29 +246,76 @@ def test_medusas_heads_are_counted_behind_a_prefix(prefix: str) -> None:
 
 def test_prisms_authors_layouts_are_read() -> None:
     """Akemiiii/prism-mlsys-ae: the map is in their code, or names the trained steps; later ones keep the last."""
+    facts = {"num_modules": 2, "step_to_module": [0, 1, 1, 1], "reads": "last hidden state"}
     found = load("prism", LAST_STATE, {**LLAMA, "architectures": ["LlamaForCausalLMEagle"]})
-    assert found.facts == {"num_modules": 2, "step_to_module": [0, 1, 1, 1]}
+    assert found.facts == facts
+    assert (found.sglang_algorithm, "eagle_config" in found.config) == (None, False)
     assert found.renamed["midlayer.1.mlp.up_proj.weight"] == "prism_modules.1.layer.mlp.up_proj.weight"
     assert found.renamed["fc1.bias"] == "prism_modules.1.fc.bias"
     aliases: Shapes = {**layer("layers.0"), "fc.weight": (64, 128), "fc.bias": (64,)}
     found = load("prism", {**STEP_MODELS, **aliases}, STEPS)
-    assert found.facts == {"num_modules": 2, "step_to_module": [0, 1, 1, 1]}
+    assert found.facts == facts
     assert found.config["model_type"] == "llama"
     assert "eagle_config" not in found.config
     with pytest.raises(CheckpointError, match=r"unexpected: fc\.weight"):
         load("prism", {**LAST_STATE, "fc.weight": (64, 128)})
 
 
+@pytest.mark.parametrize(("shapes", "config"), [(LAST_STATE, LLAMA), (STEP_MODELS, STEPS)])
+def test_a_fusion_layer_reads_three_layers_at_the_first_step(shapes: Shapes, config: dict[str, Any]) -> None:
+    """PRISM-800K-SGLANG: `fusion_layer` [H, 3H]; EAGLE-3's layers, which no configuration names."""
+    found = load("prism", {**shapes, **FUSION}, {**config, "architectures": ["LlamaForCausalLMPRISM"]})
+    assert found.sglang_algorithm == "EAGLE3"
+    assert found.facts == {"num_modules": 2, "step_to_module": [0, 1, 1, 1], "reads": [1, 2, 3]}
+    assert found.config["eagle_config"] == {"eagle_aux_hidden_state_layer_ids": [1, 2, 3]}
+    assert load("prism", {**shapes, **FUSION}, config, {**TARGET, "num_hidden_layers": 32}).facts["reads"] == [
+        1,
+        15,
+        28,
+    ]
+    with pytest.raises(CheckpointError, match=r"fusion_layer\.weight has shape \[64, 128\], expected \[64, 192\]"):
+        load("prism", {**shapes, **FUSION, "fusion_layer.weight": (64, 128)}, config)
+
+
+def test_an_eagle_head_may_read_three_layers_too() -> None:
+    """The control of PRISM's published comparison, which gives its baselines the last hidden state alone."""
+    said = {**LLAMA, "eagle_config": {"eagle_aux_hidden_state_layer_ids": [0, 2, 4]}}
+    found = load("eagle", {**EAGLE, **FUSION}, said)
+    assert (found.sglang_algorithm, found.draft_model_class) == ("EAGLE3", "LlamaForCausalLMEagleFused")
+    assert found.config["architectures"] == ["LlamaForCausalLMEagleFused"]
+    assert found.facts == {"reads": [0, 2, 4]}
+    assert load("eagle", EAGLE).draft_model_class is None
+    with pytest.raises(CheckpointError, match=r"eagle_aux_hidden_state_layer_ids is \[5\].*from 0 to 4"):
+        load("eagle", {**EAGLE, **FUSION}, {**LLAMA, "eagle_config": {"eagle_aux_hidden_state_layer_ids": [5]}})
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "layers"), [(4, (0, 1, 2)), (5, (0, 1, 2)), (6, (1, 2, 3)), (7, (1, 2, 3)), (24, (1, 11, 20))]
+)
+def test_three_different_layers_are_read_of_any_target(num_layers: int, layers: tuple[int, ...]) -> None:
+    """SGLang's choice names one of a small target's layers twice and so hands out fewer than three."""
+    assert default_layers(num_layers) == layers
+
+
+@pytest.mark.parametrize("mapping", [{"0": 0, "2": 1}, {"a": 0, "b": 1}, {"0": 0, "1": None}])
+def test_a_mapping_of_steps_with_a_gap_is_refused(mapping: dict[str, Any]) -> None:
+    """By the authors' own key."""
+    with pytest.raises(CheckpointError, match=r"config\.json: step_mapping is .*without a gap"):
+        load("prism", STEP_MODELS, {**STEPS, "step_mapping": mapping})
+
+
 @pytest.mark.parametrize(
     ("shapes", "config", "said"),
     [
         (STEP_MODELS, {**STEPS, "use_adapter": True}, "use_adapter"),
-        ({**LAST_STATE, "fusion_layer.weight": (64, 192), "fusion_layer.bias": (64,)}, LLAMA, "fusion_layer"),
+        ({**STEP_MODELS, "stepAdapters.0.weight": (64, 64)}, STEPS, r"stepAdapters\.0\.weight"),
+        (STEP_MODELS, {**STEPS, "use_moe": True}, "use_moe"),
+        ({**LAST_STATE, "midlayer.0.mlp.experts.0.up_proj.weight": (128, 64)}, LLAMA, r"mlp\.experts\.0"),
         ({**STEP_MODELS, **layer("stepModels.0.1")}, STEPS, r"stepModels\.0\.1"),
     ],
 )
 def test_what_prism_cannot_do_here_is_refused_by_name(shapes: Shapes, config: dict[str, Any], said: str) -> None:
-    """Adapters, three layers of the target, several layers a module."""
+    """Adapters, experts, several layers a module."""
     with pytest.raises(CheckpointError, match=said):
         load("prism", shapes, config)
 

@@ -31,7 +31,7 @@ def test_embedded_models_and_local_files_are_here():
     """Sizes of folders, hashes of files; an example is not taken for the authors' file."""
     text = "\n".join(needs_of(TINY, Path("suites")))
     assert "target tiny: here" in text
-    assert "draft prism tiny/prism: here" in text
+    assert "draft prism ./examples/prism-ae/LD-800k: here" in text
     assert "examples/gsm8k.jsonl, SHA-256" in text
     assert "authors" not in text
 
@@ -117,3 +117,12 @@ def test_a_hub_id_with_its_commit_is_found_in_the_cache(tmp_path):
     (snapshot / "config.json").write_text("{}")
     assert local_folder("o/n@" + "a" * 40, Path("suites")) == snapshot
     assert local_folder("o/n@" + "b" * 40, Path("suites")) is None
+
+
+def test_a_folder_of_a_hub_id_is_a_model(tmp_path):
+    """owner/name:folder, as authors publish several drafts in one repository."""
+    snapshot = tmp_path / "models--o--n" / "snapshots" / ("a" * 40)
+    (snapshot / "drafts" / "prism").mkdir(parents=True)
+    (snapshot / "drafts" / "prism" / "config.json").write_text("{}")
+    assert local_folder("o/n:drafts/prism@" + "a" * 40, Path("suites")) == snapshot / "drafts" / "prism"
+    assert local_folder("o/n:drafts/hass@" + "a" * 40, Path("suites")) is None

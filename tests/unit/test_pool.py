@@ -74,6 +74,25 @@ def test_engines_of_a_launch_start_side_by_side_as_many_as_there_is_room_for():
     assert all(engine.stopped for engine in started.engines)
 
 
+def test_what_was_begun_is_waited_for_where_it_is_asked_for():
+    """Others start while the first one works already; what had no room waits for the next call."""
+    started = Started()
+    with EnginePool(started.begin, lambda running: min(3, 4 - running), agree) as pool:
+        first = pool.get("a")
+        pool.begin(["a", "b", "broken", "c"])
+        assert started.events == ["begin a", "ready a", "begin b", "begin broken", "begin c"]
+        assert pool.get("a") is first
+        assert pool.get("c") is started.engines[3]
+        assert started.events[-1] == "ready c"
+        with pytest.raises(EngineError, match="it does not start"):
+            pool.get("broken")
+        pool.start_all(["a", "b", "broken", "c", "d"])
+        assert started.events[-3:] == ["ready b", "begin d", "ready d"]
+        pool.begin(["a", "e"])
+        assert pool.holds(["a", "b", "broken", "c", "d"])
+    assert all(engine.stopped for engine in started.engines), "also one that nobody waited for"
+
+
 def test_a_first_engine_starts_however_little_room_there_seems_to_be():
     """An estimate must not keep a run from trying."""
     started = Started()

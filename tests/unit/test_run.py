@@ -96,7 +96,7 @@ class Play:
             call: what runs it in place of the command line.
         """
 
-        def find(*asked: Any) -> ScriptedFleet:
+        def find(*asked: Any, preload: bool = False) -> ScriptedFleet:
             return ScriptedFleet(find_arms(*asked[:4], False), scripts, self.stage, room, slow)
 
         self._patch.setattr(arms, "find_arms", find)
@@ -311,7 +311,8 @@ def test_gates_fire_for_what_engines_do_wrong(play):
     assert found["nothing accepted"].endswith("rounds accepted a draft")
     assert "4 cached tokens, vanilla had 0" in found["unequal cache"]
     assert (
-        play.findings("lookup", "c=2")["failures"] == "6 of 12 requests failed, the first: {'message': 'out of memory'}"
+        play.findings("lookup", "c=2")["failures"]
+        == "6 of 12 requests failed, the first: the server ended the request: out of memory"
     )
     for row in (("hass", "c=1"), ("lookup", "c=2")):
         assert not play.rows[row]["valid"]
@@ -412,7 +413,7 @@ def test_a_later_turn_that_does_not_fit_ends_the_run_before_anything_is_measured
     """Its length is known once the turn before is answered."""
     assert play(SOUND, suite=SUITE + "max_total_tokens: 56\n") == 2
     assert "(turn 2) has" in play.said_wrong
-    assert play.events("begin") == ["begin vanilla"]
+    assert {asked.arm for asked in play.stage.asked} == {"vanilla"}
     assert not (play.out / "requests.jsonl").exists()
 
 
@@ -549,7 +550,7 @@ def test_trees_are_tried_and_the_tuned_suite_says_how(play):
     suite, runs = play.folder / "small.yaml", play.folder / "runs"
     suite.write_text(TUNED)
     scripts = {
-        "lookup.3x2x6": Script(accepted=(1,), round_s=0.004),
+        "lookup.3x2x6": Script(accepted=(1,), round_s=0.03),
         "lookup.3x8x16": Script(accepted=(3,), round_s=0.004),
     }
     assert play.command(scripts, "tune", str(suite), "--runs", str(runs)) == 0

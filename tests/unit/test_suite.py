@@ -100,6 +100,7 @@ def test_auto_blocks_need_a_vanilla_arm(tmp_path):
         ),
         ("source: synthetic, family: arithmetic", "source: chat_jsonl", 14, "path is missing"),
         ("family: arithmetic", "family: arithmetic, subset: qualitative", 14, "subset means nothing for synthetic"),
+        ("source: synthetic, family: arithmetic", "source: gsm8k, subset: eagel", 14, "allowed: eagle."),
         ("source: synthetic, family: arithmetic", "source: random", 14, "prompt_tokens is missing; random needs it"),
         ("source: synthetic, family: arithmetic", "source: prompts", 14, "path is missing; prompts needs it"),
         ("source: synthetic, family: arithmetic", "source: gsm8k, run_programs: true", 14, "nothing for gsm8k"),
@@ -225,13 +226,33 @@ def test_every_suite_for_real_models_has_a_tiny_twin():
         assert all(w.path is not None or w.source in SYNTHETIC for w in tiny.workloads)
 
 
-@pytest.mark.parametrize("name", ["prism_paper", "prism_paper_llama3"])
-def test_the_papers_twin_at_t_1_differs_in_name_and_temperature_alone(name):
-    """Two files, since a suite has one temperature: they must not drift apart."""
+PAPERS = ["prism_paper", "prism_paper_llama3"]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_twin_at_t_1_differs_in_name_temperature_and_mt_bench_alone(name):
+    """Two files, since a suite has one temperature: they must not drift apart. MT-Bench is always run at T=0 there."""
     cold, warm = load_suite(Path(f"suites/{name}.yaml")), load_suite(Path(f"suites/{name}-t1.yaml"))
     sampling = warm.sampling.model_copy(update={"temperature": 0.0})
     assert warm.sampling.temperature == 1
-    assert warm.model_copy(update={"name": name, "sampling": sampling}) == cold
+    same = {"name": name, "sampling": sampling, "workloads": cold.workloads}
+    assert warm.model_copy(update=same) == cold
+    assert cold.workloads[0].name == "mt_bench"
+    assert warm.workloads == cold.workloads[1:]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_suites_have_its_settings(name):
+    """80 of EAGLE's questions a set, 512 tokens, 1,024 a turn on MT-Bench, the safety system prompt, bf16, cache on."""
+    suite = load_suite(Path(f"suites/{name}.yaml"))
+    assert (suite.target.dtype, suite.prefix_cache, suite.sampling.max_tokens) == ("bfloat16", True, 512)
+    assert {(arm.num_steps, arm.topk, arm.num_draft_tokens) for arm in suite.arms[1:]} == {(6, 4, 16)}
+    assert [workload.max_tokens for workload in suite.workloads] == [1024, None, None, None, None, None]
+    assert {workload.subset for workload in suite.workloads[1:]} == {"eagle"}
+    (system,) = {workload.system for workload in suite.workloads}
+    assert system.startswith("You are a helpful, respectful and honest assistant.")
+    assert system.endswith("please don't share false information.")
+    assert "\n\nIf a question does not make any sense" in system
 
 
 def test_raw_text_is_sent_without_instructions(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from draftbench.drafts.api import Tree
+from draftbench.drafts.layout import layers_read
 from draftbench.drafts.prism.model import PrismDraft
 from draftbench.drafts.training.acceptance import measure_acceptance
 from draftbench.drafts.training.features import Features, Sample
@@ -19,6 +20,7 @@ from draftbench.drafts.training.loop import CURVE, STATE, Trainer
 from draftbench.drafts.training.recipe import with_objective
 from draftbench.drafts.training.recipes import recipes
 from draftbench.harness.errors import TrainingError
+from tests.fakes.target import CONFIG
 
 New = Callable[..., Trainer]
 
@@ -80,6 +82,44 @@ def test_gradients_reach_the_active_module_only(new_trainer: New) -> None:
         draft(batch.tokens_BT, batch.hidden_BTD, batch.positions_BT, batch.causal, step).sum().backward()
         reached = [any(p.grad is not None for p in module.parameters()) for module in draft.prism_modules]
         assert reached == [number == active for number in (0, 1)]
+
+
+@pytest.mark.parametrize("name", ["eagle", "hass", "stacked-3", "prism", "prism-artifact"])
+def test_every_control_can_read_three_layers(new_trainer: New, name: str) -> None:
+    """The fusion is trained, the features hold the layers, and the configuration names them."""
+    recipe = recipes()[name]
+    assert recipe.adapt is not None
+    recipe = recipe.adapt(recipe.options.model_validate({"reads_layers": 3}))
+    assert recipe.layers(6) == (1, 2, 3)
+    trainer = new_trainer(recipe, amount=6)
+    draft: Any = trainer.draft
+    before = draft.fusion_layer.weight.clone()
+    fit(trainer)
+    assert draft.reads_layers
+    assert not torch.equal(draft.fusion_layer.weight, before)
+    config = recipe.config({**CONFIG, "num_hidden_layers": 6})
+    assert config["eagle_config"] == {"eagle_aux_hidden_state_layer_ids": [1, 2, 3]}
+    assert layers_read(recipes()[name].config({**CONFIG, "num_hidden_layers": 6})) == []
+
+
+def test_prisms_second_phase_is_what_its_options_say(new_trainer: New) -> None:
+    """Feature term and gradients between passes on or off; the artifact's is at a third of the rate."""
+    plain, artifact = recipes()["prism"], recipes()["prism-artifact"]
+    assert plain.adapt is not None
+    said = [(phase.objective.feature_weight, phase.objective.detach) for phase in plain.phases]
+    assert said == [(1.0, False), (0.0, False)]
+    other = plain.adapt(plain.options.model_validate({"feature_term": True, "detach": True, "warm_up": 0.75}))
+    assert [(phase.share, phase.objective.feature_weight, phase.objective.detach) for phase in other.phases] == [
+        (0.75, 1.0, False), (0.25, 1.0, True),
+    ]  # fmt: skip
+    assert [(phase.objective.num_passes, phase.objective.detach, phase.rate) for phase in artifact.phases] == [
+        (3, True, 1.0), (3, False, 1 / 3),
+    ]  # fmt: skip
+    assert [(phase.objective.feature_weight, phase.objective.logit_weight) for phase in artifact.phases] == [
+        (1.0, 0.1), (0.0, 0.1),
+    ]  # fmt: skip
+    rates = [line["rate"] for line in fit(new_trainer(artifact, amount=10, rate=0.01, warmup=0.0, decay=0.0))]
+    assert rates == pytest.approx([0.01] * 8 + [0.01 / 3] * 2)
 
 
 @pytest.mark.parametrize("killed_after", [3, 7, 11])

@@ -54,17 +54,17 @@ def head_of(target: LlamaForCausalLM) -> Tensor:
     return target.lm_head.weight.data
 
 
-def eagle_of(target: LlamaForCausalLM, num_layers: int = 1) -> EagleDraft:
-    return new_eagle(CONFIG, embedding_of(target), head_of(target), 3, num_layers)
+def eagle_of(target: LlamaForCausalLM, num_layers: int = 1, num_read: int = 0) -> EagleDraft:
+    return new_eagle(CONFIG, embedding_of(target), head_of(target), 3, num_layers, num_read)
 
 
 def standalone_of(target: LlamaForCausalLM) -> StandaloneDraft:
     return new_standalone(CONFIG, embedding_of(target), 3)
 
 
-def prism_of(target: LlamaForCausalLM) -> PrismDraft:
+def prism_of(target: LlamaForCausalLM, num_read: int = 0) -> PrismDraft:
     """Modules that differ, so that taking the wrong one shows."""
-    draft = new_prism(CONFIG, (0, 1, 2, 1, 0), embedding_of(target), head_of(target), 3)
+    draft = new_prism(CONFIG, (0, 1, 2, 1, 0), embedding_of(target), head_of(target), 3, num_read)
     for number, module in enumerate(draft.prism_modules):
         reset(module, 10 + number)
     return draft
@@ -77,7 +77,9 @@ def eagle3_of(target: LlamaForCausalLM) -> Eagle3Draft:
 FEATURE_DRAFTS: dict[str, Callable[[LlamaForCausalLM], Any]] = {
     "eagle": eagle_of,
     "stacked-2": partial(eagle_of, num_layers=2),
+    "eagle on three layers": partial(eagle_of, num_read=3),
     "prism": prism_of,
+    "prism on three layers": partial(prism_of, num_read=3),
     "eagle3": eagle3_of,
 }
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from draftbench.harness.metrics import acceptance
 from draftbench.harness.metrics.compare import compare
+from draftbench.harness.metrics.curves import acceptance_curves
 from draftbench.harness.metrics.evidence import Design, Judged
 from draftbench.harness.metrics.gates import GATES, conditions, drafting, outputs, timing
 from draftbench.harness.metrics.latency import mean, tpot_s, ttft_s
@@ -388,3 +389,19 @@ def test_pauses_in_which_other_arms_had_their_turns_take_no_time(request_record)
     second = second.model_copy(update={"paused_ns": 60 * MS})
     assert output_tokens_per_s([first, failed, second]) == pytest.approx(8 / 0.060)
     assert output_tokens_per_s([failed, second]) == pytest.approx(4 / 0.030)
+
+
+def test_acceptance_curves_pool_all_of_an_arms_rounds_and_end_where_none_came(request_record):
+    """Blocks and load points together; failed requests and other arms are left out."""
+    chunks = ((10, 1), (20, 9))
+    found = acceptance_curves(
+        [
+            request_record(chunks, (0, 1), arm="eagle"),
+            request_record(chunks, (1, 2), arm="eagle", block=1),
+            request_record(chunks, (3,), arm="hass"),
+            request_record(chunks, (4,), arm="eagle").model_copy(update={"error": "gone"}),
+            request_record(chunks, None, arm="vanilla"),
+        ],
+        {"eagle": 4, "vanilla": 0},
+    )
+    assert found == {"eagle": {"w": [3 / 4, 1 / 3, 0.0]}}

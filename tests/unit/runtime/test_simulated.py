@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from draftbench.drafts.api import discover
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import EngineError
 from draftbench.harness.records import CellKey
@@ -167,7 +168,7 @@ def test_an_engine_that_simulates_otherwise_is_refused(alphas):
     """Both forms, as JSON brings them back."""
     tree = {"checkpoint": "tiny/eagle", "num_steps": 2, "topk": 2, "num_draft_tokens": 4}
     arm = Arm.model_validate({"name": "a", "architecture": "vanilla", **tree, "simulated_acceptance": alphas})
-    spec = SimpleNamespace(sglang_algorithm=None, draft_model_class=None)
+    spec = discover()["vanilla"]
 
     def receipt(said: object) -> Receipt:
         return Receipt.model_validate(

@@ -12,10 +12,10 @@ import pytest
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.host.provenance import file_sha256
 from draftbench.harness.suite.schema import SourceName, Workload
-from draftbench.harness.workloads.conversations import load_set, load_workload
+from draftbench.harness.workloads.conversations import home_of, load_set, load_workload
 from draftbench.harness.workloads.prompts import Formula, Number, Program
 from draftbench.harness.workloads.sets import MAKERS, PLACEHOLDER
-from draftbench.harness.workloads.sources import SOURCES, HubSet
+from draftbench.harness.workloads.sources import SOURCES, HubSet, RepositoryFile
 
 DATA = next(
     (p / "shared" / "data" for p in Path(__file__).parents[4:] if (p / "shared" / "data").exists()), Path("absent")
@@ -224,7 +224,7 @@ def test_text_and_json_files(tmp_path):
         load_workload(workload("prompts", tmp_path / "bad.txt"), 0)
     (tmp_path / "s.json").write_text(json.dumps([RECORDS["sharegpt"]]))
     assert load_workload(workload("sharegpt", tmp_path / "s.json"), 0)[0].turns == ("h",)
-    (tmp_path / "s.json").write_text("{}")
+    (tmp_path / "s.json").write_text('{\n"a": []}')
     with pytest.raises(WorkloadError, match="must hold one list"):
         load_workload(workload("sharegpt", tmp_path / "s.json", system="x"), 0)
 
@@ -266,3 +266,15 @@ def test_the_authors_files_load_whole(source):
         assert Counter(c.category for c in loaded.conversations) == dict.fromkeys(groups, 80)
     if source == "gsm8k":
         assert all(isinstance(c.answer, Number) and float(c.answer.value) is not None for c in loaded.conversations)
+
+
+def test_eagles_questions_are_a_subset_with_a_home_of_its_own():
+    """One file of 80 at a commit, its hash checked, in place of the whole set."""
+    whole = Workload.model_validate({"name": "w", "source": "gsm8k"})
+    eagle = whole.model_copy(update={"subset": "eagle"})
+    assert isinstance(home_of(whole), HubSet)
+    home = home_of(eagle)
+    assert isinstance(home, RepositoryFile)
+    assert home.path == "eagle/data/gsm8k/question.jsonl"
+    assert home.sha256 is not None
+    assert str(home) == "SafeAILab/EAGLE@cb7e0841fe0c question.jsonl"
