@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,12 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from draftbench.harness.corpora.contamination import Contamination
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import RecordError
-from draftbench.harness.files import read_regular
 from draftbench.harness.models.fairness import Ledger
 from draftbench.harness.records import SCHEMA_VERSION
 from draftbench.harness.suite import Suite
+from draftbench.harness.workloads.regular import JSON_BYTES, read_json
 
 MANIFEST = "manifest.json"
-MOST_BYTES = 200_000_000
 HIDDEN_ADDRESS = "URL"
 """What redacting makes of an endpoint's address; no suite could be run with it."""
 BEFORE_IT_WAS_SAID = {"turns": "cells"}
@@ -70,14 +70,9 @@ class Manifest(BaseModel):
             RecordError: it is missing, no manifest, or of another version.
         """
         path = folder / MANIFEST
-        try:
-            content = json.loads(read_regular(path, MOST_BYTES))
-        except (FileNotFoundError, NotADirectoryError):
-            raise RecordError(f"{folder} holds no run (no {MANIFEST}); give the folder that a run wrote.") from None
-        except json.JSONDecodeError as error:
-            raise RecordError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
-        except (UnicodeDecodeError, RecursionError, OSError) as error:
-            raise RecordError(f"{path}: cannot be read as JSON ({error!s:.200}).") from error
+        if not os.path.exists(path):
+            raise RecordError(f"{folder} holds no run (no {MANIFEST}); give the folder that a run wrote.")
+        content = read_json(path, JSON_BYTES, RecordError)
         return cls.of(content, str(path))
 
     @classmethod
