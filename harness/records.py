@@ -156,6 +156,13 @@ class RequestRecord(Line):
         return self.rounds_from in (None, "vllm_steps")
 
     @property
+    def num_rounds(self) -> int | None:
+        """Verify steps, by our recorder or as a server counts them; None where nobody does."""
+        if self.rounds is not None:
+            return len(self.rounds)
+        return None if self.rounds_from is None else self.engine_verify_ct
+
+    @property
     def num_output_tokens(self) -> int:
         """Delivered tokens."""
         return len(self.output_ids) if self.counted_tokens is None else self.counted_tokens

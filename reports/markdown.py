@@ -213,6 +213,8 @@ def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         "τ / c",
         "lossless",
         "step ms",
+        "rounds",
+        "accepted drafts",
         "identical",
         "control",
         "J/token",

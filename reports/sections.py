@@ -44,6 +44,7 @@ def sections(rows: Sequence[Row], manifest: Manifest) -> list[Section]:
         Section(
             "Acceptance length by kind of prompt, turn and place in the output", *spread_table(rows), SPREAD_MEANING
         ),
+        Section("Acceptance that servers count", *served_table(rows), SERVED_MEANING),
         Section("Gain and cost", *why_table(rows), WHY_MEANING),
         Section("Where a round's time goes", *round_table(rows), ROUND_MEANING, ("round",)),
         Section("CUDA graphs", *graph_table(rows), GRAPH_MEANING),
@@ -74,6 +75,10 @@ ACCEPTANCE_MEANING = (
     "all rounds, the share that accepted k or more; τ = 1 + Σ S_k."
 )
 SPREAD_MEANING = "Acceptance length τ of the rounds of each kind; a round belongs to the stretch in which it began."
+SERVED_MEANING = (
+    "Of endpoints that tell of their drafts; our own engines' rounds are recorded one by one. Rounds: verify steps. "
+    "What a server does not say is –. Over a whole cell only where nobody else asked the server."
+)
 WHY_MEANING = (
     "At concurrency 1 the gain is τ / c: tokens a round over what a round costs in vanilla steps; below 1 a draft "
     "costs more than it saves. Crossover: the concurrency at which the arm's throughput "
@@ -156,6 +161,8 @@ def acceptance_table(rows: Sequence[Row]) -> Table:
 
 def tree_text(row: Row) -> str:
     """`5 × 4, 16`: the tree's depth, width and verified nodes."""
+    if row.num_steps is None:
+        return MISSING
     return f"{row.num_steps} × {row.topk}, {row.num_draft_tokens}"
 
 
@@ -174,6 +181,25 @@ def spread_table(rows: Sequence[Row]) -> Table:
             if len(parts) > 1:
                 text = ", ".join(f"{name} {length:.2f}" for name, length in parts)
                 lines.append([arm_text(row), workload_text(row), load_text(row), kind, text])
+    return headers, lines
+
+
+def served_table(rows: Sequence[Row]) -> Table:
+    """Who counted the acceptance of endpoints, and what they say of it."""
+    headers = ["arm", "workload", "conc.", "counted by", "rounds", "τ", "accepted drafts"]
+    lines = [
+        [
+            arm_text(row),
+            workload_text(row),
+            load_text(row),
+            row.acceptance_from,
+            str(row.num_rounds),
+            fixed(row.acceptance_length, 2),
+            share_text(row.acceptance.draft_acceptance),
+        ]
+        for row in rows
+        if row.acceptance_from is not None
+    ]
     return headers, lines
 
 

@@ -177,7 +177,7 @@ def acceptance_along(requests: Iterable[RequestRecord]) -> tuple[Stretch, ...]:
     stretches: dict[int, list[Round]] = defaultdict(list)
     for request in requests:
         place = 1
-        for round_ in request.rounds or () if request.error is None else ():
+        for round_ in request.rounds or () if request.error is None and request.rounds_in_order else ():
             stretches[stretch_of(place)].append(round_)
             place += round_.num_accepted_drafts + 1
     return tuple(

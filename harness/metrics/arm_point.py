@@ -14,6 +14,7 @@ from draftbench.harness.metrics.energy import Figure, joules_per_token, net_joul
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm, Telemetry
 from draftbench.harness.metrics.latency import Gap, chunk_gaps
 from draftbench.harness.metrics.lossless import Losslessness, losslessness
+from draftbench.harness.metrics.served import Served, served, steps_by_counters
 from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s
 from draftbench.harness.records import CellKey, CellRecord, PhaseTimes, RequestRecord, Round, WindowRecord
 from draftbench.harness.suite import Arm
@@ -71,14 +72,24 @@ class ArmPoint:
         return next(iter(self.vanilla)).arm if self.vanilla else None
 
     @cached_property
+    def served(self) -> Served | None:
+        """What an endpoint tells of its draft; None of our own arms, and of one that tells nothing."""
+        return served(self.requests, self.seals) if self.arm.is_endpoint else None
+
+    @property
+    def drafts(self) -> bool:
+        """Whether it is known how often it verified drafts."""
+        return self.arm.drafts or self.served is not None
+
+    @cached_property
     def rounds(self) -> list[Round]:
-        """Verify steps; none without a draft."""
-        return acceptance.rounds_of(self.requests) if self.arm.drafts else []
+        """Verify steps; none without a draft, or where a server does not tell them one by one."""
+        return acceptance.rounds_of(self.requests) if self.drafts else []
 
     @cached_property
     def tau(self) -> float | None:
         """Acceptance length."""
-        return acceptance.acceptance_length(self.rounds)
+        return acceptance.acceptance_length(self.rounds) if self.served is None else self.served.tau
 
     @cached_property
     def faster(self) -> Ratio | None:
@@ -104,12 +115,14 @@ class ArmPoint:
     @cached_property
     def steps(self) -> dict[BlockKey, float]:
         """Seconds of a decode step or round, block by block."""
+        if self.served is not None and self.served.of_cells:
+            return steps_by_counters(self.blocks, self.sealed)
         return per_block(self.blocks, decode_step_s)
 
     @cached_property
     def cost(self) -> Ratio | None:
         """c: what a round costs in the baseline's steps; at concurrency 1 alone."""
-        if self.cell.concurrency != 1 or not self.arm.drafts:
+        if self.cell.concurrency != 1 or not self.drafts:
             return None
         return compare(self.steps, per_block(self.vanilla, decode_step_s), None, self.design.first_stage)
 
@@ -178,7 +191,7 @@ class ArmPoint:
 
     @property
     def decode_speedup_low(self) -> float | None:
-        """Lower bound of τ / c."""
-        if self.cost is None or self.tau is None or self.cost.high is None:
+        """Lower bound of τ / c; None of an endpoint, which may take less for a step than the vanilla arm beside it."""
+        if self.arm.is_endpoint or self.cost is None or self.tau is None or self.cost.high is None:
             return None
         return self.tau / self.cost.high

@@ -35,7 +35,7 @@ class RoundCost:
     """What a row's rounds, or without a draft its steps, took.
 
     Attributes:
-        decode_step_s: mean seconds of one at the client; None of an endpoint.
+        decode_step_s: mean seconds of one at the client; None of an endpoint that does not count its rounds.
         engine_acceptance_length: SGLang's own count, a cross-check.
         graphs: None where the engine captured none.
         round_split: None where the engine measured none.
@@ -50,7 +50,7 @@ class RoundCost:
     def of(cls, at: ArmPoint) -> RoundCost:
         """Of an arm at a point."""
         return cls(
-            decode_step_s=None if at.arm.is_endpoint else mean(at.steps.values()),
+            decode_step_s=None if at.arm.is_endpoint and at.served is None else mean(at.steps.values()),
             engine_acceptance_length=engine_acceptance_length(at.requests),
             graphs=graph_shares([seal.graphs for seal in at.seals if seal.graphs is not None]),
             round_split=round_split(at.phases),

@@ -63,6 +63,8 @@ class Row:
     num_blocks: int
     num_launches: int
     num_rounds: int
+    acceptance_from: str | None
+    """Whose count acceptance is, where it is not our recorder's."""
     speed: Speed
     acceptance: Acceptance
     rounds: RoundCost
@@ -91,7 +93,7 @@ _MERGED = ("speed", "acceptance", "rounds")
 """Their figures stand in `detail` themselves."""
 _OTHER_NAMES = {"num_steps": "depth", "topk": "width", "num_draft_tokens": "nodes"}
 """As results.json has always had them."""
-_LEFT_OUT = ("simulated_acceptance", "graphs")
+_LEFT_OUT = ("simulated_acceptance", "acceptance_from", "graphs")
 """Of most rows there is nothing to tell."""
 
 

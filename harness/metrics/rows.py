@@ -19,6 +19,7 @@ from draftbench.harness.metrics.machine import host_load, over_time
 from draftbench.harness.metrics.phases import RoundCost
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.scores import answers_of
+from draftbench.harness.metrics.served import acceptance_of
 from draftbench.harness.metrics.speed import Speed
 from draftbench.harness.metrics.throughput import (
     crossovers,
@@ -121,9 +122,12 @@ def _row(at: ArmPoint) -> Row:
         num_draft_tokens=arm.num_draft_tokens,
         num_blocks=len({(key.launch, key.block) for key in blocks}),
         num_launches=len({key.launch for key in blocks}),
-        num_rounds=len(at.rounds),
+        num_rounds=len(at.rounds) if at.served is None else at.served.num_rounds,
+        acceptance_from=None if at.served is None else at.served.source,
         speed=Speed.of(at),
-        acceptance=Acceptance.of(requests, arm.num_steps or 0, arm.drafts),
+        acceptance=Acceptance.of(requests, arm.num_steps or 0, arm.drafts)
+        if at.served is None
+        else acceptance_of(requests, at.served),
         rounds=RoundCost.of(at),
         lossless=at.same,
         sampling=at.sampled,

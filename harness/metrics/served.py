@@ -6,11 +6,14 @@ was told: every round, a histogram of them, their sum, or the server's own count
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from draftbench.harness.metrics.acceptance import conditional_acceptance, survival
-from draftbench.harness.records import CellRecord, RequestRecord, ServedCounters
+from draftbench.harness.metrics.acceptance import Acceptance, conditional_acceptance, survival
+from draftbench.harness.metrics.blocks import Blocks
+from draftbench.harness.metrics.compare import BlockKey
+from draftbench.harness.records import CellKey, CellRecord, RequestRecord, ServedCounters
+from draftbench.harness.units import seconds
 
 SOURCES = {
     "meta_info": "SGLang's meta_info, by request",
@@ -28,12 +31,14 @@ class Served:
 
     Attributes:
         source: who counted, and how closely.
+        of_cells: over whole cells, not request by request.
         num_rounds: verify steps.
         survival: S_k for k = 1, 2, …; empty where it is not known.
         conditional: α_k likewise.
     """
 
     source: str
+    of_cells: bool
     num_rounds: int
     num_accepted: int | None
     num_proposed: int | None
@@ -71,12 +76,12 @@ def _of_requests(told: Sequence[RequestRecord]) -> Served:
     rounds = [round_ for request in told for round_ in request.rounds or ()]
     if any(request.rounds is None for request in told):
         sums = [_sum(count[index] for count in counts) for index in range(3)]
-        return Served(source, sums[0] or 0, sums[1], sums[2])
+        return Served(source, False, sums[0] or 0, sums[1], sums[2])
     accepted = sum(round_.num_accepted_drafts for round_ in rounds)
     deepest = max((round_.num_accepted_drafts for round_ in rounds), default=0)
     proposed = _sum(count[2] for count in counts)
     alphas = conditional_acceptance(rounds, deepest) if rounds else []
-    return Served(source, len(rounds), accepted, proposed, tuple(survival(rounds)), tuple(alphas))
+    return Served(source, False, len(rounds), accepted, proposed, tuple(survival(rounds)), tuple(alphas))
 
 
 def _of_counters(cells: Sequence[ServedCounters]) -> Served:
@@ -88,6 +93,7 @@ def _of_counters(cells: Sequence[ServedCounters]) -> Served:
     before = [num_rounds, *at_least]
     return Served(
         COUNTERS[cells[0].source],
+        True,
         num_rounds,
         _sum(cell.num_accepted for cell in cells),
         _sum(cell.num_proposed for cell in cells),
@@ -101,6 +107,32 @@ def _sum(counts: Iterable[int | None]) -> int | None:
     found = list(counts)
     known = [count for count in found if count is not None]
     return sum(known) if len(known) == len(found) else None
+
+
+def steps_by_counters(blocks: Blocks, sealed: Mapping[CellKey, CellRecord]) -> dict[BlockKey, float]:
+    """Mean seconds of a round in each block, prefill left out, where a server counts its rounds over whole cells."""
+    found = {}
+    for cell, requests in blocks.items():
+        counted = sealed[cell].served
+        done = [request for request in requests if request.error is None and len(request.chunks) > 1]
+        spent_s = seconds(sum(request.chunks[-1].at_ns - request.chunks[0].at_ns for request in done))
+        if counted is not None and counted.num_rounds and spent_s:
+            found[cell.launch, cell.block] = spent_s / counted.num_rounds
+    return found
+
+
+def acceptance_of(requests: Sequence[RequestRecord], found: Served) -> Acceptance:
+    """A row's acceptance as far as its server tells it."""
+    told = any(request.rounds for request in requests)
+    acceptance = Acceptance.of(requests, len(found.conditional), told)
+    if told:
+        return replace(acceptance, draft_acceptance=found.draft_acceptance)
+    return replace(
+        acceptance,
+        survival=found.survival,
+        conditional_acceptance=found.conditional,
+        draft_acceptance=found.draft_acceptance,
+    )
 
 
 def refusals(cells: Sequence[CellRecord]) -> list[str]:

@@ -108,7 +108,7 @@ def decode_step_s(requests: Sequence[RequestRecord]) -> float | None:
     done = [request for request in requests if request.error is None and len(request.chunks) > 1]
     spent = sum(request.chunks[-1].at_ns - request.chunks[0].at_ns for request in done)
     steps = sum(
-        request.num_output_tokens - request.num_first_tokens if request.rounds is None else len(request.rounds)
+        request.num_output_tokens - request.num_first_tokens if request.num_rounds is None else request.num_rounds
         for request in done
     )
     return seconds(spent) / steps if steps else None

@@ -27,19 +27,22 @@ target: {model: tiny, dtype: float32}
 arms:
   - ARMS
 workloads:
-  - {name: dialogue, source: synthetic, family: dialogue, num_prompts: 6}
+  - {name: sums, source: synthetic, family: arithmetic, num_prompts: 6}
 sampling: {temperature: 0, max_tokens: 24, seed: 0}
-load: [{concurrency: 2}, {rate: 3}]
+load: [{concurrency: 2}, {rate: 3}, {concurrency: 1}]
 limits: {ttft_ms: 60000}
 blocks: 1
 max_running_requests: 8
 """
 SERVER = """{name: server, architecture: eagle, checkpoint: tiny/hass, num_steps: 3, topk: 2, num_draft_tokens: 6,
      engine: {skip_tokenizer_init: false, incremental_streaming_output: false, served_model_name: tiny}}"""
-ARMS = """{name: vanilla, architecture: vanilla}
-  - {name: native, endpoint: URL, api: sglang}
-  - {name: ids, endpoint: URL, api: openai, model: tiny}
-  - {name: chat, endpoint: URL, api: openai-chat, model: tiny}"""
+OWN = "{name: own, architecture: eagle, checkpoint: tiny/hass, num_steps: 3, topk: 2, num_draft_tokens: 6}"
+"""The server's draft, as an arm."""
+ARMS = f"""{{name: vanilla, architecture: vanilla}}
+  - {OWN}
+  - {{name: native, endpoint: URL, api: sglang}}
+  - {{name: ids, endpoint: URL, api: openai, model: tiny}}
+  - {{name: chat, endpoint: URL, api: openai-chat, model: tiny}}"""
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +70,42 @@ def rows(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 def test_every_interface_delivers_the_same(rows: dict[tuple[str, str], dict[str, Any]]) -> None:
     """All requests end well, and the server sees the tokens that were rendered; only a busy machine may be found."""
-    assert len(rows) == 8
+    assert len(rows) == 15
     for (arm, _), row in rows.items():
         assert (row["num_requests"], row["num_failed"], row["within_limits"]) == (6, 0, 1)
         found = {finding["gate"] for finding in row["detail"]["findings"]}
         assert found - {"late sends", "late client", "unsteady load"} == (
-            {"not checked"} if arm != "vanilla" else set()
+            {"not checked"} if arm not in ("vanilla", "own") else set()
         )
     for load in ("c=2", "3/s"):
-        tokens = {arm: rows[arm, load]["detail"]["engine_acceptance_length"] for arm in ("native", "ids", "chat")}
-        assert tokens["native"] > 1.5
-        assert tokens["ids"] is tokens["chat"] is None
+        lengths = {arm: rows[arm, load]["acceptance_length"] for arm in ("native", "ids", "chat")}
+        assert lengths["native"] > 1.5
+        assert lengths["ids"] is lengths["chat"] is None  # 0.5.17 tells nothing there
         assert [rows[arm, load]["lossless_share"] for arm in ("vanilla", "native")] == [1, 1]
         assert rows["ids", load]["lossless_share"] is rows["chat", load]["lossless_share"] is None
+
+
+def test_a_server_measured_from_outside_has_the_acceptance_of_our_own_records(
+    run: Path, rows: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    """The same draft as an arm and as an endpoint: equal τ, S_k and verify utilisation, round for round; and a c."""
+    for load in ("c=1", "c=2", "3/s"):
+        own, native = rows["own", load], rows["native", load]
+        assert own["acceptance_length"] == native["acceptance_length"] > 1.5
+        for name in ("survival", "num_rounds", "draft_acceptance", "verify_utilisation"):
+            assert own["detail"][name] == pytest.approx(native["detail"][name]), (load, name)
+        assert native["detail"]["acceptance_from"] == "SGLang's meta_info, by request"
+    assert rows["native", "c=1"]["step_cost_ratio"] > 0
+    assert rows["native", "c=1"]["detail"]["decode_step_s"] > 0
+    records = [json.loads(line) for line in (run / "requests.jsonl").read_text().splitlines()]
+    rounds: dict[str, dict[str, list[int]]] = {"own": {}, "native": {}}
+    for record in records:
+        if record["cell"]["arm"] in rounds and record["cell"]["concurrency"] == 1:
+            found = sorted(each["num_accepted_drafts"] for each in record["rounds"])
+            rounds[record["cell"]["arm"]][record["prompt_id"]] = found
+            assert record["engine_accepted_drafts"] == sum(found)
+    assert rounds["own"] == rounds["native"]
+    assert len({accepted for each in rounds["own"].values() for accepted in each}) > 1
 
 
 def test_closed_and_open_loops_are_told_apart(run: Path, rows: dict[tuple[str, str], dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from draftbench.harness.metrics.blocks import PromptKey, sent
 from draftbench.harness.metrics.gates.gate import Gate
+from draftbench.harness.metrics.served import Served, refusals
 from draftbench.harness.records import CellKey, CellRecord, RequestRecord
 
 
@@ -185,17 +186,29 @@ OWN_SETTINGS = Gate(
 )  # fmt: skip
 
 
-def untold_by_endpoint(requests: Sequence[RequestRecord], has_reference: bool) -> Iterable[str]:
-    """What could not be checked of a server that ran already."""
+def untold_by_endpoint(
+    requests: Sequence[RequestRecord], has_reference: bool, found: Served | None, refused: Sequence[str] = ()
+) -> Iterable[str]:
+    """What could not be checked of a server that ran already.
+
+    Args:
+        found: what it told of its draft.
+        refused: why its counters were not used.
+    """
     done = [request for request in requests if request.error is None]
+    silent = sum(request.rounds_from is None and request.num_output_tokens > 1 for request in done)
     lacks = [
-        ("round records: acceptance, silent non-speculation, engine counters", True),
+        ("round records: acceptance, silent non-speculation, engine counters", found is None),
+        ("rounds by request: engine counters", found is not None and found.of_cells),
+        (f"acceptance of {silent} requests", found is not None and not found.of_cells and silent > 0),
         ("output token ids: losslessness, loops", any(request.counted_tokens is not None for request in done)),
         ("count of prompt tokens", any(request.engine_prompt_tokens is None for request in done)),
         ("count of cached tokens", any(request.num_cached_tokens is None for request in done)),
     ]
     evidence = "no " + "; no ".join(what for what, lacking in lacks if lacking)
+    evidence = evidence if any(lacking for _, lacking in lacks) else "as far as its interface goes all is there"
     evidence += "; arguments and energy of a server of its own"
+    evidence += "".join(f"; counters of its drafts are not used: {why}" for why in refused if found is None)
     yield evidence + ("" if has_reference else "; no vanilla reference for losslessness")
 
 
@@ -204,7 +217,9 @@ NOT_CHECKED = Gate(
     "An endpoint gives what its interface has; what is not given cannot be held against anything.",
     "Where a check matters, measure the same server as an engine of the suite, or through SGLang's own interface.",
     lambda at: (
-        untold_by_endpoint(at.requests, bool(at.judged.references)) if at.arm.is_endpoint and at.requests else ()
+        untold_by_endpoint(at.requests, bool(at.judged.references), at.served, refusals(at.seals))
+        if at.arm.is_endpoint and at.requests
+        else ()
     ),
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from draftbench.harness.metrics.acceptance import acceptance_length, disagrees_with_engine, rounds_of
 from draftbench.harness.metrics.arm_point import ArmPoint
 from draftbench.harness.metrics.gates.gate import Gate
+from draftbench.harness.metrics.served import Served
 from draftbench.harness.records import PhaseTimes, RequestRecord
 
 MANY_ROUNDS = 50
@@ -29,8 +30,15 @@ def silent_non_speculation(
     num_rounds, num_empty = sum(each.num_rounds for each in recorded), sum(each.num_empty for each in recorded)
     if not rounds and decoded:
         yield f"{decoded} tokens were decoded, and no verify step was recorded"
-    elif rounds and (num_empty >= num_rounds > 0 or not any(round_.num_proposed_drafts for round_ in rounds)):
+    elif rounds and (num_empty >= num_rounds > 0 or all(round_.num_proposed_drafts == 0 for round_ in rounds)):
         yield f"nothing was proposed in any of {len(rounds)} rounds"
+
+
+def silent_endpoint(requests: Sequence[RequestRecord], found: Served) -> Iterable[str]:
+    """A server that counts its verify steps, and counted none while it decoded."""
+    decoded = sum(max(0, request.num_output_tokens - 1) for request in requests if request.error is None)
+    if decoded and not found.num_rounds:
+        yield f"{decoded} tokens were decoded, and {found.source} has no verify step"
 
 
 SILENT_NON_SPECULATION = Gate(
@@ -38,7 +46,11 @@ SILENT_NON_SPECULATION = Gate(
     "An arm with a draft recorded verify steps where it decoded, and proposed drafts in them.",
     "An engine can load a draft and still decode token by token.",
     "Read the engine's log and receipt; of a draft of your own, look at when it proposes empty trees.",
-    lambda at: silent_non_speculation(at.requests, at.phases, at.arm.drafts),
+    lambda at: (
+        silent_endpoint(at.requests, at.served)
+        if at.served is not None
+        else silent_non_speculation(at.requests, at.phases, at.arm.drafts)
+    ),
 )  # fmt: skip
 
 
@@ -94,7 +106,7 @@ def _unsteady(at: ArmPoint) -> Iterable[str]:
 
 def _is_exact(at: ArmPoint) -> bool:
     """Whether nothing but leftover state can move acceptance."""
-    return at.cell.concurrency == 1 and at.design.dtype == "float32"
+    return at.cell.concurrency == 1 and at.design.dtype == "float32" and not at.arm.is_endpoint
 
 
 LEFTOVER_STATE = Gate(

@@ -47,9 +47,7 @@ def test_a_pipe_in_a_model_is_told(tmp_path: Path, name: str) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_a_full_disk_is_told() -> None:
     """What to do, and that nothing is lost."""
-    said = (
-        r"/dev/full cannot be written \(No space left on device\): make space\. What was measured is kept"
-    )
+    said = r"/dev/full cannot be written \(No space left on device\): make space\. What was measured is kept"
     with pytest.raises(RecordError, match=said):
         append_line(Path("/dev/full"), b"{}")
 
