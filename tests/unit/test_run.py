@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import shutil
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from draftbench import bench
 from draftbench.drafts.api import Tree
+from draftbench.harness import files as store_files
 from draftbench.harness.metrics.rows import wanted_launches
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import ControlRecord, ReferenceRecord, SampleRecord
@@ -219,6 +221,30 @@ def test_an_interrupted_run_goes_on_where_it_was(play):
     assert all(set(play.findings(*row)) <= NOISES | {"split block"} for row in play.rows)
     assert play.manifest["num_resumed"] == 1
     assert play.mismatches() == ()
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_space(play, monkeypatch):
+    """A sentence and exit code 2, engines end, whole lines stay; the cell is measured anew."""
+    written, write = [], store_files._write
+
+    def fill(file: Any, data: bytes) -> None:
+        written.append(len(data))
+        if len(written) > 40:
+            write(file, data[:20])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_files, "_write", fill)
+        assert play(SOUND, suite=ONE_LOAD) == 2
+    assert "cannot be written (No space left on device): make space. What was measured is kept" in play.said_wrong
+    for name in ("requests.jsonl", "cells.jsonl", "references.jsonl"):
+        assert play.lines(name), name
+    sealed = play.lines("cells.jsonl")
+    assert play(SOUND, "--resume", suite=ONE_LOAD) == 0
+    assert play.lines("cells.jsonl")[: len(sealed)] == sealed
+    assert {row["num_requests"] for row in play.rows.values()} == {12}
+    assert all(set(play.findings(arm)) <= NOISES | {"split block"} for arm, _ in play.rows)
 
 
 def test_every_sealed_cell_has_one_window_around_its_requests(play):
