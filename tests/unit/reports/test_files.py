@@ -216,3 +216,14 @@ def test_records_of_another_suite_are_refused(run):
     path.write_text(path.read_text().replace(RunStore(run).manifest().suite_sha256, "0" * 64, 1))
     with pytest.raises(RecordError, match=r"requests\.jsonl:1: it was measured with another suite"):
         read_run(run)
+
+
+def test_what_was_permitted_stands_in_the_report(run):
+    """By arm, with its value."""
+    path = run / "manifest.json"
+    content = json.loads(path.read_text())
+    assert "permitted by --allow" not in write_results(run).read_text()
+    content["suite"]["arms"][1]["engine"] = {"trust_remote_code": True, "page_size": 1}
+    path.write_text(json.dumps(content))
+    line = next(line for line in write_results(run).read_text().splitlines() if "permitted by" in line)
+    assert line.split("|")[2].strip() == "eagle: trust_remote_code True"
