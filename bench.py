@@ -26,6 +26,7 @@ CONTENTS = {
         "verify": "make a report again from the records beside it and name what does not match",
         "compare": "which rows moved between two runs, by how much, what differs",
         "rerun": "run a report's suite here; verdict for each row: reproduced or not",
+        "profile": "a run's acceptance by step as a file that suites can simulate",
         "publish": "redact a run and put it into reports/published",
     },
     "Drafts": {

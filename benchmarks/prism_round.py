@@ -2,9 +2,12 @@
 
     python -m benchmarks.prism_round                                     the embedded target, batch 1
     python -m benchmarks.prism_round --shape llama3-8b --vanilla --batch 1 4 16 64 --blocks 8 --out runs/round
+    python -m benchmarks.prism_round --layers --margin 0.05              on three layers, against EAGLE-3's round
 
 On the embedded target all modules hold the weights of the EAGLE draft, so that every arm drafts and accepts the same
-and only the machinery differs. At another shape the weights are random and every arm's acceptance is simulated alike.
+and only the machinery differs. At another shape the weights are random and every arm's acceptance is simulated alike;
+so it is with --layers, where PRISM reads three layers of the target and is held against EAGLE-3 with the target's whole
+vocabulary, both with weights of zero.
 Printed are medians of the blocks' ratios with 95% bootstrap intervals (a shared machine has long tails), and where a
 round's time goes. PRISM's claim is that the intervals lie within 1 ± the margin. With a vanilla arm also c, what a
 round costs in vanilla's steps, and both beside the time in which the device reads the target's weights once.
@@ -28,8 +31,9 @@ import yaml
 from scipy.stats import bootstrap
 from tabulate import tabulate
 
-from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
+from benchmarks.shapes import SHAPES, write_eagle, write_eagle3, write_prism, write_target
 from benchmarks.suite_run import run_suite
+from draftbench.drafts.layout import default_layers
 from draftbench.harness.metrics.phases import round_split
 from draftbench.harness.models.find import EMBEDDED, num_parameters
 from draftbench.harness.records import CellRecord, PhaseTimes, RequestRecord
@@ -66,13 +70,20 @@ class Ratio:
         return self.low >= 1 - margin and self.high <= 1 + margin
 
 
-def write_models(shape: str | None, modules: Sequence[int], folder: Path) -> None:
+def write_models(shape: str | None, modules: Sequence[int], folder: Path, layers: bool = False) -> None:
     """The folders that the suite names: drafts for the embedded target, or target and drafts of a shape."""
     if shape is not None:
         config = write_target(shape, folder / "target")
-        write_eagle(config, folder / "eagle")
+        (write_eagle3 if layers else write_eagle)(config, folder / ("eagle3" if layers else "eagle"))
+        read = default_layers(config["num_hidden_layers"]) if layers else ()
         for count in modules:
-            write_prism(config, MAPS[count], folder / f"prism-{count}")
+            write_prism(config, MAPS[count], folder / f"prism-{count}", read)
+        return
+    if layers:
+        config = json.loads((EMBEDDED / "tiny" / "target" / "config.json").read_text())
+        write_eagle3(config, folder / "eagle3")
+        for count in modules:
+            write_prism(config, MAPS[count], folder / f"prism-{count}", default_layers(config["num_hidden_layers"]))
         return
     from safetensors.torch import load_file, save_file
 
@@ -92,12 +103,19 @@ def write_models(shape: str | None, modules: Sequence[int], folder: Path) -> Non
 
 
 def new_suite(
-    shape: str | None, modules: Sequence[int], batches: Sequence[int], blocks: int, tokens: int, vanilla: bool = False
+    shape: str | None,
+    modules: Sequence[int],
+    batches: Sequence[int],
+    blocks: int,
+    tokens: int,
+    vanilla: bool = False,
+    layers: bool = False,
 ) -> Any:
     """The suite as YAML has it; its paths are relative to the models' folder."""
-    eagle = "tiny/hass" if shape is None else "eagle"
-    simulated = {} if shape is None else {"simulated_acceptance": ALPHAS}
-    drafts = [("eagle", "eagle", eagle), *((f"prism-{count}", "prism", f"prism-{count}") for count in modules)]
+    eagle = "eagle3" if layers else "eagle"
+    simulated = {} if shape is None and not layers else {"simulated_acceptance": ALPHAS}
+    place = "tiny/hass" if shape is None and not layers else f"./{eagle}"
+    drafts = [(eagle, eagle, place), *((f"prism-{count}", "prism", f"prism-{count}") for count in modules)]
     prompts: dict[str, Any] = {"source": "synthetic", "family": "dialogue"}
     if shape is not None:
         prompts = {"source": "random", "prompt_tokens": min(64, tokens)}
@@ -185,8 +203,9 @@ def tables(run: Path, margin: float, shape: str | None = None) -> str:
         rounds = {block: round_ns(times) for block, times in blocks.items()}
         mean_ms = float(np.mean(list(rounds.values()))) / 1e6
         splits.append([arm, batch, f"{mean_ms:.3f}", *(f"{share:.1%}" for share in (astuple(split) if split else ()))])
-        eagle = {block: round_ns(times) for block, times in phases.get(("eagle", batch), {}).items()}
-        found = ratio(rounds, eagle) if arm != "eagle" else None
+        base = next((name for name in ("eagle3", "eagle") if (name, batch) in phases), "eagle")
+        eagle = {block: round_ns(times) for block, times in phases.get((base, batch), {}).items()}
+        found = ratio(rounds, eagle) if arm != base else None
         if found is not None:
             verdict = f"within {margin:.0%}" if found.within(margin) else f"within {margin:.0%} not shown"
             ratios.append([arm, batch, found.num_blocks, found, verdict])
@@ -197,7 +216,8 @@ def tables(run: Path, margin: float, shape: str | None = None) -> str:
             verify_ms = (split.verify if split else 0) * mean_ms
             reads = [f"{ms / read_ms:.2f}" if read_ms else "–" for ms in (step_ms, verify_ms)]
             costs.append([arm, batch, f"{step_ms:.3f}", cost, *reads])
-    heads = ("arm", "batch", "blocks", "round over EAGLE's [95%]", "verdict")
+    other = "EAGLE-3's" if any(arm == "eagle3" for arm, _ in phases) else "EAGLE's"
+    heads = ("arm", "batch", "blocks", f"round over {other} [95%]", "verdict")
     parts = ("arm", "batch", "round ms", "draft", "verify", "extend", "other")
     found_tables = [tabulate(ratios, heads, "github"), tabulate(splits, parts, "github", disable_numparse=True)]
     if costs:
@@ -211,9 +231,9 @@ def tables(run: Path, margin: float, shape: str | None = None) -> str:
 
 def run(args: argparse.Namespace, folder: Path) -> int:
     """Run the suite in a folder and print the tables of what was measured; bench.py's exit code."""
-    write_models(args.shape, args.modules, folder)
+    write_models(args.shape, args.modules, folder, args.layers)
     suite = folder / "prism-round.yaml"
-    content = new_suite(args.shape, args.modules, args.batch, args.blocks, args.tokens, args.vanilla)
+    content = new_suite(args.shape, args.modules, args.batch, args.blocks, args.tokens, args.vanilla, args.layers)
     suite.write_text(yaml.safe_dump(content, sort_keys=False))
     code = run_suite(suite, folder / "run")
     if (folder / "run" / "cells.jsonl").exists():
@@ -235,6 +255,7 @@ def main() -> int:
     parser.add_argument(
         "--vanilla", action="store_true", help="also run vanilla, and print what a round costs in its steps"
     )
+    parser.add_argument("--layers", action="store_true", help="three layers of the target, against EAGLE-3")
     parser.add_argument("--out", type=Path, help="folder that keeps models, run and tables, and can be gone on with")
     args = parser.parse_args()
     if args.out is not None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from draftbench.drafts.layout import llama_layer
+from draftbench.drafts.layout import default_layers, fusion, llama_layer, reads_layers
 from draftbench.harness.models.find import EMBEDDED
 
 COMMON = {
@@ -61,15 +61,33 @@ def write_eagle(target: Mapping[str, Any], folder: Path) -> None:
     _write(folder, config, _fusion("", target) | llama_layer("layers.0", config, input_norm=False))
 
 
-def write_prism(target: Mapping[str, Any], step_to_module: list[int], folder: Path) -> None:
-    """A PRISM draft with the modules of a map."""
+def write_eagle3(target: Mapping[str, Any], folder: Path) -> None:
+    """An EAGLE-3 draft on three layers, with the target's head and its whole vocabulary."""
+    size, layers = target["hidden_size"], default_layers(target["num_hidden_layers"])
     config = {
         **target,
+        **reads_layers(layers),
+        "architectures": ["LlamaForCausalLMEagle3"],
+        "num_hidden_layers": 1,
+        "draft_vocab_size": None,
+    }
+    shapes: dict[str, tuple[int, ...]] = {"fc.weight": (size, len(layers) * size), "norm.weight": (size,)}
+    shapes |= llama_layer("midlayer", config, input_norm=True, input_size=2 * size)
+    _write(folder, config, shapes | {"midlayer.hidden_norm.weight": (size,)})
+
+
+def write_prism(
+    target: Mapping[str, Any], step_to_module: list[int], folder: Path, layers: tuple[int, ...] = ()
+) -> None:
+    """A PRISM draft with the modules of a map, on the last hidden state or on several layers."""
+    config = {
+        **target,
+        **reads_layers(layers),
         "architectures": ["LlamaForCausalLMPrism"],
         "num_hidden_layers": 1,
         "step_to_module": step_to_module,
     }
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = dict(fusion(target["hidden_size"], len(layers)))
     for module in range(max(step_to_module) + 1):
         prefix = f"prism_modules.{module}."
         shapes |= _fusion(prefix, target) | llama_layer(f"{prefix}layer", config, input_norm=False)

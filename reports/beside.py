@@ -139,9 +139,12 @@ def differences(rows: Sequence[Row], manifest: Manifest, printed: Printed) -> It
             yield from pair(f"tree of {arm.name}", tree, theirs["tree"])
         if arm.name == "prism" and arm.name in manifest.engines:
             yield from _prism_reads(manifest.engines[arm.name].draft_facts, theirs["prism_reads"][printed.column])
+    alike: dict[str, list[str]] = {}
     for workload in suite.workloads:
         if workload.name in shown:
-            yield from _workload(workload, suite, theirs)
+            for text in _workload(workload, suite, theirs):
+                alike.setdefault(text, []).append(workload.name)
+    yield from (f"{', '.join(names)}: {text}" for text, names in alike.items())
 
 
 def _prism_reads(facts: Mapping[str, Any], theirs: int) -> Iterator[str]:
@@ -152,18 +155,17 @@ def _prism_reads(facts: Mapping[str, Any], theirs: int) -> Iterator[str]:
 
 
 def _workload(workload: Workload, suite: Suite, theirs: Mapping[str, Any]) -> Iterator[str]:
-    name = workload.name
-    longest = theirs["max_tokens"].get(name, theirs["max_tokens"]["other"])
+    longest = theirs["max_tokens"].get(workload.name, theirs["max_tokens"]["other"])
     ours = workload.max_tokens or suite.sampling.max_tokens
     if ours != longest:
-        yield f"{name}: at most {ours} tokens a turn here, {longest} there"
+        yield f"at most {ours} tokens a turn here, {longest} there"
     if not (workload.system or "").startswith(theirs["system"]):
-        yield f"{name}: {'another' if workload.system else 'no'} system prompt here, LLaMA-2's there"
+        yield f"{'another' if workload.system else 'no'} system prompt here, LLaMA-2's there"
     if workload.path:
-        yield f"{name}: prompts of {Path(workload.path).name} here, EAGLE's {theirs['num_prompts']} questions there"
-    elif name != "mt_bench" and workload.subset != theirs["subset"]:
+        yield f"prompts of a file here, EAGLE's {theirs['num_prompts']} questions there"
+    elif workload.name != "mt_bench" and workload.subset != theirs["subset"]:
         number = workload.num_prompts or "all"
-        yield f"{name}: {number} prompts of the set here, EAGLE's {theirs['num_prompts']} questions there"
+        yield f"{number} prompts of the set here, EAGLE's {theirs['num_prompts']} questions there"
 
 
 def _letters(text: str) -> str:

@@ -21,6 +21,7 @@ from draftbench.harness.metrics.trained import Trained, by_size, interval, mean_
 from draftbench.harness.models.fairness import Training
 from draftbench.harness.units import MISSING
 from draftbench.reports.files import read_run
+from draftbench.reports.study_questions import answers
 from draftbench.reports.table import speedup_text
 
 DIRECTIONS = (("eagle", "hass"), ("hass", "prism"), ("stacked-2", "prism"), ("eagle", "prism"))
@@ -168,6 +169,7 @@ def page(
         "## Acceptance", acceptance_table(main), "![acceptance by step](steps.svg)",
         "By kind of prompt:", kinds_table(main),
         "## Beside the paper's direction", directions(main),
+        *(("## What it decides", decided) if (decided := answers(main)) else ()),
     ]  # fmt: skip
     if speeds:
         parts += [

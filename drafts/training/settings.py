@@ -79,6 +79,9 @@ class DraftEntry(Section):
     share: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="Of the budget: below 1 a control that is trained less, as HASS before PRISM's second phase."
     )
+    search_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="Of budget and samples, for the search of its learning rate; 1 tries each at full length."
+    )
 
 
 class TreeSize(Section):

@@ -25,8 +25,6 @@ from draftbench.drafts.training.settings import DraftEntry, Training
 from draftbench.drafts.training.shards import write_atomically
 from draftbench.harness.errors import TrainingError
 
-SEARCH_SHARE = 0.1
-"""Of the data and of the budget, for the search of a learning rate."""
 SEARCHES, RESULT = "searches", "result.json"
 
 
@@ -123,24 +121,24 @@ class Study:
         return learn[: entry.num_samples]
 
     def _search(self, entry: DraftEntry, recipe: Recipe, chosen: np.ndarray) -> list[dict[str, Any]]:
-        """Each candidate's validation loss after a tenth of the budget on a tenth of the data.
+        """Each candidate's validation loss after a share of the budget on the same share of the data.
 
         Raises:
-            TrainingError: none of them stays finite, or a tenth of the budget is too little.
+            TrainingError: none of them stays finite, or the share is too little.
         """
         rates = self._training.budget.learning_rates
         if len(rates) == 1:
             return [{"rate": rates[0], "validation_loss": None}]
-        tenth = chosen[: math.ceil(SEARCH_SHARE * len(chosen))]
-        seed = (entry.seeds or self._training.seeds)[0]
+        part = chosen[: math.ceil(entry.search_share * len(chosen))]
+        seed, share = (entry.seeds or self._training.seeds)[0], entry.search_share * entry.share
         found: list[dict[str, Any]] = []
         for rate in rates:
             folder = self._out / SEARCHES / f"{entry.name}-{rate:g}"
-            task = self._task(f"{entry.name}, trying learning rate {rate:g}", rate, seed, SEARCH_SHARE * entry.share)
-            settings = self._settings(recipe, tenth, task) | {"config": recipe.config(self._material.config)}
+            task = self._task(f"{entry.name}, trying learning rate {rate:g}", rate, seed, share)
+            settings = self._settings(recipe, part, task) | {"config": recipe.config(self._material.config)}
             kept = _read(folder / RESULT)
             if differences(settings, kept.get("settings")):
-                kept = self._try(self._trainer(recipe, tenth, task, folder), settings, folder)
+                kept = self._try(self._trainer(recipe, part, task, folder), settings, folder)
             found.append({key: kept[key] for key in ("rate", "validation_loss")})
         if not any(math.isfinite(tried["validation_loss"]) for tried in found):
             raise TrainingError(

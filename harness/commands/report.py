@@ -1,6 +1,8 @@
 """Write a run's results again from its records: report.md, report.html, results.{csv,json,tex} and the figures.
 
 The same records give the same bytes. A run that was interrupted is reported as far as it came.
+
+  bench.py report RUN --beside paper    also sets it beside PRISM's printed Table 4, in RUN/beside-paper.md
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from draftbench.reports.beside import PRINTED, beside, read_printed
 from draftbench.reports.files import read_run
 from draftbench.reports.terminal import show
 
@@ -17,8 +20,18 @@ from draftbench.reports.terminal import show
 def arguments(parser: argparse.ArgumentParser) -> None:
     """A run."""
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder that a run wrote")
+    parser.add_argument(
+        "--beside", choices=list(PRINTED), help="also compare acceptance length and speedup with a printed table"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Write results.csv, results.json and report.md from a run's records."""
-    return show(read_run(args.run), console)
+    found = read_run(args.run)
+    code = show(found, console)
+    if args.beside is not None:
+        printed = read_printed(args.beside, found.manifest.suite.target.model)
+        text = beside(found.rows, found.manifest, printed)
+        (found.folder / f"beside-{args.beside}.md").write_text(text)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return code

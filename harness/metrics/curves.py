@@ -12,7 +12,7 @@ from draftbench.harness.records import RequestRecord, Round
 def acceptance_curves(
     requests: Iterable[RequestRecord], depths: Mapping[str, int]
 ) -> dict[str, dict[str, list[float]]]:
-    """α_k by arm and workload, load points and blocks pooled; it ends before the first step that no round reached.
+    """α_k by arm and workload, load points and blocks pooled; 0 where no round came so far, and so none would go on.
 
     Args:
         depths: draft steps of each arm that is wanted; of others nothing is counted.
@@ -24,7 +24,6 @@ def acceptance_curves(
     found: dict[str, dict[str, list[float]]] = {}
     for (arm, workload), seen in rounds.items():
         shares = conditional_acceptance(seen, depths[arm])
-        reached = next((step for step, share in enumerate(shares) if share is None), len(shares))
-        if reached:
-            found.setdefault(arm, {})[workload] = [share for share in shares[:reached] if share is not None]
+        if seen:
+            found.setdefault(arm, {})[workload] = [share or 0.0 for share in shares]
     return found

@@ -94,9 +94,12 @@ def profile_text(source: str, what: str, curves: Mapping[str, Mapping[str, Seque
     lines = []
     for draft, sets in curves.items():
         inner = ",\n".join(
-            f"   {json.dumps(name)}: {json.dumps([round(share, 5) for share in shares])}"
-            for name, shares in sets.items()
+            f"   {_text(name)}: {json.dumps([round(share, 5) for share in shares])}" for name, shares in sets.items()
         )
-        lines.append(f"  {json.dumps(draft)}: {{\n{inner}\n  }}")
-    head = f' "version": 1,\n "source": {json.dumps(source)},\n "what": {json.dumps(what)},\n'
+        lines.append(f"  {_text(draft)}: {{\n{inner}\n  }}")
+    head = f' "version": 1,\n "source": {_text(source)},\n "what": {_text(what)},\n'
     return "{\n" + head + ' "curves": {\n' + ",\n".join(lines) + "\n }\n}\n"
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -83,6 +83,7 @@ LOOKUPS = {
     "lookup": ("prompt_lookup", (5, 2, 12)),
     "recycling": ("token_recycling", TREE),
     "trigram": ("adaptive_trigram", TREE),
+    "suffix": ("suffix", TREE),
 }
 """Drafts without weights: architecture and tree."""
 DRAFTED = [*PLAIN, *LOOKUPS]

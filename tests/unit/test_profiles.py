@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from draftbench import bench
 from draftbench.harness.errors import SuiteError
 from draftbench.harness.suite import Suite, load_suite
 from draftbench.harness.suite.profiles import profile_text, read_profile
@@ -100,3 +101,30 @@ def test_the_artifacts_curves_give_the_acceptance_lengths_that_it_plots(draft: s
     assert {len(curve) for curve in curves.values()} == {6}
     lengths = [1 + sum(accumulate(curve, mul)) for curve in curves.values()]
     assert fmean(lengths) == pytest.approx(printed, rel=0.02)
+
+
+def test_a_run_is_written_as_a_profile_that_a_suite_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`bench.py profile RUN`: every draft's curves by workload, with the run's name and hash as their source."""
+    out = tmp_path / "curves.json"
+    assert bench.main(["profile", "reports/published/quickstart-cpu", "--out", str(out)]) == 0
+    assert f"profile: {out}" in capsys.readouterr().out.replace("\n", "")
+    found = read_profile(out)
+    assert found.source.startswith("run quickstart, records ")
+    assert "target tiny, float32, T=0" in found.what
+    rows = json.loads(Path("reports/published/quickstart-cpu/results.json").read_text())
+    row = next(row for row in rows if row["arm"] == "prism" and row["workload"] == "dialogue")
+    assert list(found.curves["prism"]["dialogue"]) == pytest.approx(row["detail"]["conditional_acceptance"], abs=1e-5)
+    (tmp_path / "suite.yaml").write_text(
+        SUITE.replace("curves.json", "curves.json#prism")
+        .replace("name: sums", "name: arithmetic")
+        .replace("name: talk", "name: dialogue")
+    )
+    assert load_suite(tmp_path / "suite.yaml").arms[1].simulated_from == f"curves.json#prism: {found.source}"
+
+
+def test_a_run_without_measured_drafts_gives_no_profile(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Drawn acceptance is none."""
+    out = tmp_path / "curves.json"
+    assert bench.main(["profile", "reports/published/prism-round-h200", "--out", str(out)]) == 2
+    assert "measured no draft's acceptance" in capsys.readouterr().err.replace("\n", " ")
+    assert not out.exists()

@@ -161,6 +161,21 @@ def test_a_search_with_another_budget_is_made_anew(folder: Path, tmp_path: Path)
     assert again == new
 
 
+def test_a_drafts_share_of_the_budget_and_of_the_search_are_its_own(folder: Path, tmp_path: Path) -> None:
+    """A control that is trained half as long, its rates tried at that length; both stand in its ledger."""
+    recipe = tmp_path / "recipe.yaml"
+    text = GOOD.replace("./target", str(folder / "target")).replace("answers.jsonl", str(folder / "answers.jsonl"))
+    recipe.write_text(text.replace("recipe: eagle}", "recipe: eagle, share: 0.5, search_share: 1.0}"))
+    code, printed = run(recipe, tmp_path / "out")
+    assert code == 0, printed
+    found = ledger(tmp_path / "out" / "eagle-s0")
+    assert found["budget"]["amount"] == 750
+    assert found["used"]["tokens"] <= 750
+    searches = [json.loads(path.read_text()) for path in (tmp_path / "out" / "searches").glob("eagle-*/result.json")]
+    assert {search["settings"]["budget"]["amount"] for search in searches} == {750}
+    assert {search["settings"]["data"]["num_samples"] for search in searches} == {found["data"]["num_samples"]}
+
+
 def test_a_corpus_that_changed_before_its_features_were_complete_is_read_anew(folder: Path, tmp_path: Path) -> None:
     """The token files of an interrupted run are not taken for those of another corpus."""
     recipe, answers = tmp_path / "recipe.yaml", tmp_path / "answers.jsonl"

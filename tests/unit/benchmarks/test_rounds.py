@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu_findings import graphs, main
-from benchmarks.prism_round import new_suite, ratio, reading_ms, round_ns, tables
+from benchmarks.prism_round import new_suite, ratio, reading_ms, round_ns, tables, write_models
 from benchmarks.shapes import SHAPES, write_eagle, write_prism, write_target
 from benchmarks.what_if import MEASURED, measured_alphas
-from draftbench.harness.models.find import num_parameters
+from draftbench.drafts.api import Tree, discover
+from draftbench.drafts.layout import layers_read
+from draftbench.harness.models.checkpoints import load_draft
+from draftbench.harness.models.find import EMBEDDED, num_parameters, read_config
 from draftbench.harness.records import (
     CellKey,
     CellRecord,
@@ -120,6 +123,27 @@ def test_the_suite_of_the_rounds_is_one_that_bench_takes(shape: str | None):
     assert suite.prompts_at("c=64") == 128
     with_vanilla = Suite.model_validate(json.loads(json.dumps(new_suite(shape, (1,), (1,), 2, 64, vanilla=True))))
     assert [arm.name for arm in with_vanilla.arms] == ["vanilla", "eagle", "prism-1"]
+
+
+def test_prism_on_three_layers_is_held_against_eagle3(tmp_path: Path):
+    """Whole vocabularies, three layers, acceptance simulated alike; both files are what a run loads."""
+    suite = Suite.model_validate(json.loads(json.dumps(new_suite(None, (2,), (1,), 2, 64, layers=True))))
+    assert [(arm.name, arm.architecture) for arm in suite.arms] == [("eagle3", "eagle3"), ("prism-2", "prism")]
+    assert len({arm.simulated_acceptance for arm in suite.arms}) == 1
+    write_models(None, (2,), tmp_path, layers=True)
+    target = read_config(EMBEDDED / "tiny" / "target")
+    for name in ("eagle3", "prism"):
+        folder = tmp_path / ("prism-2" if name == "prism" else name)
+        spec, facts = discover()[name], read_tensors([folder])[folder]
+        found = load_draft(spec, folder, read_config(folder), target, facts, spec.options(), Tree(5, 4, 16))
+        assert layers_read(found.config) == [1, 11, 20]
+        assert spec.algorithm_of(found) == "EAGLE3"
+    cells = [sealed(arm, block, ns) for block in range(4) for arm, ns in (("eagle3", 1000), ("prism-2", 1030))]
+    (tmp_path / "cells.jsonl").write_text("".join(cell.model_dump_json() + "\n" for cell in cells))
+    (tmp_path / "requests.jsonl").touch()
+    assert "round over EAGLE-3's" in (text := tables(tmp_path, 0.05))
+    assert "1.030 [1.030, 1.030]" in text
+    assert "within 5%" in text
 
 
 def test_what_if_figures_take_their_acceptance_from_a_published_report():

@@ -391,7 +391,7 @@ def test_pauses_in_which_other_arms_had_their_turns_take_no_time(request_record)
     assert output_tokens_per_s([failed, second]) == pytest.approx(4 / 0.030)
 
 
-def test_acceptance_curves_pool_all_of_an_arms_rounds_and_end_where_none_came(request_record):
+def test_acceptance_curves_pool_all_of_an_arms_rounds(request_record):
     """Blocks and load points together; failed requests and other arms are left out."""
     chunks = ((10, 1), (20, 9))
     found = acceptance_curves(
@@ -404,4 +404,4 @@ def test_acceptance_curves_pool_all_of_an_arms_rounds_and_end_where_none_came(re
         ],
         {"eagle": 4, "vanilla": 0},
     )
-    assert found == {"eagle": {"w": [3 / 4, 1 / 3, 0.0]}}
+    assert found == {"eagle": {"w": [3 / 4, 1 / 3, 0.0, 0.0]}}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 
+from draftbench import bench
 from draftbench.harness.manifest import Manifest
 from draftbench.reports.beside import NotBesideError, beside, differences, read_printed
 from draftbench.reports.files import Run, read_run
@@ -100,3 +102,19 @@ def test_a_run_without_its_arms_sets_or_temperature_is_refused(run):
         beside(rows_of(found, temperature=1.0), found.manifest, printed)
     with pytest.raises(NotBesideError, match="nothing printed is called papers; allowed: paper"):
         read_printed("papers", "tiny")
+
+
+def test_the_command_prints_it_and_keeps_it(run, capsys, tmp_path):
+    """`bench.py report RUN --beside paper`; a run that is none of the table's says why."""
+    copy = tmp_path / "copy"
+    shutil.copytree("reports/published/quickstart-cpu", copy)
+    assert bench.main(["report", str(copy), "--beside", "paper"]) == 2
+    assert "no valid row stands in PRISM, Table 4" in capsys.readouterr().err.replace("\n", " ")
+    requests, manifest = copy / "requests.jsonl", copy / "manifest.json"
+    for path in (requests, manifest, *copy.glob("*s.jsonl")):
+        path.write_text(path.read_text().replace("arithmetic", "gsm8k"))
+    assert bench.main(["report", str(copy), "--beside", "paper"]) == 0
+    kept = (copy / "beside-paper.md").read_text()
+    assert "# quickstart beside PRISM, Table 4" in kept
+    assert "- target: tiny here, LLaMA-2-7B-chat there" in kept
+    assert kept.splitlines()[0] in capsys.readouterr().out

@@ -60,6 +60,18 @@ def test_the_page_counts_tokens_over_rounds(folder: Path, tmp_path: Path) -> Non
     assert {path.name for path in (tmp_path / "page").glob("*.svg")} == {"steps.svg", "losses.svg", "sizes.svg"}
 
 
+def test_the_page_answers_what_prisms_study_asks(folder: Path, tmp_path: Path) -> None:
+    """Each question with its interval, the artifact's ratio beside it; questions without their arms are left out."""
+    draft(folder, "prism-layers", 0, [[2, 2], [2, 2], [2, 2], [2, 2]])
+    text = write_study([folder], tmp_path / "page").read_text()
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "?" in line]
+    assert [line[0] for line in lines] == [
+        "Does PRISM accept more than HASS, trained as long?", "What do three layers add to PRISM?",
+    ]  # fmt: skip
+    assert lines[0][2:] == ["1.000 [1.000, 1.000]", "1, 2", "not shown", "–"]
+    assert lines[1][2:] == ["1.200 [1.200, 1.200]", "1, 1", "yes, more", "1.040"]
+
+
 def test_alpha_is_a_share_of_the_rounds_that_came_so_far(folder: Path) -> None:
     """HASS accepts step 1 in all rounds, step 2 in half of them."""
     assert step_rates([read_trained(folder / "hass-s0")]) == [1.0, 0.5]
