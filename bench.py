@@ -15,6 +15,7 @@ CONTENTS = {
         "run": "run a suite (the word can be left out) and write its report",
         "quickstart": "run the suite of the embedded drafts: a few minutes, no download",
         "plan": "cells, models and sets to download, estimated time, memory; starts nothing",
+        "prompts": "what a suite sends, rendered, with its counts of tokens; starts nothing",
         "list": "what a suite can name: architectures, workloads, embedded models",
         "doctor": "what this host can run, what is missing, and what mends it",
         "schema": "the suites' JSON Schema, for editors",

@@ -49,8 +49,7 @@ def check_first_prompts(suite: Suite, renderer: ChatRenderer, context_tokens: in
     """
     longest = 0
     for workload in suite.workloads:
-        for conversation in load_workload(workload, suite.sampling.seed):
-            prompt = _first_prompt(suite, workload, conversation, renderer)
+        for prompt in first_prompts(suite, workload, renderer):
             check_fit([prompt], context_tokens, suite)
             longest = max(longest, len(prompt.prompt_ids) + prompt.max_tokens)
     return longest
@@ -73,7 +72,7 @@ def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> 
                     "answers between them are vanilla's reference pass, which a suite of endpoints alone does not "
                     "make, nor one with random weights. Add a vanilla arm, or take prompts of one turn."
                 )
-        found = tuple(_first_prompt(suite, workload, conversation, renderer) for conversation in conversations)
+        found = first_prompts(suite, workload, renderer)
         check_fit(found, context_tokens, suite)
         prompts[workload.name] = found
     return prompts
@@ -96,9 +95,13 @@ def check_fit(prompts: Sequence[Prompt], context_tokens: int, suite: Suite) -> N
             )
 
 
-def _first_prompt(suite: Suite, workload: Workload, conversation: Conversation, renderer: ChatRenderer) -> Prompt:
-    history = conversation.asked(0)
-    return _prompt(suite, workload, conversation, 0, renderer.render(history), history)
+def first_prompts(suite: Suite, workload: Workload, renderer: ChatRenderer) -> tuple[Prompt, ...]:
+    """The first turn of each of a workload's conversations, which follows no answer."""
+    found = []
+    for conversation in load_workload(workload, suite.sampling.seed):
+        history = conversation.asked(0)
+        found.append(_prompt(suite, workload, conversation, 0, renderer.render(history), history))
+    return tuple(found)
 
 
 def _prompt(

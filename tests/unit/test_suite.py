@@ -219,7 +219,8 @@ def test_every_suite_for_real_models_has_a_tiny_twin():
     names = {path.stem for path in Path("suites").glob("*.yaml")}
     real = {name for name in names if load_suite(Path(f"suites/{name}.yaml")).target.model != "tiny"}
     real = {name for name in real if not name.endswith(("-t1", "_llama3"))}
-    assert {f"{name}-tiny" for name in real} == {name for name in names if name.endswith("-tiny")}
+    own = {"gallery-tiny"}  # no target has a published draft of every architecture
+    assert {f"{name}-tiny" for name in real} == {name for name in names if name.endswith("-tiny")} - own
     for name in real:
         tiny = load_suite(Path(f"suites/{name}-tiny.yaml"))
         assert tiny.target.model == "tiny"
