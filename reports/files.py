@@ -105,7 +105,7 @@ def results(run: Run) -> dict[str, str]:
         REPORT: render_markdown(run.rows, run.manifest, run.records_sha256, run.broken),
         CSV: _csv(run.rows),
         JSON: rows_as_json(run.rows),
-        LATEX: render_latex(run.rows),
+        LATEX: render_latex(run.rows, run.manifest),
     }
 
 

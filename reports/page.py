@@ -15,14 +15,15 @@ from markupsafe import Markup, escape
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.texts import printable
+from draftbench.reports.answer import answer
 from draftbench.reports.foreign import with_strings
-from draftbench.reports.markdown import answer, conditions, notes
+from draftbench.reports.markdown import conditions, notes
 from draftbench.reports.plots import INK, Plot
 from draftbench.reports.sections import sections
 from draftbench.reports.table import (
     TRAINING_MEANING,
     arms_table,
-    best_rows,
+    clear_rows,
     main_headers,
     main_row,
     meanings,
@@ -55,7 +56,7 @@ def render_page(
     )
     script = (_FOLDER / "page.js").read_text()
     manifest = with_strings(manifest, printable)
-    best = best_rows(rows)
+    best = clear_rows(rows)
     return environment.get_template("page.html.j2").render(
         name=manifest.suite.name,
         style=Markup((_FOLDER / "page.css").read_text()),

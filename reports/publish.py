@@ -22,9 +22,9 @@ from draftbench.harness.manifest import MANIFEST
 from draftbench.harness.metrics.row import FIGURES
 from draftbench.harness.places import PUBLISHED
 from draftbench.harness.store import FILES
+from draftbench.reports.answer import answer
 from draftbench.reports.files import REPORT, Run, read_run, write_results
 from draftbench.reports.foreign import markdown_text
-from draftbench.reports.markdown import answer
 from draftbench.reports.redact import Redactor, names_here
 from draftbench.reports.verify import Verdict, verify
 

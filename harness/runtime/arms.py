@@ -15,7 +15,7 @@ from draftbench.harness.errors import CheckpointError, EngineError
 from draftbench.harness.host.gpu import gpu_problems, installed_torch, read_gpu_host
 from draftbench.harness.host.provenance import folder_sha256
 from draftbench.harness.load.endpoint import Endpoint, open_endpoint
-from draftbench.harness.models.checkpoints import lay_out, load_arms_draft, load_draft
+from draftbench.harness.models.checkpoints import check_target, lay_out, load_arms_draft, load_draft
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, engine_bytes, memory, weight_bytes
@@ -277,7 +277,10 @@ def find_arms(
         paths[arm.name] = ModelPaths(target, draft)
     if preload and arms:
         preloaded(engine_environment(has_gpu, suite.target.dtype == "float32"))
-    tensors = read_tensors(list(dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)))
+    drafts = dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)
+    tensors = read_tensors([*drafts, *([target] if needs_weights else [])])
+    if needs_weights:
+        check_target(target, target_config, tensors[target])
     loadables = {
         name: load_arms_draft(arms[name], specs[name], found.draft, target, tensors[found.draft])
         for name, found in paths.items()
