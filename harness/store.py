@@ -30,13 +30,15 @@ from draftbench.harness.records import (
     RequestRecord,
     RescoreRecord,
     SampleRecord,
+    SampleScoreRecord,
     ScoreRecord,
-    WindowRecord,
 )
+from draftbench.harness.telemetry.records import WindowRecord
 
 REQUESTS, CELLS, REFERENCES = "requests.jsonl", "cells.jsonl", "references.jsonl"
 CONTROLS, RESCORES, SAMPLES, SCORES = "controls.jsonl", "rescores.jsonl", "samples.jsonl", "scores.jsonl"
-TELEMETRY, INTERRUPTED, DAMAGED = "telemetry.jsonl", "interrupted.jsonl", "damaged.jsonl"
+TELEMETRY, SAMPLE_SCORES = "telemetry.jsonl", "sample_scores.jsonl"
+INTERRUPTED, DAMAGED = "interrupted.jsonl", "damaged.jsonl"
 FILES: dict[type[Line], str] = {
     RequestRecord: REQUESTS,
     CellRecord: CELLS,
@@ -46,6 +48,7 @@ FILES: dict[type[Line], str] = {
     SampleRecord: SAMPLES,
     ScoreRecord: SCORES,
     WindowRecord: TELEMETRY,
+    SampleScoreRecord: SAMPLE_SCORES,
 }
 R = TypeVar("R", bound=Line)
 AnyLine = TypeVar("AnyLine", bound=Line)

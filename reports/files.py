@@ -15,9 +15,9 @@ from draftbench.harness.errors import RecordError
 from draftbench.harness.files import write_whole
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
+from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import FIGURES as NUMBERS
 from draftbench.harness.metrics.row import Row, rows_as_json
-from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.records import (
     CellKey,
     CellRecord,
@@ -27,11 +27,12 @@ from draftbench.harness.records import (
     RequestRecord,
     RescoreRecord,
     SampleRecord,
+    SampleScoreRecord,
     ScoreRecord,
-    WindowRecord,
 )
 from draftbench.harness.store import FILES, REQUESTS, read_records
 from draftbench.harness.suite import Suite
+from draftbench.harness.telemetry.records import WindowRecord
 from draftbench.harness.texts import printable
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.foreign import with_strings
@@ -144,6 +145,7 @@ def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] 
             records(RescoreRecord),
             records(SampleRecord),
             records(ScoreRecord),
+            records(SampleScoreRecord),
         ),
         _design(manifest.suite),
         records(WindowRecord),

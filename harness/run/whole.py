@@ -53,7 +53,7 @@ def run_suite(
     from draftbench.harness.corpora.contamination import suite_contamination
     from draftbench.harness.host.provenance import has_gpu
     from draftbench.harness.manifest import MANIFEST
-    from draftbench.harness.metrics.rows import wanted_launches
+    from draftbench.harness.metrics.results import wanted_launches
     from draftbench.harness.models.fairness import check_fairness
     from draftbench.harness.run.folder import open_store, run_folder
     from draftbench.harness.run.live import LiveRun

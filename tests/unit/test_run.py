@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -18,10 +19,10 @@ import pytest
 from draftbench import bench
 from draftbench.drafts.api import Tree
 from draftbench.harness import files as store_files
-from draftbench.harness.metrics.rows import wanted_launches
+from draftbench.harness.metrics.results import wanted_launches
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import ControlRecord, ReferenceRecord, SampleRecord
-from draftbench.harness.run import run_suite
+from draftbench.harness.run import run_suite, samples
 from draftbench.harness.runtime import arms
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.store import RunStore
@@ -500,8 +501,10 @@ def test_a_failed_reference_ends_the_run(play):
     assert not (play.out / "requests.jsonl").exists()
 
 
-def test_at_a_temperature_every_arm_samples_once_and_is_held_against_vanilla(play):
-    """Continuations of open prompts; another distribution is found, a run that goes on does not sample again."""
+def test_at_a_temperature_every_arm_samples_once_and_is_held_against_vanilla(play, monkeypatch):
+    """Continuations of open prompts, scored by the target; another distribution is found, a run that goes on does not
+    sample or score again."""
+    monkeypatch.setattr(samples, "OPEN_TOKENS", 8)
     text = ONE_LOAD.replace("temperature: 0", "temperature: 0.8")
     flat = replace(DRAFTS, answer=lambda asked: (WORDS[0],) * 2 + (EOS,))
     scripts = {**SOUND, "hass": flat}
@@ -514,10 +517,35 @@ def test_at_a_temperature_every_arm_samples_once_and_is_held_against_vanilla(pla
     assert "other distribution" not in play.findings("lookup")
     assert play.rows["lookup", "c=1"]["lossless_share"] is None
     assert not play.stage.sent("l0-b-50-control")
+    assert {(len(line["odds"]), len(line["odds"][0])) for line in play.lines("sample_scores.jsonl")} == {
+        (60, 3),
+        (60, 8),
+    }
+    assert len(play.lines("sample_scores.jsonl")) == 12
     (play.out / "cells.jsonl").write_text("")
     before = len(play.stage.sent("l0-b-20-"))
     assert play(scripts, "--resume", suite=text) == 0
     assert len(play.stage.sent("l0-b-20-")) == before
+    assert len(play.lines("sample_scores.jsonl")) == 12
+
+
+def test_samples_that_could_not_be_scored_are_told(play, monkeypatch):
+    """The row says that it was hardly tested, and is kept."""
+    monkeypatch.setattr(samples, "OPEN_TOKENS", 8)
+    text = ONE_LOAD.replace("temperature: 0", "temperature: 0.8")
+
+    def heads_or_tails(asked: Asked) -> tuple[int, ...]:
+        return own_answer(asked) if not asked.temperature else tuple(random.choices(WORDS[:2], k=asked.max_tokens))
+
+    scripts = {
+        "vanilla": Script(answer=heads_or_tails, score_error="no memory"),
+        "hass": replace(DRAFTS, answer=heads_or_tails),
+        "lookup": replace(DRAFTS, answer=heads_or_tails),
+    }
+    assert play(scripts, suite=text) == 0
+    assert "sampled continuations could not be scored: the engine did not score: HTTP 500: no memory" in play.told
+    assert "the target scored none" in play.findings("lookup")["untested distribution"]
+    assert play.rows["lookup", "c=1"]["valid"]
 
 
 def test_where_starts_cannot_be_quick_it_is_said_and_recorded(play):

@@ -106,30 +106,36 @@ UNEXPLAINED_DIFFERENCE = Gate(
 def other_distribution(found: SameDistribution | None) -> Iterable[str]:
     """Samples that are unlikely to come from vanilla's distribution."""
     if found is not None and found.p < LEAST_P:
-        yield f"{found.num_samples} continuations: p = {found.p:.2g}"
+        tokens = "" if found.num_tokens is None else f", {found.num_tokens} tokens of them verified"
+        yield f"{found.num_samples} continuations{tokens}: p = {found.p:.2g}"
 
 
 OTHER_DISTRIBUTION = Gate(
     "other distribution", "invalid", "row",
-    "At a temperature above 0, short continuations are distributed as vanilla's (p ≥ 0.001).",
-    "A draft must not change what is sampled; rejection sampling is easy to get almost right. Only gross faults "
-    "are found this way: docs/measuring.md says which.",
+    "At a temperature above 0, continuations of open questions are distributed as vanilla's (p ≥ 0.001).",
+    "A draft must not change what is sampled; rejection sampling is easy to get almost right. What is found this way, "
+    "and how surely, stands in docs/measuring.md.",
     "Read the p value; repeat the run: chance alone brings this about once in a thousand rows.",
     lambda at: other_distribution(at.sampled),
 )  # fmt: skip
 
 
 def untested_distribution(at: ArmPoint) -> Iterable[str]:
-    """No samples where there should be some."""
-    if at.sampled is None and at.arm.drafts and not at.greedy and not at.simulated:
+    """No samples where there should be some, or none that the target scored."""
+    if not at.arm.drafts or at.greedy or at.simulated:
+        return
+    if at.sampled is None:
         yield "no continuations of both, or all of them equal"
+    elif at.sampled.num_tokens is None:
+        yield "the target scored none of the continuations, so only gross faults would be found"
 
 
 UNTESTED_DISTRIBUTION = Gate(
     "untested distribution", "warning", "row",
-    "At a temperature above 0 the arm's short continuations could be compared with vanilla's.",
+    "At a temperature above 0 the arm's continuations could be compared with vanilla's, token by token.",
     "Without that nothing shows that the draft leaves what is sampled as it is.",
-    "Run the suite to its end, with a vanilla arm; at a very low temperature every continuation is the same one.",
+    "Run the suite to its end, with a vanilla arm; its engine scores the continuations after a launch. At a very low "
+    "temperature every continuation is the same one.",
     untested_distribution,
 )  # fmt: skip
 
@@ -157,8 +163,8 @@ LOSSY_SETTING = Gate(
     "lossy setting", "invalid", "row",
     "At a temperature above 0 no engine argument changes what the target says or is accepted.",
     "Acceptance thresholds other than 1 take drafts that the target would not; another precision is another "
-    "target. The sampling test finds large changes only. Greedy verification heeds no threshold, and its outputs "
-    "are held against vanilla's token by token.",
+    "target. The sampling test does not find every one of them. Greedy verification heeds no threshold, and its "
+    "outputs are held against vanilla's token by token.",
     "Leave these arguments out, or give those of the target's precision to vanilla too.",
     lambda at: lossy_setting(at.known, at.baseline_arm, at.greedy),
 )  # fmt: skip

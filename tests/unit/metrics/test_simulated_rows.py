@@ -7,8 +7,8 @@ from dataclasses import replace
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.evidence import Design, Judged
 from draftbench.harness.metrics.gates.drafting import SIMULATED_ACCEPTANCE
+from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import Row, rows_as_json
-from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.records import CellRecord, GraphUse, ReferenceRecord
 from draftbench.reports.markdown import render_markdown
 from draftbench.reports.sections import graph_table
