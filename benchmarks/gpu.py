@@ -35,7 +35,7 @@ PATIENCE = 2.0
 PACES = (0.3, 3.0)
 """A host may seem this much faster or slower than the one that the costs were seen on."""
 WEIGHTS = (".safetensors", ".pt", ".bin")
-NOT_KEPT = ("trained/target", "trained/drafts")
+NOT_KEPT = ("trained/target", "trained/drafts", "trained/study-drafts")
 """Folders of models, like every other one that holds weights: made anew where they are needed."""
 COMPILED = (".cache/flashinfer", ".cache/tvm-ffi")
 """Below the home folder: kernels that engines compiled."""

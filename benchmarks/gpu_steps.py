@@ -56,9 +56,11 @@ COSTS = {
     "graphs": Cost(0, 2),
     "lossless-float32": Cost(SEVERAL_S, 90, 30, unknown=True),
     "rounds": Cost(LARGE_S, 320, 60),
+    "layers": Cost(LARGE_S, 60, 20, unknown=True),
     "paper": Cost(LARGE_S, 90, 30),
     "training": Cost(ONE_S, 170, unknown=True),
     "quickstart": Cost(SEVERAL_S, 60, 20, unknown=True),
+    "study": Cost(0, 420, 120, unknown=True),
     "sweep": Cost(SEVERAL_S, 110, 40, unknown=True),
     "what-if": Cost(LARGE_S, 165, unknown=True),
     "energy": Cost(0, 2),
@@ -95,6 +97,7 @@ class Step:
 RUN = "{python} -m benchmarks.suite_run"
 TRAINED = "{python} -m benchmarks.trained_target"
 ROUND = "{python} -m benchmarks.prism_round --out {out}/rounds --shape"
+LAYERS = "{python} -m benchmarks.prism_round --layers --out {out}/layers --shape"
 PAPER = "{python} -m benchmarks.paper_worth --out {out}/paper --shape"
 
 
@@ -117,6 +120,8 @@ STEPS = (
          "{python} bench.py plan suites/gpu/lossless-float32.yaml", "lossless-float32/report.md"),
     step("rounds", ROUND + " llama3-8b --vanilla --batch 1 4 16 64 --blocks 8 --tokens 64",
          ROUND + " small --vanilla --batch 1 2 --blocks 2 --tokens 16 --modules 2", "rounds/rounds.md"),
+    step("layers", LAYERS + " llama3-8b --batch 1 --modules 2 --blocks 16 --tokens 64",
+         LAYERS + " small --batch 1 --modules 2 --blocks 2 --tokens 16", "layers/rounds.md"),
     step("paper", PAPER + " llama3-8b",
          PAPER + " small --sets mt_bench --blocks 2 --tokens 32", "paper/paper.md"),
     step("training", TRAINED + " train --data {data} --out {out}/trained --size 200m --seconds 75",
@@ -124,6 +129,8 @@ STEPS = (
          needs_data=True, leaves="trained/drafts/prism-s0/model.safetensors", then="quickstart"),
     step("quickstart", TRAINED + " report --out {out}/trained", TRAINED + " report --out {out}/trained --smoke",
          "trained/quickstart/report.md", needs_data=True, needs="training"),
+    step("study", TRAINED + " study --out {out}/trained", TRAINED + " study --out {out}/trained --smoke",
+         "trained/study/README.md", needs_data=True, needs="training"),
     step("sweep", TRAINED + " sweep --out {out}/trained", TRAINED + " sweep --out {out}/trained --smoke",
          "trained/sweep/report.md", needs="training"),
     step("what-if", "{python} -m benchmarks.what_if --out {out}/what-if --shape llama3-8b --least-s 31",

@@ -2,6 +2,7 @@
 
     python -m benchmarks.trained_target train --data DATA --out runs/trained --size 200m --seconds 150
     python -m benchmarks.trained_target report --out runs/trained
+    python -m benchmarks.trained_target study --out runs/trained          PRISM and its controls on it, three seeds
     python -m benchmarks.trained_target sweep --out runs/trained          on the embedded target where none was trained
 
 Whatever is there already is not made again.
@@ -30,6 +31,17 @@ DRAFTS: dict[str, dict[str, Any]] = {
     "prism": {"architecture": "prism", **TREE},
 }
 """As the quickstart has them."""
+LAYERS = {"options": {"reads_layers": 3}}
+STUDY: tuple[dict[str, Any], ...] = (
+    {"name": "eagle", "recipe": "eagle"},
+    {"name": "hass", "recipe": "hass"},
+    {"name": "hass-half", "recipe": "hass", "share": 0.5},
+    {"name": "prism", "recipe": "prism"},
+    {"name": "hass-layers", "recipe": "hass", **LAYERS},
+    {"name": "prism-layers", "recipe": "prism", **LAYERS},
+    {"name": "stacked-2", "recipe": "stacked-2"},
+)
+"""The arms of PRISM's study that a claim rests on, as drafts/training/prism_study.yaml has them."""
 FAMILIES = ("arithmetic", "dialogue")
 NUM_PROMPTS = 3000
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -66,6 +78,19 @@ def train_drafts(out: Path, smoke: bool) -> int:
     resume = ["--resume"] if drafts.exists() else []
     command = [sys.executable, "bench.py", "train", str(recipe), "--out", str(drafts), *resume]
     return subprocess.run(command).returncode
+
+
+def study(out: Path, smoke: bool) -> int:
+    """PRISM's study on the trained target: the drafts, seed by seed, then the page, of whatever was trained."""
+    recipe, drafts = out / "study.yaml", out / "study-drafts"
+    arms = STUDY[-3:-1] if smoke else STUDY
+    changes = {"name": "prism-study", "drafts": list(arms), "seeds": [0] if smoke else [0, 1, 2]}
+    recipe.write_text(yaml.safe_dump({**drafts_recipe(smoke), **changes}, sort_keys=False))
+    resume = ["--resume"] if drafts.exists() else []
+    train = [sys.executable, "bench.py", "train", str(recipe), "--out", str(drafts), *resume]
+    page = [sys.executable, "bench.py", "study", str(drafts), "--out", str(out / "study")]
+    code = subprocess.run(train).returncode
+    return subprocess.run(page).returncode or code if any(drafts.glob("*/training.json")) else code
 
 
 def drafts_recipe(smoke: bool) -> dict[str, Any]:
@@ -134,7 +159,7 @@ def drafts_suite(out: Path, name: str, smoke: bool, load: list[dict[str, int]], 
 def main() -> int:
     """Read the arguments and do one part; its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("train", "report", "sweep"))
+    parser.add_argument("part", choices=("train", "report", "study", "sweep"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder with gsm8k_train.jsonl")
     parser.add_argument("--size", default="200m", help="as draftbench.drafts.training.target has them")
@@ -144,6 +169,8 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.part == "train":
         return train(args.data, args.out, args.size, args.seconds)
+    if args.part == "study":
+        return study(args.out, args.smoke)
     if args.part == "report":
         batches = (1, 2) if args.smoke else (1,)
         name, load = "quickstart", [{"concurrency": b, "num_prompts": 2 if args.smoke else 8} for b in batches]

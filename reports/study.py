@@ -26,6 +26,7 @@ from draftbench.reports.table import speedup_text
 
 DIRECTIONS = (("eagle", "hass"), ("hass", "prism"), ("stacked-2", "prism"), ("eagle", "prism"))
 """What PRISM's paper found: the second of each pair accepts more (arXiv 2602.01762, tables 4 and 6)."""
+TITLE = "Drafts for one target, trained alike"
 LEDGER, ACCEPTANCE, CURVE = "training.json", "acceptance.jsonl", "loss.jsonl"
 
 
@@ -148,7 +149,11 @@ def _speed(row: Row | None) -> str:
 
 
 def page(
-    drafts: Mapping[str, Sequence[Trained]], remarks: str, speeds: Sequence[Row] = (), report: str | None = None
+    drafts: Mapping[str, Sequence[Trained]],
+    remarks: str,
+    title: str,
+    speeds: Sequence[Row] = (),
+    report: str | None = None,
 ) -> str:
     """The study in markdown.
 
@@ -161,7 +166,7 @@ def page(
     first = next(iter(main.values()))[0].ledger
     tree, budget = first["heldout_acceptance"]["tree"]["size"], first["budget"]
     parts = [
-        "# Tiny zoo: drafts for the embedded target, trained alike",
+        f"# {title}",
         f"Every draft was trained by `bench.py train` on the target's own greedy answers until {budget['amount']:,.0f} "
         f"{budget['axis']} were spent, in the same batches, with a learning rate searched in the same way. Acceptance "
         f"is simulated in plain torch as SGLang's rounds would go ({tree['num_steps']} steps, {tree['topk']} branches, "
@@ -232,7 +237,7 @@ def draw(drafts: Mapping[str, Sequence[Trained]], curves: Mapping[str, Sequence[
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
 
 
-def write_study(folders: Sequence[Path], out: Path, run: Path | None = None) -> Path:
+def write_study(folders: Sequence[Path], out: Path, run: Path | None = None, title: str = TITLE) -> Path:
     """Copy every draft's ledger, accepted drafts and curve, and write the page; `remarks.md` there is its last part.
 
     Args:
@@ -262,8 +267,8 @@ def write_study(folders: Sequence[Path], out: Path, run: Path | None = None) -> 
     remarks = out / "remarks.md"
     said = remarks.read_text() if remarks.exists() else ""
     if run is None:
-        text = page(drafts, said)
+        text = page(drafts, said, title)
     else:
-        text = page(drafts, said, read_run(run).rows, os.path.relpath(run / "report.md", out))
+        text = page(drafts, said, title, read_run(run).rows, os.path.relpath(run / "report.md", out))
     (out / "README.md").write_text(text)
     return out / "README.md"

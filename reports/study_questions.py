@@ -59,7 +59,7 @@ def answers(drafts: Mapping[str, Sequence[Trained]]) -> str:
             continue
         above, below = drafts[question.above], drafts[question.below]
         found, low, high = ratio(above, below)
-        said = "yes, more" if low > 1 else "no, less" if high < 1 else "not shown"
+        said = "more" if low > 1 else "less" if high < 1 else "not shown"
         theirs = MISSING if question.artifact is None else f"{question.artifact[0] / question.artifact[1]:.3f}"
         rows.append(
             (

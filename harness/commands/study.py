@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from draftbench.reports.study import write_study
+from draftbench.reports.study import TITLE, write_study
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,10 +23,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the page's folder")
     parser.add_argument("--run", type=Path, metavar="RUN", help="a run with the drafts, for the table of speedups")
+    parser.add_argument("--title", default=TITLE, metavar="TEXT", help=f"of the page; {TITLE!r}")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Read the folders and write the page."""
-    page = write_study(args.trained, args.out, args.run)
+    page = write_study(args.trained, args.out, args.run, args.title)
     console.print(f"page: {page}", highlight=False, markup=False, soft_wrap=True)
     return 0

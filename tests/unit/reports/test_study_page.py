@@ -69,7 +69,7 @@ def test_the_page_answers_what_prisms_study_asks(folder: Path, tmp_path: Path) -
         "Does PRISM accept more than HASS, trained as long?", "What do three layers add to PRISM?",
     ]  # fmt: skip
     assert lines[0][2:] == ["1.000 [1.000, 1.000]", "1, 2", "not shown", "–"]
-    assert lines[1][2:] == ["1.200 [1.200, 1.200]", "1, 1", "yes, more", "1.040"]
+    assert lines[1][2:] == ["1.200 [1.200, 1.200]", "1, 1", "more", "1.040"]
 
 
 def test_alpha_is_a_share_of_the_rounds_that_came_so_far(folder: Path) -> None:
