@@ -46,7 +46,12 @@ def model_folder(name: str, suite_folder: Path, revision: str | None = None, nee
             f"there is no model in {path} (no config.json); give a folder, a hub id such as owner/name (or "
             f"owner/name:folder), or an embedded model: {', '.join(embedded_names())}."
         )
-    return _from_hub(found, UNUSED if needs_weights else [*UNUSED, *WEIGHTS])
+    try:
+        return _from_hub(found, UNUSED if needs_weights else [*UNUSED, *WEIGHTS])
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error} Nor is there a folder {path}: relative names begin in the suite's folder, in a rerun in --folder."
+        ) from error
 
 
 def local_folder(name: str, suite_folder: Path) -> Path | None:
