@@ -34,7 +34,7 @@ def main() -> None:
 def many_requests() -> None:
     """Every record goes to disk as in a run and is read back; the server runs in a process of its own."""
     with tempfile.TemporaryDirectory() as folder, null_engine() as engine:
-        store = RunStore.create(Path(folder), {})
+        store = RunStore(Path(folder))
         began_s = time.perf_counter()
         cpu_s = load_null(engine, AT_ONCE, REQUESTS, CHUNKS, store.append)
         wall_s = time.perf_counter() - began_s

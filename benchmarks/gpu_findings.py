@@ -18,8 +18,9 @@ from tabulate import tabulate
 from draftbench.harness.errors import RecordError
 from draftbench.harness.manifest import MANIFEST
 from draftbench.harness.metrics.phases import graph_shares
-from draftbench.harness.records import CellRecord, GraphUse, WindowRecord
+from draftbench.harness.records import CellRecord, GraphUse
 from draftbench.harness.store import CELLS, TELEMETRY
+from draftbench.harness.telemetry.records import WindowRecord
 from draftbench.harness.units import seconds
 
 EXPECTED = {"eagle": ("target", "draft", "extend"), "prism": ("target", "draft", "extend")}

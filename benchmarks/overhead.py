@@ -26,9 +26,10 @@ from draftbench.harness.load.generator import RoundBook, run_closed_loop
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics.throughput import output_tokens_per_s
 from draftbench.harness.models.find import EMBEDDED
-from draftbench.harness.records import CellKey, RequestRecord, WindowRecord
+from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.runtime.arms import find_arms
 from draftbench.harness.suite import load_suite
+from draftbench.harness.telemetry.records import WindowRecord
 from draftbench.harness.telemetry.sampler import Sampler, open_sampler
 from draftbench.harness.units import seconds
 from draftbench.harness.workloads.render import ChatRenderer

@@ -163,6 +163,17 @@ def llama_layer(
     return {f"{prefix}.{name}": shape for name, shape in shapes.items()}
 
 
+def llama_model(config: Mapping[str, Any]) -> dict[str, Shape]:
+    """Shapes of a whole LLaMA language model's tensors."""
+    hidden, vocab = config["hidden_size"], config["vocab_size"]
+    shapes: dict[str, Shape] = {"model.embed_tokens.weight": (vocab, hidden), "model.norm.weight": (hidden,)}
+    if not config.get("tie_word_embeddings"):
+        shapes["lm_head.weight"] = (vocab, hidden)
+    for index in range(config["num_hidden_layers"]):
+        shapes |= llama_layer(f"model.layers.{index}", config, input_norm=True)
+    return shapes
+
+
 def context_tokens(config: Mapping[str, Any]) -> int:
     """The longest sequence that a model's configuration allows."""
     return int(config.get("max_position_embeddings", 2048))

@@ -7,9 +7,9 @@ Chunks and rounds come by the million, so they are slotted dataclasses: a third 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 SCHEMA_VERSION = 1
@@ -24,6 +24,14 @@ class Record(BaseModel):
     """Frozen, strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Line(Record):
+    """What stands on a line of a records' file."""
+
+    version: int = SCHEMA_VERSION
+    suite_sha256: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    """Of the run's suite, on a file's first line alone: a file is not taken for another run's."""
 
 
 class CellKey(Record):
@@ -85,10 +93,9 @@ RoundSource = Literal["meta_info", "sglext", "vllm", "vllm_steps", "llama.cpp"]
 metrics by histogram or by step, llama.cpp's timings."""
 
 
-class RequestRecord(Record):
+class RequestRecord(Line):
     """One request, finished or failed. A failed one keeps what arrived and says why."""
 
-    version: int = SCHEMA_VERSION
     cell: CellKey
     request_id: str
     prompt_id: str
@@ -205,10 +212,9 @@ class ServedCounters(Record):
     """Why they are not used: others asked the server too, requests failed."""
 
 
-class CellRecord(Record):
+class CellRecord(Line):
     """A cell that was run to its end: the seal that lets a resumed run skip it."""
 
-    version: int = SCHEMA_VERSION
     cell: CellKey
     started_ns: int
     finished_ns: int
@@ -227,90 +233,18 @@ class CellRecord(Record):
     """Why the whole cell failed (engine died, no receipt); None when it ran."""
 
 
-DeviceKind = Literal["gpu", "cpu", "memory"]
-EnergySource = Literal["nvml energy counter", "nvml power, 1 s average", "nvml power, averaging not stated", "rapl"]
-
-
-class DeviceReading(Record):
-    """One device in one window. CPU packages and their memory have energy only."""
-
-    name: str
-    kind: DeviceKind
-    source: EnergySource | None
-    """Where the energy comes from; None if the device could not be opened."""
-    energy_j: float | None = None
-    mean_power_w: float | None = None
-    """Of the samples; beside a counter's energy a check on it."""
-    mean_utilisation: float | None = None
-    """Share of time in which a kernel ran, 0 to 1."""
-    peak_memory_bytes: int | None = None
-    """On the whole device, whoever uses it."""
-    mean_sm_clock_mhz: float | None = None
-    min_sm_clock_mhz: int | None = None
-    max_sm_clock_mhz: int | None = None
-    max_temperature_c: int | None = None
-    clock_reasons: dict[str, float] | None = None
-    """Why the clock was not higher, with the share of samples."""
-    num_samples: int
-    reasons: dict[str, str]
-    """Why a field is None, by the field's name."""
-
-
-class ProcessUsage(Record):
-    """What the harness and an engine took of the host in one window."""
-
-    client_cpu_s: float
-    """Processor seconds of the harness itself, telemetry included."""
-    engine_cpu_s: float | None
-    engine_peak_rss_bytes: int | None
-    """Largest sum over the engine's processes; pages that they share count for each."""
-    host_cpu_share: float
-    """Busy share of all processors, whoever uses them, 0 to 1."""
-    reason: str | None
-    """Why the engine's fields are None."""
-
-
-class WindowRecord(Record):
-    """Telemetry of one cell, or of a launch at rest: its first engine resident, warm and without a request.
-
-    A cell's window begins just before its first send and ends just after its last record, so it holds the throughput's
-    window and some milliseconds of the harness's own.
-    """
-
-    version: int = SCHEMA_VERSION
-    launch: int
-    arm: str
-    cell: CellKey | None
-    """None for a launch at rest."""
-    started_ns: int
-    finished_ns: int
-    paused_ns: int = 0
-    """Time within in which nothing was watched, because other arms had their turns."""
-    devices: tuple[DeviceReading, ...]
-    processes: ProcessUsage
-    telemetry_cpu_s: float
-    """Processor seconds that telemetry itself took."""
-
-    @property
-    def watched_ns(self) -> int:
-        """For how long there was a look at the devices."""
-        return self.finished_ns - self.started_ns - self.paused_ns
-
-
-class ScoreRecord(Record):
+class ScoreRecord(Line):
     """Whether one finished answer is right; there is none where the set does not say what is right."""
 
-    version: int = SCHEMA_VERSION
     cell: CellKey
     prompt_id: str
     turn: int
     correct: bool
 
 
-class ReferenceRecord(Record):
+class ReferenceRecord(Line):
     """The unmeasured vanilla pass: what losslessness is judged against, and the history of later turns."""
 
-    version: int = SCHEMA_VERSION
     workload: str
     prompt_id: str
     turn: int
@@ -324,10 +258,9 @@ class ControlRecord(ReferenceRecord):
     """Vanilla again, at another batch shape."""
 
 
-class RescoreRecord(Record):
+class RescoreRecord(Line):
     """What the target makes of one greedy output, scored in one pass over prompt and output. In nats."""
 
-    version: int = SCHEMA_VERSION
     workload: str
     prompt_id: str
     turn: int
@@ -343,10 +276,19 @@ class RescoreRecord(Record):
     when it was scored."""
 
 
-class SampleRecord(Record):
+class SampleRecord(Line):
     """Short continuations of one open prompt that an arm sampled, apart from the measuring."""
 
-    version: int = SCHEMA_VERSION
     arm: str
     prompt_id: str
     continuations: tuple[tuple[int, ...], ...]
+
+
+class SampleScoreRecord(Line):
+    """What the target makes of an arm's continuations of one open prompt, each scored in one pass. In nats, at the
+    run's temperature."""
+
+    arm: str
+    prompt_id: str
+    odds: tuple[tuple[tuple[float, float, float], ...], ...]
+    """Of each token of each continuation: log-probability of the token, of the best and of the second best one."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from draftbench.harness.errors import RecordError
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.compare import MIN_LAUNCHES
-from draftbench.harness.metrics.moves import Estimate, move
+from draftbench.harness.metrics.moves import Interval, move
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import ReferenceRecord
 from draftbench.harness.store import REFERENCES, read_records
@@ -38,7 +38,7 @@ class Moved:
     """Arm, workload, load."""
     acceptance: tuple[float | None, float | None]
     speedups: tuple[float | None, float | None]
-    ratio: Estimate | None
+    ratio: Interval | None
     """Speedup over each run's own vanilla, B over A."""
     change: Change
     greedy: bool
@@ -164,15 +164,15 @@ def _moved(name: tuple[str, str, str], left: Row | None, right: Row | None, same
     if left.speedup is None or right.speedup is None:
         return refused(f"no baseline in run {'A' if left.speedup is None else 'B'}")
     ratio = move(
-        Estimate(left.speedup, left.speedup_low, left.speedup_high),
-        Estimate(right.speedup, right.speedup_low, right.speedup_high),
+        Interval(left.speedup, left.speedup_low, left.speedup_high),
+        Interval(right.speedup, right.speedup_low, right.speedup_high),
     )
     launches = min(left.num_launches, right.num_launches)
     why = "" if launches >= MIN_LAUNCHES else f"{launches} launch{'es' if launches > 1 else ''}"
     return Moved(name, acceptance, speedups, ratio, _change(ratio), greedy, why)
 
 
-def _change(ratio: Estimate) -> Change:
+def _change(ratio: Interval) -> Change:
     if ratio.low is not None and ratio.low > 1:
         return "faster"
     if ratio.high is not None and ratio.high < 1:

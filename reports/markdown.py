@@ -8,24 +8,21 @@ from tabulate import tabulate
 
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.records import ENDPOINT
 from draftbench.harness.suite import Limits, Suite
+from draftbench.harness.suite.engine_arguments import risky
 from draftbench.harness.workloads.sources import SYNTHETIC
+from draftbench.reports.answer import answer
 from draftbench.reports.foreign import markdown_text, with_strings
 from draftbench.reports.sections import sections
 from draftbench.reports.table import (
     MAIN_HEADERS,
     TRAINING_MEANING,
-    arm_text,
     arms_table,
-    best_rows,
-    latency_text,
+    clear_rows,
     main_headers,
     main_row,
     meanings,
     place,
-    share_text,
-    speedup_text,
     training_table,
 )
 
@@ -53,6 +50,10 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
         _main(rows),
         meanings(rows),
         "\n".join(f"- {note}" for note in notes(rows, with_strings(broken, markdown_text))),
+    ]
+    for section in sections(rows, manifest):
+        parts += [f"## {section.title}", _table(section.headers, section.lines), section.meaning]
+    parts += [
         "## Arms",
         _table(*arms_table(suite.arms, manifest.engines)),
         "Depth: draft steps of a round; width: children that a node may have; nodes: verified ones, the root included.",
@@ -60,54 +61,12 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
     headers, lines = training_table(manifest)
     if lines:
         parts += ["## Training", _table(headers, lines), TRAINING_MEANING]
-    for section in sections(rows, manifest):
-        parts += [f"## {section.title}", _table(section.headers, section.lines), section.meaning]
     parts += ["## Conditions", _table(("what", "value"), conditions(manifest, records_sha256)), REPRODUCE]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def answer(rows: Sequence[Row], manifest: Manifest) -> str:
-    """Which arm has the highest throughput here, by how much, which ones come too close; and what was invalid."""
-    sentences = []
-    for index in sorted(best_rows(rows)):
-        row = rows[index]
-        rivals = [other for other in rows if (other.workload, other.load) == (row.workload, row.load)]
-        sentences.append(f"On {place(row)} {_answer_at(row, rivals)}.")
-    invalid = [row for row in rows if not row.valid]
-    if invalid:
-        sentences.append(f"{len(invalid)} of {len(rows)} rows are invalid and take part in no comparison.")
-    if not manifest.finished:
-        sentences.append("The run was not finished; rows hold the cells that were.")
-    return " ".join(sentences) if sentences else "Nothing was measured."
-
-
-def _answer_at(row: Row, rivals: Sequence[Row]) -> str:
-    """What the best row of a point says."""
-    is_open = row.concurrency is None
-    if row.architecture == "vanilla":
-        no, none = ("no draft", "a draft")
-        if any(other.architecture == ENDPOINT for other in rivals):
-            no, none = ("no other arm", "another arm")
-        measured = any(other.valid and other.architecture != "vanilla" for other in rivals)
-        sooner = "answers sooner" if is_open else "is faster"
-        return f"{no} {sooner} than vanilla" if measured else f"there is no valid row of {none}"
-    what = "lowest latency" if is_open else "highest throughput"
-    if (row.latency_ratio if is_open else row.speedup) is None:
-        return f"{arm_text(row)} has the {what}; there is no valid vanilla row to compare with"
-    scope = row.speed.latency_scope if is_open else row.speed.speedup_scope
-    against = f"{latency_text(row).removeprefix('latency ')} vanilla's" if is_open else f"{speedup_text(row)} vanilla"
-    text = f"**{arm_text(row)}** has the {what}, {against} ({scope})"
-    close = [other for other, found in row.against.items() if not found.is_clear]
-    text += f"; no difference shown to {', '.join(close)}" if close else ""
-    if row.within_limits is None:
-        return text
-    vanilla = next((other for other in rivals if other.is_baseline and other.valid), None)
-    theirs = "" if vanilla is None else f", {share_text(vanilla.within_limits)} with vanilla"
-    return f"{text}; {share_text(row.within_limits)} of its requests are within the limits{theirs}"
-
-
 def _main(rows: Sequence[Row]) -> str:
-    best = best_rows(rows)
+    best = clear_rows(rows)
     lines = []
     for index, row in enumerate(rows):
         cells = main_row(row, rows)
@@ -167,7 +126,9 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
             )
             for name, told in sorted(manifest.endpoints.items())
         ),
+        *_permitted(suite),
         *((f"{name} SHA-256", value) for name, value in sorted(manifest.models.items())),
+        ("manifest SHA-256", manifest.sha256),
         ("records SHA-256", records_sha256),
     ]
     return [list(fact) for fact in facts]
@@ -176,6 +137,11 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
 def _required(suite: Suite) -> list[tuple[str, str]]:
     required = suite.fairness.require
     return [("required to be alike", ", ".join(required))] if required else []
+
+
+def _permitted(suite: Suite) -> list[tuple[str, str]]:
+    found = [f"{arm.name}: {name} {arm.engine[name]}" for arm in suite.arms for name in risky(arm.engine)]
+    return [("permitted by --allow", ", ".join(found))] if found else []
 
 
 def _limits(limits: Limits) -> str:

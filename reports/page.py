@@ -14,13 +14,16 @@ from markupsafe import Markup, escape
 
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
-from draftbench.reports.markdown import answer, conditions, notes
+from draftbench.harness.texts import printable
+from draftbench.reports.answer import answer
+from draftbench.reports.foreign import with_strings
+from draftbench.reports.markdown import conditions, notes
 from draftbench.reports.plots import INK, Plot
 from draftbench.reports.sections import sections
 from draftbench.reports.table import (
     TRAINING_MEANING,
     arms_table,
-    best_rows,
+    clear_rows,
     main_headers,
     main_row,
     meanings,
@@ -52,7 +55,8 @@ def render_page(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     script = (_FOLDER / "page.js").read_text()
-    best = best_rows(rows)
+    manifest = with_strings(manifest, printable)
+    best = clear_rows(rows)
     return environment.get_template("page.html.j2").render(
         name=manifest.suite.name,
         style=Markup((_FOLDER / "page.css").read_text()),

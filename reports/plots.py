@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
+from draftbench.harness.errors import RecordError
+from draftbench.harness.files import make_folder, write_whole
+from draftbench.harness.metrics.overall import by_step
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.throughput import crossovers
 from draftbench.harness.records import load_slug
@@ -28,6 +32,9 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 """Okabe and Ito's colours, which the colour-blind can tell apart; their yellow is darkened to show on white."""
 _PARTS = {"draft": "#0072b2", "verify": "#e69f00", "extend": "#009e73", "other": "#c0c0c0"}
 """Of a round; they differ in lightness too."""
+_FINE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4)
+_COARSE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 512, 2048)
+"""Speedups that are marked on a short axis and on a long one."""
 _MARKERS, _LINES = "osD^vPX", ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -64,6 +71,18 @@ class Plot:
 
     def svg(self) -> str:
         """The figure as SVG, the same bytes for the same rows."""
+        return self._drawn
+
+    def png(self) -> bytes:
+        """The figure at 300 dots per inch, the same bytes for the same rows."""
+        assert self._drawn, "each time that a figure is drawn its layout moves a little: SVG comes first"
+        picture = io.BytesIO()
+        with mpl.rc_context(_STYLE):
+            self.figure.savefig(picture, format="png", dpi=300)
+        return picture.getvalue()
+
+    @cached_property
+    def _drawn(self) -> str:
         text = io.StringIO()
         with mpl.rc_context(_STYLE):
             self.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
@@ -76,6 +95,7 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
     looks = {arm: index for index, arm in enumerate(dict.fromkeys(r.arm for r in rows if r.architecture != "vanilla"))}
     plots: list[Plot] = []
     with mpl.rc_context(_STYLE):
+        plots += _by_step_over_all(valid, looks)
         for workload in dict.fromkeys(row.workload for row in valid):
             here = [row for row in valid if row.workload == workload]
             points = sorted({row.load: row for row in here}.values(), key=lambda row: row.concurrency or math.inf)
@@ -97,13 +117,14 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
 
 def save_figures(plots: Iterable[Plot], folder: Path) -> None:
     """Each figure as SVG and as PNG at 300 dots per inch; what earlier reports left there goes."""
-    folder.mkdir(exist_ok=True)
+    if folder.is_symlink():
+        raise RecordError(f"{folder} is a link; remove it.")
+    make_folder(folder)
     for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
         old.unlink()
-    with mpl.rc_context(_STYLE):
-        for plot in plots:
-            (folder / f"{plot.name}.svg").write_text(plot.svg())
-            plot.figure.savefig(folder / f"{plot.name}.png", dpi=300)
+    for plot in plots:
+        write_whole(folder / f"{plot.name}.svg", plot.svg())
+        write_whole(folder / f"{plot.name}.png", plot.png())
 
 
 def _speedup(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
@@ -119,7 +140,13 @@ def _speedup(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) 
     axes.set_yticks(range(len(drawn)), [_plain(row.arm) for row in drawn])
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("speedup over vanilla, 95% interval")
+    axes.set_xscale("log")  # twice as fast and half as fast are as far from 1
+    low, high = axes.get_xlim()
+    steps = _FINE if high / low < 4 else _COARSE
+    ticks = [step for step in steps if low <= step <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("speedup over vanilla [95%]")
     values = ", ".join(f"{row.arm} {row.speedup:.2f}" for row in drawn)
     return [Plot(name, "speedup", f"Speedup over vanilla on {where}: {values}.", figure)]
 
@@ -146,6 +173,17 @@ def _by_step(name: str, kind: str, where: str, rows: Sequence[Row], looks: dict[
     axes.set_ylabel(label)
     _legend(figure, axes)
     return [Plot(name, kind, f"{words} over the draft step on {where}, a line for each arm.", figure)]
+
+
+def _by_step_over_all(rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
+    """α_k as the mean over workloads, at the first load point that has several."""
+    found = by_step(rows)
+    here = [each for each in found if each.row.load == found[0].row.load]
+    means = [
+        replace(each.row, acceptance=replace(each.row.acceptance, conditional_acceptance=each.alphas)) for each in here
+    ]
+    where = f"all workloads, {means[0].load}" if means else ""
+    return _by_step("acceptance-all", "acceptance", where, means, looks)
 
 
 def _round(name: str, where: str, rows: Sequence[Row]) -> list[Plot]:

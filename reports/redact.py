@@ -91,6 +91,9 @@ class Redactor:
             kept["prompt_ids"] = []
         if "output_text" in record:
             kept["output_text"] = None if record["output_text"] is None else ""
+        if "continuations" in record:
+            self.num_outputs += len(record["continuations"])
+            kept["continuations"] = [self._renumbered(ids, record["prompt_id"]) for ids in record["continuations"]]
         if "output_ids" in record:
             self.num_outputs += 1
             workload = record["workload"] if "workload" in record else record["cell"]["workload"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from draftbench.harness.corpora.contamination import Contamination
 from draftbench.harness.manifest import Manifest
+from draftbench.harness.metrics.overall import by_step, overall
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.models.fairness import Ledgers, Training
 from draftbench.harness.units import MISSING, fixed
@@ -15,6 +16,7 @@ from draftbench.reports.table import (
     load_heading,
     load_text,
     milliseconds,
+    overall_table,
     share_text,
     whole_percent,
     workload_text,
@@ -38,8 +40,10 @@ class Section:
 def sections(rows: Sequence[Row], manifest: Manifest) -> list[Section]:
     """All of them that have something to say, in the report's order."""
     found = [
+        Section("Over all workloads", *overall_table(overall(rows, manifest.suite.first_stage)), OVERALL_MEANING),
         Section("Verdicts", *verdict_table(rows), VERDICT_MEANING),
         Section("Under load", *load_table(rows), LOAD_MEANING),
+        Section("Acceptance by step over all workloads", *overall_acceptance_table(rows), STEPS_MEANING),
         Section("Acceptance by step", *acceptance_table(rows), ACCEPTANCE_MEANING, ("acceptance", "survival")),
         Section(
             "Acceptance length by kind of prompt, turn and place in the output", *spread_table(rows), SPREAD_MEANING
@@ -60,6 +64,11 @@ def sections(rows: Sequence[Row], manifest: Manifest) -> list[Section]:
     ]
 
 
+OVERALL_MEANING = (
+    "Workloads weighted alike, those whose row and vanilla's are valid: τ is their mean, the speedup their geometric "
+    "mean. The workloads of a launch share its engines, so the interval is over launches where there are three or "
+    "more, each with its workloads' mean, and else over blocks."
+)
 VERDICT_MEANING = (
     "On throughput; in an open loop on a request's mean latency. Intervals hold the ratio in 95% of such runs: over "
     "launches (every engine started anew) where there are three or more, else only within the launches that there were."
@@ -70,6 +79,7 @@ LOAD_MEANING = (
     "(or arriving, in an open loop) to the last token; gap: between two chunks, of one token or more. Late: by "
     "how much the client sent after the arrival, on average; latencies hold it."
 )
+STEPS_MEANING = "Mean of α_k over the workloads whose row is valid, weighted alike."
 ACCEPTANCE_MEANING = (
     "α_k: of the rounds that accepted k − 1 drafts or more, the share that accepted k or more. S_k, in the figures: of "
     "all rounds, the share that accepted k or more; τ = 1 + Σ S_k."
@@ -155,6 +165,20 @@ def acceptance_table(rows: Sequence[Row]) -> Table:
         + [fixed(value, 2) for value in curve]
         + [""] * (depth - len(curve))
         for row, curve in curves
+    ]
+    return headers, lines
+
+
+def overall_acceptance_table(rows: Sequence[Row]) -> Table:
+    """α_k of every arm and load point, mean over workloads; nothing for one workload."""
+    found = by_step(rows)
+    depth = max((len(each.alphas) for each in found), default=0)
+    headers = ["arm", "conc.", "depth × width, nodes", "workloads", *(f"α{k}" for k in range(1, depth + 1))]
+    lines = [
+        [arm_text(each.row), load_text(each.row), tree_text(each.row), str(each.num_workloads)]
+        + [fixed(alpha, 2) for alpha in each.alphas]
+        + [""] * (depth - len(each.alphas))
+        for each in found
     ]
     return headers, lines
 

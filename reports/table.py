@@ -9,7 +9,9 @@ from typing import Any
 
 from draftbench.harness.engine import Receipt
 from draftbench.harness.manifest import Manifest
+from draftbench.harness.metrics.compare import Ratio
 from draftbench.harness.metrics.gates.timing import UNSTABLE_STEP_TIME
+from draftbench.harness.metrics.overall import Overall
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.models.fairness import Training, tuning_text
 from draftbench.harness.records import ENDPOINT
@@ -209,6 +211,36 @@ def best_rows(rows: Sequence[Row]) -> set[int]:
         if point not in best or figure > best[point][0]:
             best[point] = (figure, index)
     return {index for _, index in best.values()}
+
+
+def is_supported(row: Row) -> bool:
+    """Whether every other valid row of its point is shown to differ from this one; one alone is held against nobody."""
+    return bool(row.against) and all(found.is_clear for found in row.against.values())
+
+
+def clear_rows(rows: Sequence[Row]) -> set[int]:
+    """Of the best rows those that are shown to be it: what a report may print in bold."""
+    return {index for index in best_rows(rows) if is_supported(rows[index])}
+
+
+def ratio_text(ratio: Ratio | None) -> str:
+    """`1.62x [1.55, 1.70]`."""
+    if ratio is None:
+        return MISSING
+    interval = "" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
+    return f"{ratio.value:.2f}x{interval}"
+
+
+def overall_table(found: Sequence[Overall]) -> tuple[list[str], list[list[str]]]:
+    """Every arm over all workloads of a load point."""
+    headers = ["arm", "conc.", "workloads", "τ", "speedup [95%]", "interval"]
+    lines = []
+    for each in found:
+        counted = str(each.num_valid) if each.is_whole else f"{each.num_valid} of {each.num_workloads}"
+        speedup = "baseline" if each.is_baseline else ratio_text(each.speedup)
+        scope = MISSING if each.speedup is None else each.speedup.scope
+        lines.append([each.arm, str(each.concurrency), counted, fixed(each.acceptance_length, 2), speedup, scope])
+    return headers, lines
 
 
 def arms_table(

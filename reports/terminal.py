@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from draftbench.harness.metrics.overall import overall
+from draftbench.reports.answer import answer
 from draftbench.reports.files import Run, write_files
-from draftbench.reports.markdown import answer
-from draftbench.reports.table import DECODE_HEADERS, best_rows, main_headers, main_row
+from draftbench.reports.table import DECODE_HEADERS, clear_rows, main_headers, main_row, overall_table
 
 WIDE = 140
 LEFT_OUT = ("TTFT ms", "TPOT ms")
@@ -36,7 +37,7 @@ def print_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]
 def print_rows(run: Run, console: Console) -> bool:
     """Print the answer and the main table; whether any row is valid."""
     manifest, rows = run.manifest, run.rows
-    best = best_rows(rows)
+    best = clear_rows(rows)
     table = Table(title=manifest.suite.name, caption="invalid rows are struck through; τ includes the bonus token")
     closed = all(row.concurrency is not None for row in rows)  # open loops have more columns than most terminals hold
     headers = main_headers(rows)
@@ -50,6 +51,9 @@ def print_rows(run: Run, console: Console) -> bool:
         cells = main_row(row, rows)
         table.add_row(*(escape(cells[index]) for index in shown), style=style)
     console.print(table)
+    headers, lines = overall_table(overall(rows, manifest.suite.first_stage))
+    if lines:
+        print_table("over all workloads", headers, lines, console)
     console.print(answer(rows, manifest).replace("**", ""), highlight=False, markup=False)
     for row in rows:
         if not row.valid:

@@ -42,7 +42,8 @@ class EagleDraft(FeatureDraft):
 
 def made(config: Mapping[str, Any]) -> EagleDraft:
     """The head that a checkpoint's configuration describes."""
-    return EagleDraft(LayerShape.of(config), config["num_hidden_layers"], len(layers_read(config)))
+    shape = LayerShape.of(config, bool(config.get("attention_bias")))
+    return EagleDraft(shape, config["num_hidden_layers"], len(layers_read(config)))
 
 
 def new_eagle(

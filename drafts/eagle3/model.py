@@ -11,6 +11,7 @@ Shapes: B batch, T entries, D hidden size, V target vocabulary, W draft vocabula
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,42 +23,87 @@ from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Attention, LayerShape, Mlp, Norm, VocabularyHead, reset
 
 
-class Eagle3Layer(nn.Module):
-    """A LLaMA layer whose queries, keys and values read the normed embedding beside the normed hidden state."""
+@dataclass(frozen=True)
+class Eagle3Extras:
+    """What published drafts have beyond the paper's, as SGLang 0.5.17 computes it (srt/models/llama_eagle3.py).
 
-    def __init__(self, shape: LayerShape) -> None:
+    Attributes:
+        read_size: width of the target; the draft's own where None.
+        num_layers: stacked layers; those after the first read the hidden state alone.
+        input_norm: one norm of all layers' outputs before `fc`, `fc_norm` one of each (EAGLE-3.1).
+        bias: `fc` and every output projection have one.
+        norm_output: later steps read the hidden state after the final norm.
+    """
+
+    read_size: int | None = None
+    num_layers: int = 1
+    input_norm: bool = False
+    fc_norm: bool = False
+    bias: bool = False
+    norm_output: bool = False
+
+
+class Eagle3Layer(nn.Module):
+    """A LLaMA layer whose queries, keys and values read the normed embedding beside the normed hidden state.
+
+    Stacked ones after the first read the normed hidden state alone.
+    """
+
+    def __init__(self, shape: LayerShape, index: int = 0, bias: bool = False) -> None:
         super().__init__()
-        self.input_layernorm = Norm(shape.hidden_size, shape.rms_norm_eps)
+        self.index = index
+        if index == 0:
+            self.input_layernorm = Norm(shape.hidden_size, shape.rms_norm_eps)
         self.hidden_norm = Norm(shape.hidden_size, shape.rms_norm_eps)
-        self.self_attn = Attention(shape, input_size=2 * shape.hidden_size)
+        self.self_attn = Attention(shape, input_size=2 * shape.hidden_size if index == 0 else None)
+        if bias:
+            self.self_attn.o_proj = nn.Linear(self.self_attn.o_proj.in_features, shape.hidden_size)
         self.post_attention_layernorm = Norm(shape.hidden_size, shape.rms_norm_eps)
         self.mlp = Mlp(shape)
 
     def forward(self, embedded_BTD: Tensor, hidden_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
         """The layer's output at every entry."""
-        both = torch.cat((self.input_layernorm(embedded_BTD), self.hidden_norm(hidden_BTD)), dim=-1)
-        x_BTD = hidden_BTD + self.self_attn(0, both, positions_BT, attend)
+        read = self.hidden_norm(hidden_BTD)
+        if self.index == 0:
+            read = torch.cat((self.input_layernorm(embedded_BTD), read), dim=-1)
+        x_BTD = hidden_BTD + self.self_attn(self.index, read, positions_BT, attend)
         out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
         return out
 
 
 class Eagle3Draft(FeatureDraft):
-    """One such layer with its own norm and head; the embedding is the target's and stays frozen."""
+    """Such a layer, or several, with a norm and a head of its own; the embedding is the target's and stays frozen."""
 
     reads_layers = True
 
-    def __init__(self, shape: LayerShape, draft_tokens_W: Tensor, num_read: int) -> None:
+    def __init__(
+        self,
+        shape: LayerShape,
+        draft_tokens_W: Tensor | None,
+        num_read: int,
+        extras: Eagle3Extras = Eagle3Extras(),  # frozen
+    ) -> None:
+        """`draft_tokens_W` None: the whole vocabulary, through the target's head."""
         super().__init__(shape.vocab_size, shape.hidden_size)
-        self.fc = nn.Linear(num_read * shape.hidden_size, shape.hidden_size, bias=False)
-        self.midlayer = Eagle3Layer(shape)
-        self.norm = Norm(shape.hidden_size, shape.rms_norm_eps)
-        self.lm_head = VocabularyHead(shape.hidden_size, len(draft_tokens_W))
+        read_size, eps = extras.read_size or shape.hidden_size, shape.rms_norm_eps
+        self.input_norm = Norm(num_read * read_size, eps) if extras.input_norm else None
+        self.fc_norm = nn.ModuleList([Norm(read_size, eps) for _ in range(num_read)]) if extras.fc_norm else None
+        self.fc = nn.Linear(num_read * read_size, shape.hidden_size, bias=extras.bias)
+        self.midlayer = Eagle3Layer(shape, 0, extras.bias)
+        self.layers = nn.ModuleDict(
+            {str(index): Eagle3Layer(shape, index, extras.bias) for index in range(1, extras.num_layers)}
+        )
+        self.norm = Norm(shape.hidden_size, eps)
+        self.norm_output = extras.norm_output
+        tokens_W = torch.arange(shape.vocab_size) if draft_tokens_W is None else draft_tokens_W
+        self.lm_head = None if draft_tokens_W is None else VocabularyHead(shape.hidden_size, len(tokens_W))
         self.d2t: Tensor
-        self.register_buffer("d2t", draft_tokens_W - torch.arange(len(draft_tokens_W)))
+        self.register_buffer("d2t", tokens_W - torch.arange(len(tokens_W)))
         self.t2d: Tensor
         known_V = torch.zeros(shape.vocab_size, dtype=torch.bool)
-        known_V[draft_tokens_W] = True
+        known_V[tokens_W] = True
         self.register_buffer("t2d", known_V)
+        self.register_load_state_dict_pre_hook(_first_layer_renamed)
 
     @property
     def draft_tokens_W(self) -> Tensor:
@@ -65,14 +111,27 @@ class Eagle3Draft(FeatureDraft):
         return self.d2t + torch.arange(len(self.d2t), device=self.d2t.device)
 
     def forward(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1) -> Tensor:
-        """Hidden states [B, T, D] before the norm; `hidden` is [B, T, 3D] of the target at step 1, else the draft's."""
-        hidden_BTD = self.fc(hidden) if step == 1 else hidden
-        out: Tensor = self.midlayer(self.embed_tokens(tokens_BT), hidden_BTD, positions_BT, attend)
+        """Hidden states [B, T, D], `hidden` being [B, T, 3D] of the target at step 1, else the draft's."""
+        x_BTD = self._fused(hidden) if step == 1 else hidden
+        embedded_BTD = self.embed_tokens(tokens_BT)
+        for layer in (self.midlayer, *self.layers.values()):
+            x_BTD = layer(embedded_BTD, x_BTD, positions_BT, attend)
+        out: Tensor = self.norm(x_BTD) if self.norm_output else x_BTD
+        return out
+
+    def _fused(self, hidden_BTE: Tensor) -> Tensor:
+        if self.input_norm is not None:
+            hidden_BTE = self.input_norm(hidden_BTE)
+        if self.fc_norm is not None:
+            chunks = hidden_BTE.chunk(len(self.fc_norm), dim=-1)
+            hidden_BTE = torch.cat([norm(part) for norm, part in zip(self.fc_norm, chunks, strict=True)], dim=-1)
+        out: Tensor = self.fc(hidden_BTE)
         return out
 
     def draft_logits(self, hidden: Tensor) -> Tensor:
-        """Scores [..., W] of the draft vocabulary from hidden states before the norm."""
-        out: Tensor = self.lm_head(self.norm(hidden))
+        """Scores [..., W] of the draft vocabulary from hidden states as a step leaves them."""
+        normed = hidden if self.norm_output else self.norm(hidden)
+        out: Tensor = nn.functional.linear(normed, self.head_VD) if self.lm_head is None else self.lm_head(normed)
         return out
 
     def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
@@ -82,10 +141,25 @@ class Eagle3Draft(FeatureDraft):
         return full.index_copy(-1, self.draft_tokens_W, scores)
 
 
+def _first_layer_renamed(_module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Some exports call the first layer as the later ones are called."""
+    for name in [name for name in state if name.startswith(f"{prefix}layers.0.")]:
+        state[name.replace("layers.0.", "midlayer.", 1)] = state.pop(name)
+
+
 def made(config: Mapping[str, Any]) -> Eagle3Draft:
     """The draft that a checkpoint's configuration describes; which tokens it drafts is in its file."""
-    num_read = len(layers_read(config))
-    return Eagle3Draft(LayerShape.of(config), torch.arange(config["draft_vocab_size"]), num_read)
+    count = config["draft_vocab_size"]
+    extras = Eagle3Extras(
+        read_size=config.get("target_hidden_size"),
+        num_layers=config["num_hidden_layers"],
+        input_norm=bool(config.get("norm_before_fc")),
+        fc_norm=bool(config.get("fc_norm")),
+        bias=bool(config.get("bias")),
+        norm_output=bool(config.get("norm_output")),
+    )
+    tokens = None if count is None else torch.arange(count)
+    return Eagle3Draft(LayerShape.of(config), tokens, len(layers_read(config)), extras)
 
 
 def new_eagle3(
@@ -100,6 +174,7 @@ def new_eagle3(
     draft = Eagle3Draft(LayerShape.of(config), draft_tokens_W, num_read)
     draft.adopt(embedding_VD, head_VD)
     reset(draft, seed)
+    assert draft.lm_head is not None
     draft.lm_head.weight.data.copy_(head_VD[draft_tokens_W])
     return draft
 

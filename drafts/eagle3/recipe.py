@@ -20,7 +20,10 @@ class Eagle3Options(Options):
     vocab_size: Annotated[
         int, Field(ge=1, description="The most frequent tokens of the corpus, which it can draft.")
     ] = 1024
-    layers: Annotated[list[int] | None, Field(description="Layers of the target that it reads, from 0.")] = None
+    layers: Annotated[
+        list[int] | None,
+        Field(min_length=2, description="Layers of the target that it reads, from 0; SGLang fuses two or more."),
+    ] = None
 
 
 def _eagle3(options: Eagle3Options) -> Recipe:

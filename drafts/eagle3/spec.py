@@ -53,6 +53,15 @@ def read(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
     if hidden != read_size:  # the target's embedding is too wide, or too narrow
         config["target_hidden_size"] = read_size
         expected["embed_tokens.weight"] = (config["vocab_size"], hidden)
+    if num_read * read_size == hidden:
+        raise CheckpointError(
+            f"{found.folder / 'config.json'}: what it reads of the target is as wide as its own hidden states "
+            f"({hidden}), so that SGLang leaves fc out; take a draft on several layers."
+        )
+    if hidden != read_size and config["draft_vocab_size"] is None:
+        raise CheckpointError(
+            f"{found.folder}: missing: lm_head.weight; the target's head is {read_size} wide, the draft {hidden}."
+        )
     expected |= _norms(config, num_read, read_size)
     first = "midlayer" if any(name.startswith("midlayer.") for name in found.shapes) else "layers.0"
     for index in range(config["num_hidden_layers"]):

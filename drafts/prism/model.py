@@ -63,7 +63,8 @@ class PrismDraft(FeatureDraft):
 
 def made(config: Mapping[str, Any]) -> PrismDraft:
     """The modules that a checkpoint's configuration describes."""
-    return PrismDraft(LayerShape.of(config), config[STEP_TO_MODULE], len(layers_read(config)))
+    shape = LayerShape.of(config, bool(config.get("attention_bias")))
+    return PrismDraft(shape, config[STEP_TO_MODULE], len(layers_read(config)))
 
 
 def new_prism(

@@ -1,7 +1,7 @@
 """A small language model of the same vocabulary drafts."""
 
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Options, Tree
-from draftbench.drafts.layout import ROTARY, check_sizes, llama_layer, whole_context
+from draftbench.drafts.layout import ROTARY, check_sizes, llama_model, whole_context
 
 ROTARY_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
 """A configuration with one of them has positions that can go on; another's are the engine's affair."""
@@ -15,13 +15,7 @@ def read(found: Checkpoint, options: Options, tree: Tree) -> Loadable:
         config, trained = whole_context(found, config)
     if config.get("architectures") != ["LlamaForCausalLM"]:
         return Loadable(config, None, trained_tokens=trained)
-    hidden, vocab = config["hidden_size"], config["vocab_size"]
-    expected = {"model.embed_tokens.weight": (vocab, hidden), "model.norm.weight": (hidden,)}
-    if not config.get("tie_word_embeddings"):
-        expected["lm_head.weight"] = (vocab, hidden)
-    for index in range(config["num_hidden_layers"]):
-        expected |= llama_layer(f"model.layers.{index}", config, input_norm=True)
-    return Loadable(config, expected, ("lm_head.weight", *ROTARY), trained_tokens=trained)
+    return Loadable(config, llama_model(config), ("lm_head.weight", *ROTARY), trained_tokens=trained)
 
 
 SPEC = DraftSpec(

@@ -65,8 +65,9 @@ class FeatureDraft(nn.Module):
         return None
 
     def adopt(self, embedding_VD: Tensor, head_VD: Tensor, /) -> None:
-        """Take the target's."""
-        self.embed_tokens.weight = nn.Parameter(embedding_VD.float(), requires_grad=False)
+        """Take the target's; a draft of another width has an embedding of its own."""
+        if embedding_VD.shape[1] == self.embed_tokens.embedding_dim:
+            self.embed_tokens.weight = nn.Parameter(embedding_VD.float(), requires_grad=False)
         self.head_VD = head_VD.float()
 
     def add_fusion(self, num_read: int) -> None:

@@ -34,10 +34,15 @@ class LayerShape:
     """Of a position, for each pair of a head's coordinates."""
     angle_scale: float
     """Factor of cosine and sine."""
+    attention_bias: bool = False
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> LayerShape:
-        """The shape of a draft's layers, from its own config.json or its target's."""
+    def of(cls, config: Mapping[str, Any], attention_bias: bool = False) -> LayerShape:
+        """The shape of a draft's layers, from its own config.json or its target's.
+
+        Args:
+            attention_bias: published drafts for Qwen2 have biases, whatever a target's configuration says.
+        """
         fields = draft_fields(config)
         angles, scale = rotary_of(config)
         return cls(
@@ -50,6 +55,7 @@ class LayerShape:
             head_size=fields["head_dim"],
             angles=tuple(angles.tolist()),
             angle_scale=scale,
+            attention_bias=attention_bias,
         )
 
 
@@ -86,10 +92,10 @@ class Attention(nn.Module):
         self.register_buffer("angles", torch.tensor(shape.angles), persistent=False)
         self.angle_scale = shape.angle_scale
         size, kv_size = shape.num_heads * self.head_size, shape.num_kv_heads * self.head_size
-        self.q_proj = nn.Linear(read, size, bias=False)
-        self.k_proj = nn.Linear(read, kv_size, bias=False)
-        self.v_proj = nn.Linear(read, kv_size, bias=False)
-        self.o_proj = nn.Linear(size, shape.hidden_size, bias=False)
+        self.q_proj = nn.Linear(read, size, bias=shape.attention_bias)
+        self.k_proj = nn.Linear(read, kv_size, bias=shape.attention_bias)
+        self.v_proj = nn.Linear(read, kv_size, bias=shape.attention_bias)
+        self.o_proj = nn.Linear(size, shape.hidden_size, bias=shape.attention_bias)
 
     def forward(self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
         """Project, rotate, attend, project back."""

@@ -11,15 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from draftbench.drafts.api import Checkpoint, DraftError, Tree, discover
+from draftbench.drafts.api import Checkpoint, DraftError, Loadable, Tree, discover
 from draftbench.drafts.installed import named
 from draftbench.drafts.layout import text_fields
 from draftbench.drafts.training.hf import Target
 from draftbench.harness.errors import CheckpointError
 
 ONE_STEP = Tree(1, 1, 2)
-FROM_TARGET = "embed_tokens.weight"
-"""A tensor that a file need not have: `adopt` puts the target's in."""
 
 
 def load_draft(
@@ -47,17 +45,22 @@ def load_draft(
     loadable = spec.read(found, spec.options.model_validate(dict(options or {})), tree)
     draft = named(spec.model)(loadable.config)
     draft.adopt(*(module.state_dict()["weight"] for module in (target.get_input_embeddings(), target.lm_head)))
-    state = {loadable.renamed.get(name, name): tensor for name, tensor in weights.items()}
+    named_in_engine = {loadable.renamed.get(name, name): tensor for name, tensor in weights.items()}
+    # What the engine does not read is not read here either: the target's embedding stays, not the file's copy of it.
+    state = {name: tensor for name, tensor in named_in_engine.items() if _is_read(name, loadable)}
     state |= {name: torch.zeros(shape) for name, shape in loadable.zeros.items()}
     try:
         missing, unexpected = draft.load_state_dict(state, strict=False)
     except RuntimeError as error:  # shapes differ
         raise CheckpointError(f"{folder}: {error}") from error
-    unread = [name for name in unexpected if not name.endswith(loadable.unused)]
-    lacking = [name for name in missing if name != FROM_TARGET]
-    if unread or lacking:
-        raise CheckpointError(f"{folder}: its module lacks {lacking} and does not know {unread}.")
+    lacking = [name for name in missing if loadable.expected is None or name in loadable.expected]
+    if unexpected or lacking:
+        raise CheckpointError(f"{folder}: its module lacks {lacking} and does not know {unexpected}.")
     return draft.eval().requires_grad_(False)
+
+
+def _is_read(name: str, loadable: Loadable) -> bool:
+    return name in (loadable.expected or ()) or not name.endswith(loadable.unused)
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from draftbench.harness.load.requests import Prompt
 from draftbench.harness.models.find import read_target
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.run.rendered import check_fit, converse
-from draftbench.harness.run.send import run_loop, sampling_parameters
+from draftbench.harness.run.send import run_loop, sampling_parameters, why
 from draftbench.harness.runtime.arms import find_arms
 from draftbench.harness.suite import Arm, LoadPoint, Sampling, Suite, with_tokenizer
 from draftbench.harness.workloads.conversations import describe, load_set
@@ -82,7 +82,7 @@ def answer_prompts(
 
     def pair(record: RequestRecord) -> None:
         if record.error is not None:
-            raise EngineError(f"{record.prompt_id} failed: {record.error}")
+            raise EngineError(f"{record.prompt_id} failed: {why(engine, record)}")
         keep(by_id[record.prompt_id], record)
 
     if prompts:

@@ -95,7 +95,7 @@ class Endpoint:
             raise EngineError(f"arm {self._name}: {self.url} serves {', '.join(served)}, not {self._model}.")
         self.told = {"models": served} if served else {}
         if any(entry.get("owned_by") == "sglang" for entry in entries):
-            self._extra = {"return_spec_tokens_details": True}  # SGLang from 0.5.18 on; unknown ones are ignored
+            self._extra = {"return_spec_tokens_details": True}  # 0.5.17 does not know it, and ignores it
 
     async def ask(
         self,

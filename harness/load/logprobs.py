@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import aiohttp
 
 from draftbench.harness.errors import EngineError
+
+MOST = 128
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,17 @@ class TokenScore:
 
 
 async def score_output(
-    session: aiohttp.ClientSession, url: str, prompt_ids: Sequence[int], output_ids: Sequence[int]
+    session: aiohttp.ClientSession,
+    url: str,
+    prompt_ids: Sequence[int],
+    output_ids: Sequence[int],
+    temperature: float = 1.0,
 ) -> list[TokenScore]:
     """Score every token of an output given those before it, in one pass of the target.
+
+    Args:
+        temperature: of the distribution that log-probabilities are of. SGLang gives them at 1; at another temperature
+            they are normalised over the `MOST` best tokens, which below 1 hold all but the last thousandths.
 
     Raises:
         EngineError: the engine refused.
@@ -41,12 +52,19 @@ async def score_output(
             "sampling_params": {"temperature": 0.0, "max_new_tokens": 0},
             "return_logprob": True,
             "logprob_start_len": len(prompt_ids) - 1,
-            "top_logprobs_num": 2,
+            "top_logprobs_num": 2 if temperature == 1 else MOST,
         },
     )
     # The first entry belongs to the last prompt token, for which SGLang gives none.
     chosen, best = meta["input_token_logprobs"][1:], meta["input_top_logprobs"][1:]
-    return [TokenScore(own[0], top[0][0], top[1][0]) for own, top in zip(chosen, best, strict=True)]
+    return [_score(own[0], [each[0] for each in top], temperature) for own, top in zip(chosen, best, strict=True)]
+
+
+def _score(own: float, top: Sequence[float], temperature: float) -> TokenScore:
+    whole = 0.0
+    if temperature != 1:
+        whole = top[0] / temperature + math.log(math.fsum(math.exp((each - top[0]) / temperature) for each in top))
+    return TokenScore(*(each / temperature - whole for each in (own, top[0], top[1])))
 
 
 async def decode_logprobs(

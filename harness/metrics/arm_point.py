@@ -16,8 +16,9 @@ from draftbench.harness.metrics.latency import Gap, chunk_gaps
 from draftbench.harness.metrics.lossless import Losslessness, losslessness
 from draftbench.harness.metrics.served import Served, served, steps_by_counters
 from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s
-from draftbench.harness.records import CellKey, CellRecord, PhaseTimes, RequestRecord, Round, WindowRecord
+from draftbench.harness.records import CellKey, CellRecord, PhaseTimes, RequestRecord, Round
 from draftbench.harness.suite import Arm
+from draftbench.harness.telemetry.records import WindowRecord
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,17 @@ class ArmPoint:
         """Sampled continuations held against the baseline's."""
         if self.greedy or self.simulated or self.baseline in (None, self.arm.name):
             return None
-        ours, theirs = (self.judged.samples.get(name or "", {}) for name in (self.arm.name, self.baseline))
-        return same_distribution(ours, theirs)
+        names = (self.arm.name, self.baseline or "")
+        ours, theirs = (self.judged.samples.get(name, {}) for name in names)
+        our_odds, their_odds = (self.judged.odds.get(name, {}) for name in names)
+        return same_distribution(ours, theirs, our_odds, their_odds, self.cuts_nothing_off)
+
+    @property
+    def cuts_nothing_off(self) -> bool:
+        """Whether tokens are drawn from the probabilities that the target's scores tell: none is left out, and at a
+        temperature of 1 or less those beyond the scored ones do not count."""
+        sent = self.seals[0].sampling or {}
+        return self.design.temperature <= 1 and sent.get("top_p", 1.0) == 1 and sent.get("top_k", -1) == -1
 
     @cached_property
     def windows(self) -> list[WindowRecord]:

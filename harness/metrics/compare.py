@@ -20,8 +20,8 @@ BlockKey = tuple[int, int]
 MIN_LAUNCHES = 3
 """With fewer, launch effects are unknown: the interval holds within the launches that there were."""
 CONFIDENCE = 0.95
-UNTOLD = {"told": False}
-"""Of a field that results.json leaves out."""
+UNTOLD, IF_KNOWN = {"told": "never"}, {"told": "if known"}
+"""Of fields that results.json leaves out, always or where they are None."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from draftbench.harness.records import DeviceReading, RequestRecord, WindowRecord
+from draftbench.harness.records import RequestRecord
+from draftbench.harness.telemetry.records import DeviceReading, WindowRecord
 from draftbench.harness.units import seconds
 
 MIN_WINDOW_S = 30.0

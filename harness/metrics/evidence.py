@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from draftbench.harness.engine import Receipt
+from draftbench.harness.metrics.distribution import Odds
 from draftbench.harness.metrics.lossless import Output, ReferenceKey, key_of
 from draftbench.harness.records import (
     CellKey,
     ReferenceRecord,
     RescoreRecord,
     SampleRecord,
+    SampleScoreRecord,
     ScoreRecord,
-    WindowRecord,
 )
 from draftbench.harness.suite import Arm, Limits
+from draftbench.harness.telemetry.records import WindowRecord
 
 PAIRED = ("EAGLE", "EAGLE3", "FROZEN_KV_MTP")
 """What SGLang 0.5.17 counts as EAGLE (SpeculativeAlgorithm.is_eagle); Medusa and PRISM run as EAGLE."""
@@ -67,6 +69,7 @@ class Design:
         limits: on latency, for the goodput.
         random_weights: target and drafts were made at random, for times at a shape.
         prefix_cache: prompts may share prefixes in the engines' caches.
+        has_passes: vanilla's own passes were made, so that their records have to be there.
     """
 
     temperature: float
@@ -77,6 +80,7 @@ class Design:
     limits: Limits | None = None
     random_weights: bool = False
     prefix_cache: bool = False
+    has_passes: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Judged:
     scores: Mapping[tuple[ReferenceKey, Output], RescoreRecord]
     samples: Mapping[str, Mapping[str, Sequence[Output]]]
     """By arm, and then by prompt."""
+    odds: Mapping[str, Mapping[str, Sequence[Sequence[Odds]]]]
+    """What the target makes of these, alike."""
     answers: tuple[ScoreRecord, ...]
     """Whether answers are right, where a set says what is right."""
 
@@ -99,16 +105,21 @@ class Judged:
         scores: Iterable[RescoreRecord] = (),
         samples: Iterable[SampleRecord] = (),
         answers: Iterable[ScoreRecord] = (),
+        sample_scores: Iterable[SampleScoreRecord] = (),
     ) -> Judged:
         """From records."""
         sampled: dict[str, dict[str, Sequence[Output]]] = defaultdict(dict)
         for record in samples:
             sampled[record.arm][record.prompt_id] = record.continuations
+        odds: dict[str, dict[str, Sequence[Sequence[Odds]]]] = defaultdict(dict)
+        for scored in sample_scores:
+            odds[scored.arm][scored.prompt_id] = scored.odds
         return cls(
             {key_of(record): record for record in references},
             {key_of(record): record for record in controls},
             {(key_of(record), record.output_ids): record for record in scores},
             sampled,
+            odds,
             tuple(answers),
         )
 

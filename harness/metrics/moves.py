@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Interval:
     """A positive value with its 95% interval, where there is one."""
 
     value: float
@@ -15,7 +15,7 @@ class Estimate:
     high: float | None
 
 
-def move(before: Estimate, after: Estimate) -> Estimate:
+def move(before: Interval, after: Interval) -> Interval:
     """after / before with its 95% interval; without one where either has none.
 
     Logarithms are subtracted and the distances to each run's own limits combined as squares, so nothing is assumed of
@@ -25,7 +25,7 @@ def move(before: Estimate, after: Estimate) -> Estimate:
     """
     centre = math.log(after.value / before.value)
     if before.low is None or before.high is None or after.low is None or after.high is None:
-        return Estimate(math.exp(centre), None, None)
+        return Interval(math.exp(centre), None, None)
     down = math.hypot(math.log(after.value / after.low), math.log(before.high / before.value))
     up = math.hypot(math.log(after.high / after.value), math.log(before.value / before.low))
-    return Estimate(math.exp(centre), math.exp(centre - down), math.exp(centre + up))
+    return Interval(math.exp(centre), math.exp(centre - down), math.exp(centre + up))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from draftbench.harness.metrics.acceptance import engine_acceptance_length
 from draftbench.harness.metrics.arm_point import ArmPoint
+from draftbench.harness.metrics.compare import IF_KNOWN
 from draftbench.harness.metrics.latency import mean
 from draftbench.harness.records import GraphUse, PhaseTimes
 
@@ -43,7 +44,7 @@ class RoundCost:
 
     decode_step_s: float | None
     engine_acceptance_length: float | None
-    graphs: GraphShares | None
+    graphs: GraphShares | None = field(metadata=IF_KNOWN)
     round_split: RoundSplit | None
 
     @classmethod

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from draftbench.harness.metrics.acceptance import Acceptance
-from draftbench.harness.metrics.compare import Against
+from draftbench.harness.metrics.compare import IF_KNOWN, UNTOLD, Against
 from draftbench.harness.metrics.distribution import SameDistribution
 from draftbench.harness.metrics.energy import WhyNoEnergy
 from draftbench.harness.metrics.gates.gate import Finding
@@ -55,7 +55,7 @@ class Row:
     valid: bool
     reason: str
     is_baseline: bool
-    simulated_acceptance: tuple[float, ...] | None
+    simulated_acceptance: tuple[float, ...] | None = field(metadata=IF_KNOWN)
     """What was drawn; None where acceptance was measured."""
     num_steps: int | None
     topk: int | None
@@ -63,7 +63,7 @@ class Row:
     num_blocks: int
     num_launches: int
     num_rounds: int
-    acceptance_from: str | None
+    acceptance_from: str | None = field(metadata=IF_KNOWN)
     """Whose count acceptance is, where it is not our recorder's."""
     speed: Speed
     acceptance: Acceptance
@@ -86,15 +86,13 @@ class Row:
         return self.simulated_acceptance is not None
 
 
-_NAMES = tuple(field.name for field in fields(Row))
+_NAMES = tuple(each.name for each in fields(Row))
 FIGURES = _NAMES[: _NAMES.index("reason") + 1]
 """The columns of results.csv."""
 _MERGED = ("speed", "acceptance", "rounds")
 """Their figures stand in `detail` themselves."""
 _OTHER_NAMES = {"num_steps": "depth", "topk": "width", "num_draft_tokens": "nodes"}
 """As results.json has always had them."""
-_LEFT_OUT = ("simulated_acceptance", "acceptance_from", "graphs")
-"""Of most rows there is nothing to tell."""
 
 
 def rows_as_json(rows: Sequence[Row]) -> str:
@@ -107,9 +105,9 @@ def as_object(row: Row) -> dict[str, Any]:
     whole = _plain(row)
     detail: dict[str, Any] = {}
     for name in _NAMES[len(FIGURES) :]:
-        detail |= whole[name] if name in _MERGED else {_OTHER_NAMES.get(name, name): whole[name]}
-    told = {name: value for name, value in detail.items() if value is not None or name not in _LEFT_OUT}
-    return {**{name: whole[name] for name in FIGURES}, "detail": told}
+        if name in whole:
+            detail |= whole[name] if name in _MERGED else {_OTHER_NAMES.get(name, name): whole[name]}
+    return {**{name: whole[name] for name in FIGURES}, "detail": detail}
 
 
 def _plain(value: Any) -> Any:
@@ -118,9 +116,8 @@ def _plain(value: Any) -> Any:
         gate = value.gate
         return {"gate": gate.name, "severity": gate.severity, "scope": gate.scope, "evidence": value.evidence}
     if is_dataclass(value):
-        return {
-            each.name: _plain(getattr(value, each.name)) for each in fields(value) if each.metadata.get("told", True)
-        }
+        given = [(each, getattr(value, each.name)) for each in fields(value) if each.metadata != UNTOLD]
+        return {each.name: _plain(own) for each, own in given if own is not None or each.metadata != IF_KNOWN}
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from draftbench.drafts.api import Checkpoint, DraftSpec, Loadable, Options, Tree
-from draftbench.drafts.layout import text_fields
+from draftbench.drafts.layout import llama_model, text_fields
 from draftbench.harness.errors import CheckpointError
 from draftbench.harness.models.find import read_config, read_target
-from draftbench.harness.runtime.tensors import TensorFacts, weight_files, write_tensors
+from draftbench.harness.runtime.tensors import TensorFacts, named_tensors, weight_files, write_tensors
 from draftbench.harness.suite import Arm
+from draftbench.harness.workloads.regular import JSON_BYTES, read_json
 
 NAMES_SHOWN = 6
 TOKENIZER = "tokenizer.json"
@@ -67,10 +68,32 @@ def load_draft(
     if loadable.expected is not None:
         named = {loadable.renamed.get(name, name): shape for name, shape in shapes.items()}
         _compare(folder, spec.name, {**named, **loadable.zeros}, loadable)
-    unsound = [name for name, facts in tensors.items() if not facts.finite]
+    _check_sound(folder, tensors)
+    return loadable
+
+
+def check_target(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, TensorFacts]) -> None:
+    """Refuse a target whose weights are not whole, before an engine loads them for minutes.
+
+    Args:
+        config: its config.json.
+
+    Raises:
+        CheckpointError: tensors are missing or not finite.
+    """
+    indexed = named_tensors(folder) or {}
+    missing = [name for name in indexed if name not in tensors]
+    if config.get("architectures") == ["LlamaForCausalLM"] and not config.get("quantization_config"):
+        missing += [name for name in llama_model(config) if name not in tensors and name not in missing]
+    if missing:
+        raise CheckpointError(f"{folder}: the target's weights are not whole; missing: {_listed(missing)}.")
+    _check_sound(folder, tensors)
+
+
+def _check_sound(folder: Path, tensors: Mapping[str, TensorFacts]) -> None:
+    unsound = [name for name, facts in tensors.items() if facts.finite is False]
     if unsound:
         raise CheckpointError(f"{folder}: NaN or infinity in {_listed(unsound)}; the weights are damaged.")
-    return loadable
 
 
 def _compare(folder: Path, architecture: str, shapes: Mapping[str, tuple[int, ...]], loadable: Loadable) -> None:
@@ -169,7 +192,7 @@ def _vocabulary(folder: Path) -> _Vocabulary | None:
     if not path.exists():
         return None
     try:
-        data = json.loads(path.read_text())
+        data = read_json(path, JSON_BYTES, CheckpointError)
         model, added = data["model"]["vocab"], {entry["content"]: entry["id"] for entry in data.get("added_tokens", ())}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: no tokenizer ({error!r}); download it anew.") from error

@@ -14,7 +14,7 @@ from draftbench.harness.load.counters import Reading, counters_between, settled
 from draftbench.harness.load.generator import RoundBook, Turn, run_turns
 from draftbench.harness.load.limits import SILENCE_S, Watch
 from draftbench.harness.load.requests import Prompt
-from draftbench.harness.records import CellKey, CellRecord, RequestRecord, ServedCounters, WindowRecord
+from draftbench.harness.records import CellKey, CellRecord, RequestRecord, ServedCounters
 from draftbench.harness.run.plan import turn_groups, turn_orders
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.progress import Progress
@@ -22,6 +22,7 @@ from draftbench.harness.run.samples import sample_continuations
 from draftbench.harness.run.send import run_loop, sampling_parameters
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import Suite
+from draftbench.harness.telemetry.records import WindowRecord
 from draftbench.harness.telemetry.sampler import Sampler, open_sampler
 from draftbench.harness.telemetry.window import Window
 

@@ -19,7 +19,7 @@ from draftbench.harness.run.progress import Progress
 from draftbench.harness.run.reference import control_pass, reference_pass
 from draftbench.harness.run.rendered import check_first_prompts, prompts_alone
 from draftbench.harness.run.rescores import not_rescored, rescore_outputs
-from draftbench.harness.run.samples import open_prompts
+from draftbench.harness.run.samples import open_prompts, score_samples, unscored_samples
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.conversations import load_workload
@@ -90,7 +90,7 @@ class LiveRun:
                 cells_here = list(launch)
                 prompts = self._sent(pool, tuple(dict.fromkeys(cell.arm for cell in cells_here)))
                 run_launch(cells_here, prompts, self._suite, pool, self._store, self._progress, asked)
-                self._score_differences(pool)
+                self._score(pool)
 
     def _sent(self, pool: EnginePool, others: Sequence[str]) -> dict[str, tuple[Prompt, ...]]:
         """What every arm is sent, from the reference pass; what is recorded already needs no engine.
@@ -132,16 +132,23 @@ class LiveRun:
             self.measure(plan_launch(self._suite, launch, self.resident))
 
     def rescore(self) -> None:
-        """Let the target score greedy outputs that differ from vanilla's and that no launch's engine has scored."""
-        if not_rescored(self._suite, self._store) and self._arms.reference is not None:
+        """Let the target score what no launch's engine has: greedy outputs that differ from vanilla's, and samples."""
+        waits = not_rescored(self._suite, self._store) or unscored_samples(self._suite, self._store)
+        if waits and self._arms.reference is not None:
             with self._startable.pool(self._progress.starting) as pool:
-                self._score_differences(pool)
+                self._score(pool)
 
-    def _score_differences(self, pool: EnginePool) -> None:
+    def _score(self, pool: EnginePool) -> None:
         """Where it cannot be done, the report says so."""
-        waiting = not_rescored(self._suite, self._store)
-        if waiting and self._arms.reference is not None:
-            try:
-                rescore_outputs(pool.get(self._arms.reference), waiting, self._store, self._progress)
-            except HarnessError as error:
-                self._progress.note(f"outputs that differ could not be scored: {error}")
+        if self._arms.reference is None:
+            return
+        try:
+            if outputs := not_rescored(self._suite, self._store):
+                rescore_outputs(pool.get(self._arms.reference), outputs, self._store, self._progress)
+            if samples := unscored_samples(self._suite, self._store):
+                asked = open_prompts(self._suite, self.renderer)
+                target, temperature = pool.get(self._arms.reference), self._suite.sampling.temperature
+                score_samples(target, samples, asked, temperature, self._store, self._progress)
+        except HarnessError as error:
+            what = "outputs that differ" if self._suite.sampling.temperature == 0 else "sampled continuations"
+            self._progress.note(f"{what} could not be scored: {error}")

@@ -12,7 +12,7 @@ from draftbench.harness.metrics.lossless import ReferenceKey, key_of
 from draftbench.harness.records import CellKey, ControlRecord, ReferenceRecord, RequestRecord
 from draftbench.harness.run.progress import Progress
 from draftbench.harness.run.rendered import check_fit, converse
-from draftbench.harness.run.send import run_loop, sampling_parameters
+from draftbench.harness.run.send import run_loop, sampling_parameters, why
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import CONTROL_CONCURRENCY, Suite
 from draftbench.harness.workloads.conversations import load_workload
@@ -104,18 +104,20 @@ def _generate(
     """Greedy answers to prompts, one request at a time so that every output comes from batch 1."""
     records: list[ReferenceRecord] = []
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
+    if not prompts:
+        return records
+    running = engine()
 
     def keep(request: RequestRecord) -> None:
         if request.error is not None or request.finish_reason == "failed":
-            raise EngineError(f"the reference pass failed at {request.prompt_id}: {request.error}")
+            raise EngineError(f"the reference pass failed at {request.prompt_id}: {why(running, request)}")
         record = _as_reference(request, by_id[request.prompt_id])
         store.append(record)
         records.append(record)
 
-    if prompts:
-        turn = prompts[0].turn
-        cell = CellKey(launch=0, block=-1 - turn, arm="reference", workload=prompts[0].workload, concurrency=1)
-        run_loop(engine(), cell, prompts, sampling_parameters(suite, greedy=True), keep)
+    turn = prompts[0].turn
+    cell = CellKey(launch=0, block=-1 - turn, arm="reference", workload=prompts[0].workload, concurrency=1)
+    run_loop(running, cell, prompts, sampling_parameters(suite, greedy=True), keep)
     return records
 
 

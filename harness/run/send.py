@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from draftbench.harness.load.limits import Watch
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.suite import Suite
+
+LAST_WORDS_S = 3.0
+"""How long an engine that dies may take to be seen dead."""
 
 
 def sampling_parameters(suite: Suite, greedy: bool = False) -> dict[str, Any]:
@@ -55,3 +59,11 @@ def run_loop(
     except* HarnessError as group:
         raise group.exceptions[0] from None
     return book
+
+
+def why(engine: Engine, record: RequestRecord) -> str | None:
+    """How a request failed: by the engine's own last words where it died, which takes it a moment."""
+    deadline = time.monotonic() + LAST_WORDS_S
+    while (words := engine.failure()) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return words or record.error

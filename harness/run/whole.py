@@ -53,7 +53,7 @@ def run_suite(
     from draftbench.harness.corpora.contamination import suite_contamination
     from draftbench.harness.host.provenance import has_gpu
     from draftbench.harness.manifest import MANIFEST
-    from draftbench.harness.metrics.rows import wanted_launches
+    from draftbench.harness.metrics.results import wanted_launches
     from draftbench.harness.models.fairness import check_fairness
     from draftbench.harness.run.folder import open_store, run_folder
     from draftbench.harness.run.live import LiveRun
@@ -84,6 +84,8 @@ def run_suite(
     check_fairness(suite, arms.ledgers())
     contamination = suite_contamination(suite, arms.target, console)
     store = open_store(suite, folder, command, suite_text, resume)
+    for sentence in store.mended:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     if arms.endpoints:
         store.note(endpoints={name: endpoint.told for name, endpoint in arms.endpoints.items()})
     suite = with_tokenizer(suite, arms.target)

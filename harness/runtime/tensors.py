@@ -1,9 +1,11 @@
-"""Names, shapes and soundness of the tensors in model folders, read in a process of its own.
+"""Names, shapes and soundness of the tensors in model folders.
 
-    python -m draftbench.harness.runtime.tensors FOLDER …  prints JSON: {folder: {name: {"shape": […], "finite": true}}}
+Safetensors are read here: their headers say names and shapes. Pickled files are read by torch in a process of its own,
+which the harness process does not import:
+
+    python -m draftbench.harness.runtime.tensors [--headers] FOLDER …
+        prints JSON: {folder: {name: {"shape": […], "finite": true}}}
     python -m draftbench.harness.runtime.tensors --write FOLDER FILE   writes its tensors under the names from stdin
-
-The harness process itself does not import torch.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from draftbench.harness.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -23,29 +27,84 @@ if TYPE_CHECKING:
 
 NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
 """What trainers leave beside the weights; SGLang passes them over too (model_loader/weight_utils.py, 0.5.17)."""
+EXPONENTS = {
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+    "F32": (np.uint32, 0x7F800000),
+    "F64": (np.uint64, 0x7FF0000000000000),
+}
+"""The bits that are all set in infinity and NaN, by safetensors' names of types; 8-bit numbers are not looked into."""
+WHOLE_NUMBERS = ("BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64")
+VALUES_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """One tensor of a checkpoint; `finite` is whether it holds neither NaN nor infinity."""
+    """One tensor of a checkpoint; `finite` is whether it holds neither NaN nor infinity, None if nobody looked."""
 
     shape: tuple[int, ...]
-    finite: bool
+    finite: bool | None
 
 
-def read_tensors(folders: Sequence[Path]) -> dict[Path, dict[str, TensorFacts]]:
+def read_tensors(folders: Sequence[Path], values: bool = True) -> dict[Path, dict[str, TensorFacts]]:
     """The tensors of every folder.
 
+    Args:
+        values: look for NaN and infinity, which reads the files from end to end; else safetensors' headers alone.
+
     Raises:
-        CheckpointError: a file cannot be read, or holds more than tensors.
+        CheckpointError: a file cannot be read, holds more than tensors, or is named in an index and not there.
     """
-    if not folders:
-        return {}
-    found: dict[str, dict[str, dict[str, Any]]] = json.loads(_asked([*map(str, folders)]))
-    return {
-        Path(folder): {name: TensorFacts(tuple(fact["shape"]), fact["finite"]) for name, fact in tensors.items()}
-        for folder, tensors in found.items()
-    }
+    found: dict[Path, dict[str, TensorFacts]] = {}
+    pickled = []
+    for folder in folders:
+        files = weight_files(folder)
+        if all(file.suffix == ".safetensors" for file in files):
+            found[folder] = {name: facts for file in files for name, facts in _safetensors(file, values)}
+        else:
+            pickled.append(folder)
+    if pickled:
+        words = [*([] if values else ["--headers"]), *map(str, pickled)]
+        told: dict[str, dict[str, dict[str, Any]]] = json.loads(_asked(words))
+        for folder in pickled:
+            facts = told[str(folder)].items()
+            found[folder] = {name: TensorFacts(tuple(fact["shape"]), fact["finite"]) for name, fact in facts}
+    return found
+
+
+def _safetensors(path: Path, values: bool) -> Iterator[tuple[str, TensorFacts]]:
+    """A file's tensors. Format: 8 bytes with the header's size, the header as JSON, the values behind it."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > path.stat().st_size:
+                raise ValueError(f"its header would take {size} bytes")
+            header: dict[str, Any] = json.loads(file.read(size))
+            header.pop("__metadata__", None)
+            end = 8 + size + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            if path.stat().st_size < end:
+                raise ValueError(f"it has {path.stat().st_size} bytes of {end}")
+            for name, entry in header.items():
+                finite = True if values and entry["dtype"] in WHOLE_NUMBERS else None
+                if values and entry["dtype"] in EXPONENTS:
+                    file.seek(8 + size + entry["data_offsets"][0])
+                    finite = _finite(file, entry["data_offsets"][1] - entry["data_offsets"][0], entry["dtype"])
+                yield name, TensorFacts(tuple(entry["shape"]), finite)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a file of tensors alone: {error}; download or copy it again."
+        ) from error
+
+
+def _finite(file: Any, num_bytes: int, dtype: str) -> bool:
+    kind, exponent = EXPONENTS[dtype]
+    left = num_bytes // np.dtype(kind).itemsize
+    while left:
+        part = np.fromfile(file, kind, min(left, VALUES_AT_ONCE))
+        if ((part & kind(exponent)) == exponent).any():
+            return False
+        left -= len(part)
+    return True
 
 
 def write_tensors(folder: Path, file: Path, renamed: Mapping[str, str], zeros: Mapping[str, tuple[int, ...]]) -> None:
@@ -67,22 +126,43 @@ def _asked(words: list[str], told: str = "") -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that SGLang loads: safetensors if there are any, else .bin, else .pt; those an index names, if any."""
+    """The files that SGLang loads: safetensors if there are any, else .bin, else .pt; those an index names, if any.
+
+    Raises:
+        CheckpointError: an index is no index, or names files that are not there.
+    """
     for kind in ("safetensors", "bin", "pt"):
         files = sorted(path for path in folder.glob(f"*.{kind}") if path.name not in NOT_WEIGHTS)
         if files:
-            indexes = list(folder.glob(f"*.{kind}.index.json"))
-            if not indexes:
+            named = named_tensors(folder, kind)
+            if named is None:
                 return files
-            try:
-                named = set(json.loads(indexes[0].read_text())["weight_map"].values())
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            absent = sorted(set(named.values()) - {path.name for path in files})
+            if absent:
                 raise CheckpointError(
-                    f"{indexes[0]}: no index of weights ({error!r}); it has to map tensors to files under weight_map. "
-                    "Download the checkpoint anew."
-                ) from error
-            return [path for path in files if path.name in named]
+                    f"{folder}: its index names {len(absent)} files that are not there: {', '.join(absent[:3])}"
+                    f"{', …' if absent[3:] else ''}. Finish the download."
+                )
+            return [path for path in files if path.name in named.values()]
     return []
+
+
+def named_tensors(folder: Path, kind: str = "safetensors") -> dict[str, str] | None:
+    """The file of each tensor, as an index of that kind of file says; None where there is none.
+
+    Raises:
+        CheckpointError: it is no index.
+    """
+    path = next(iter(sorted(folder.glob(f"*.{kind}.index.json"))), None)
+    if path is None:
+        return None
+    try:
+        return {str(name): str(file) for name, file in json.loads(path.read_text())["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: no index of weights ({error!r}); it has to map tensors to files under weight_map. "
+            "Download the checkpoint anew."
+        ) from error
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -126,8 +206,9 @@ def main(folders: list[str]) -> int:
         except Exception as error:  # whatever a damaged file or a full disk makes torch raise
             print(f"error: {folders[1]}: cannot be written anew: {str(error).splitlines()[0]}", file=sys.stderr)
             return 1
+    values = folders[:1] != ["--headers"]
     found: dict[str, dict[str, Any]] = {}
-    for folder in folders:
+    for folder in folders if values else folders[1:]:
         facts = found.setdefault(folder, {})
         try:
             paths = weight_files(Path(folder))
@@ -137,8 +218,8 @@ def main(folders: list[str]) -> int:
         for path in paths:
             try:
                 for name, tensor in _tensors(path):
-                    sound = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
-                    facts[name] = {"shape": list(tensor.shape), "finite": sound}
+                    sound = values and (not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()))
+                    facts[name] = {"shape": list(tensor.shape), "finite": sound if values else None}
             except Exception as error:  # whatever a damaged file makes a reader raise
                 reason = str(error).splitlines()[0]
                 print(f"error: {path}: cannot be read as a file of tensors alone: {reason}", file=sys.stderr)

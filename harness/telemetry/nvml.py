@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pynvml
 
-from draftbench.harness.records import EnergySource
+from draftbench.harness.telemetry.records import EnergySource
 from draftbench.harness.telemetry.sensor import Sample, Sensor, Unreadable, why
 
 CLOCK_REASONS = {

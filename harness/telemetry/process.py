@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from draftbench.harness.records import ProcessUsage
+from draftbench.harness.telemetry.records import ProcessUsage
 from draftbench.harness.telemetry.sensor import why
 
 

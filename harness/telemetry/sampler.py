@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from draftbench.harness.records import CellKey, WindowRecord
+from draftbench.harness.records import CellKey
 from draftbench.harness.telemetry.nvml import gpu_sensors
 from draftbench.harness.telemetry.rapl import rapl_sensors
+from draftbench.harness.telemetry.records import WindowRecord
 from draftbench.harness.telemetry.sensor import Sensor, energy_problem
 from draftbench.harness.telemetry.window import Window
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from draftbench.harness.records import DeviceKind, EnergySource
+from draftbench.harness.telemetry.records import DeviceKind, EnergySource
 
 
 @dataclass(frozen=True)

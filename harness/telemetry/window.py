@@ -9,8 +9,9 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from draftbench.harness.records import CellKey, DeviceReading, WindowRecord
+from draftbench.harness.records import CellKey
 from draftbench.harness.telemetry.process import ProcessWatch
+from draftbench.harness.telemetry.records import DeviceReading, WindowRecord
 from draftbench.harness.telemetry.sensor import Sample, Sensor, energy_quantity, why
 from draftbench.harness.units import seconds
 

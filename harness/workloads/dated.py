@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from draftbench.harness.suite import Suite
-from draftbench.harness.workloads.render import ChatRenderer
+from draftbench.harness.workloads.templates import STRFTIME, read_template
 
 
 def dated(suite: Suite, target: Path, manifest: Path | None) -> Suite:
@@ -18,11 +18,14 @@ def dated(suite: Suite, target: Path, manifest: Path | None) -> Suite:
         manifest: of the run that goes on.
 
     Raises:
-        CheckpointError: as `ChatRenderer`.
+        CheckpointError: as `read_template`, or the template is broken.
     """
-    if suite.rendering.date is not None or suite.rendering.raw or not ChatRenderer(target, suite.rendering).asks_date:
+    rendering, today = suite.rendering, date.today().isoformat()
+    if rendering.date is not None or rendering.raw:
         return suite
-    today = date.today().isoformat()
+    given = None if rendering.template is None else Path(rendering.template)
+    if STRFTIME not in read_template(target, given, bool(rendering.template_arguments.get("tools"))).reads(today):
+        return suite
     if manifest is not None:
         with suppress(OSError, ValueError, KeyError, TypeError):  # what is wrong with it is told where it is opened
             today = json.loads(manifest.read_text())["suite"]["rendering"]["date"] or today

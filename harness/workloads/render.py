@@ -14,11 +14,11 @@ from typing import Any
 from draftbench.harness.errors import CheckpointError, WorkloadError
 from draftbench.harness.suite import Rendering
 from draftbench.harness.workloads.regular import file_problem
-from draftbench.harness.workloads.templates import Template, read_template
+from draftbench.harness.workloads.templates import STRFTIME, Template, read_template
 
 Messages = Sequence[Mapping[str, str]]
 TOKENIZER_BYTES = 512 << 20
-OURS = frozenset(("messages", "add_generation_prompt", "raise_exception", "strftime_now"))
+OURS = frozenset(("messages", "add_generation_prompt", "raise_exception", STRFTIME))
 """Names of a template that no suite can give."""
 
 
@@ -59,11 +59,6 @@ class ChatRenderer:
             _check_arguments(self._arguments, self._template, self._reads)
 
     @property
-    def asks_date(self) -> bool:
-        """Whether what it makes of a conversation depends on the day."""
-        return not self._raw and "strftime_now" in self._reads
-
-    @property
     def end_of_turn(self) -> str:
         """The text that ends an answer; empty where the tokenizer's configuration names none."""
         return "" if self._raw else self._template.special.get("eos_token", "")
@@ -99,10 +94,7 @@ class ChatRenderer:
         Raises:
             CheckpointError: as `render`.
         """
-        roles = tuple(message["role"] for message in messages)
-        if roles not in self._shapes:
-            self._shapes[roles] = self._find_parts(roles)
-        text = self._text(messages, self._shapes[roles], go_on=True)
+        text = self.text(messages)
         asked = messages[-1]["content"]
         if not text.strip() or not _holds(text, asked):
             raise CheckpointError(
@@ -156,9 +148,12 @@ class ChatRenderer:
         """What the template makes of a conversation, up to where the assistant goes on unless it is `answered`.
 
         Raises:
-            CheckpointError: the template refuses such a conversation.
+            CheckpointError: the template refuses such a conversation, or leaves a message out.
         """
-        return self._text(messages, frozenset(), go_on=not answered)
+        roles = tuple(message["role"] for message in messages)
+        if roles not in self._shapes:
+            self._shapes[roles] = self._find_parts(roles)
+        return self._text(messages, self._shapes[roles], go_on=not answered)
 
     def _text(self, messages: Messages, parts: frozenset[str], go_on: bool) -> str:
         given: list[dict[str, Any]] = [

@@ -17,6 +17,8 @@ from typing import Any
 from draftbench.harness.errors import CheckpointError
 from draftbench.harness.workloads.regular import TEMPLATE_BYTES, read_text
 
+STRFTIME = "strftime_now"
+"""What templates ask for today's date."""
 RENDER_S = 10.0
 """Longest time for one conversation."""
 CONFIG_BYTES = 64 << 20

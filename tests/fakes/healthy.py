@@ -5,28 +5,28 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import log
 from typing import Any
 
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
+from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.records import (
     ENDPOINT,
     CellKey,
     CellRecord,
     Chunk,
     ControlRecord,
-    DeviceReading,
     PhaseTimes,
-    ProcessUsage,
     ReferenceRecord,
     RequestRecord,
     RescoreRecord,
     Round,
     SampleRecord,
-    WindowRecord,
+    SampleScoreRecord,
 )
 from draftbench.harness.suite import Arm
+from draftbench.harness.telemetry.records import DeviceReading, ProcessUsage, WindowRecord
 from tests.fakes.known import known, receipt
 
 MS = 1_000_000
@@ -103,15 +103,17 @@ class Study:
     controls: list[ControlRecord] = field(default_factory=list)
     scores: list[RescoreRecord] = field(default_factory=list)
     samples: list[SampleRecord] = field(default_factory=list)
+    sample_scores: list[SampleScoreRecord] = field(default_factory=list)
     windows: list[WindowRecord] = field(default_factory=list)
     design: dict[str, Any] = field(default_factory=dict)
 
     def rows(self) -> dict[str, Row]:
         """By arm."""
         design = Design(
-            self.shape.temperature, self.shape.dtype, prefix_cache=self.shape.prefix_cache, **self.design
+            self.shape.temperature, self.shape.dtype, prefix_cache=self.shape.prefix_cache,
+            has_passes=self.shape.vanilla, **self.design
         )  # fmt: skip
-        judged = Judged.of(self.references, self.controls, self.scores, self.samples)
+        judged = Judged.of(self.references, self.controls, self.scores, self.samples, sample_scores=self.sample_scores)
         return {row.arm: row for row in build_rows(self.arms, self.requests, self.cells, judged, design, self.windows)}
 
     def findings(self, arm: str) -> dict[str, str]:
@@ -172,6 +174,8 @@ def healthy(shape: Shape, draw: random.Random) -> Study:
             study.controls.append(ControlRecord(**fields))
     if shape.temperature > 0:
         study.samples = [_sample(each.arm.name, prompt, draw) for each in arms for prompt in ("a", "b", "c", "d")]
+        scoring = random.Random(0)
+        study.sample_scores = [_scores(record, scoring) for record in study.samples]
     if shape.telemetry != "none":
         study.windows += [_window(shape, launch, "eagle", None, draw) for launch in range(shape.launches)]
     return study
@@ -184,6 +188,19 @@ def _output(shape: Shape, draw: random.Random) -> tuple[int, ...]:
 def _sample(arm: str, prompt: str, draw: random.Random) -> SampleRecord:
     continuations = tuple((draw.choices(range(4), (8, 4, 2, 1))[0], draw.randint(0, 1), 7) for _ in range(60))
     return SampleRecord(arm=arm, prompt_id=prompt, continuations=continuations)
+
+
+def _scores(record: SampleRecord, draw: random.Random) -> SampleScoreRecord:
+    """Of as many tokens as an arm is asked for, whatever they say: the target is sure of some and not of others."""
+
+    def odds() -> tuple[float, float, float]:
+        best = draw.choice((0.3, 0.7, 0.9, 0.99))
+        second = (1 - best) / 2
+        own = best if draw.random() < best else draw.choice((second, second / 3))
+        return log(own), log(best), log(second)
+
+    tokens = tuple(tuple(odds() for _ in range(32)) for _ in record.continuations)
+    return SampleScoreRecord(arm=record.arm, prompt_id=record.prompt_id, odds=tokens)
 
 
 def _run_cell(

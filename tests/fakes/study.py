@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
+from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.records import CellKey, CellRecord, Chunk, PhaseTimes, ReferenceRecord, RequestRecord, Round
 from tests.fakes.known import known
 

@@ -14,7 +14,7 @@ from draftbench.drafts.layout import default_layers
 from draftbench.drafts.training.acceptance import rounds_of_sample
 from draftbench.drafts.training.draft import target_states
 from draftbench.drafts.training.features import Features, Sample, features_of
-from draftbench.drafts.training.hf import LlamaForCausalLM
+from draftbench.drafts.training.hf import AutoModelForCausalLM
 from draftbench.drafts.training.layer import Attend
 
 Tokens = tuple[int, ...]
@@ -41,7 +41,8 @@ class Oracle:
     """The target and its drafts in fp32."""
 
     def __init__(self, target_folder: Path) -> None:
-        self.target = LlamaForCausalLM.from_pretrained(target_folder, dtype=torch.float32).eval().requires_grad_(False)
+        model: Any = AutoModelForCausalLM.from_pretrained(target_folder, dtype=torch.float32)
+        self.target = model.eval().requires_grad_(False)
         self.layers = default_layers(self.target.config.num_hidden_layers)
         self._seen: dict[Answers, Features] = {}
 

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from draftbench.drafts.api import Checkpoint, Tree, discover
+from draftbench.drafts.layout import llama_model
 from draftbench.harness.errors import CheckpointError
-from draftbench.harness.models.checkpoints import lay_out, load_draft
+from draftbench.harness.models.checkpoints import check_target, lay_out, load_draft
 from draftbench.harness.models.find import EMBEDDED, read_config
 from draftbench.harness.runtime.tensors import TensorFacts, read_tensors, weight_files
 
@@ -202,3 +203,66 @@ def test_the_engines_folder_links_to_the_weights(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
     assert (folder / "model.safetensors").resolve() == (source / "model.safetensors").resolve()
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["LlamaForCausalLMPrism"]
+
+
+def sharded(folder: Path, config: dict[str, Any], changed: dict[str, torch.Tensor | None] | None = None) -> Path:
+    """A LLaMA of two layers in two files with an index, as the hub has them; tensors changed, or left out for None."""
+    folder.mkdir()
+    weights = {name: torch.zeros(shape, dtype=torch.bfloat16) for name, shape in llama_model(config).items()}
+    whole = {name: weight for name, weight in {**weights, **(changed or {})}.items() if weight is not None}
+    names = sorted(whole)
+    files = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, own in files.items():
+        save_file({name: whole[name] for name in own}, folder / file)
+    index = {name: file for file, own in files.items() for name in own}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 64, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_a_whole_target_is_let_through(tmp_path: Path, values: bool) -> None:
+    """Read from end to end, or by its headers alone; quantized ones have other names, others' layouts are not known."""
+    folder = sharded(tmp_path / "t", LLAMA)
+    tensors = read_tensors([folder], values)[folder]
+    assert {facts.finite for facts in tensors.values()} == {True if values else None}
+    check_target(folder, LLAMA, tensors)
+    check_target(tmp_path, {**LLAMA, "quantization_config": {"bits": 4}}, {"x": TensorFacts((1,), True)})
+    check_target(TINY / "target", TARGET, read_tensors([TINY / "target"])[TINY / "target"])
+
+
+def test_a_target_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    """A missing file, a file cut short, a missing tensor, NaN: each by its name."""
+    folder = sharded(tmp_path / "shard", LLAMA)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"index names 1 files that are not there: model-00002-of-00002"):
+        read_tensors([folder], values=False)
+    folder = sharded(tmp_path / "short", LLAMA)
+    file = folder / "model-00001-of-00002.safetensors"
+    file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(CheckpointError, match=r"model-00001-of-00002\.safetensors: cannot be read .* bytes of"):
+        read_tensors([folder], values=False)
+    folder = sharded(tmp_path / "tensor", LLAMA, {"model.layers.1.mlp.up_proj.weight": None})
+    with pytest.raises(CheckpointError, match=r"not whole; missing: model\.layers\.1\.mlp\.up_proj\.weight\."):
+        check_target(folder, LLAMA, read_tensors([folder])[folder])
+    nan = torch.full((64, 32), torch.nan, dtype=torch.bfloat16)
+    folder = sharded(tmp_path / "nan", LLAMA, {"lm_head.weight": nan})
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in lm_head\.weight"):
+        check_target(folder, LLAMA, read_tensors([folder])[folder])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_number_that_is_not_finite_is_seen_wherever_it_stands(tmp_path: Path, dtype: torch.dtype) -> None:
+    """By its bits: infinity, minus infinity and NaN; the largest numbers are finite."""
+    limit = torch.finfo(dtype).max
+    for place, value in enumerate((limit, -limit, torch.inf, -torch.inf, torch.nan)):
+        weights = torch.zeros(7, dtype=dtype)
+        weights[place] = value
+        save_file({"a": torch.ones(3), "x": weights}, tmp_path / "model.safetensors")
+        assert read_tensors([tmp_path])[tmp_path]["x"].finite == bool(torch.isfinite(weights).all())

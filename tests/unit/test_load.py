@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import pairwise
 
 import orjson
@@ -12,6 +13,7 @@ from aiohttp import web
 from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
 from draftbench.harness.load.generator import RoundBook, run_closed_loop, run_open_loop
+from draftbench.harness.load.null_server import load_null, null_engine
 from draftbench.harness.load.own_server import OwnServer
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.records import CellKey, RequestRecord
@@ -85,6 +87,18 @@ def test_request_ids_never_come_again_and_none_begins_another():
     assert [record.output_ids for record in records] == [(1, 2, 3)] * 24
     assert len(set(server.ids)) == 24
     assert not [(a, b) for a in server.ids for b in server.ids if a != b and b.startswith(a)]
+
+
+@pytest.mark.slow
+def test_a_run_of_ten_thousand_requests_loses_none():
+    """64 at once, each with its whole answer, on less than a core."""
+    records: list[RequestRecord] = []
+    with null_engine() as engine:
+        began_s = time.perf_counter()
+        spent_s = load_null(engine, 64, 10_000, 8, records.append)
+        assert spent_s < time.perf_counter() - began_s
+    assert len({record.prompt_id for record in records}) == len(records) == 10_000
+    assert {(record.error, len(record.chunks)) for record in records} == {(None, 8)}
 
 
 def test_an_open_loop_waits_for_no_answer():

@@ -8,7 +8,7 @@ from draftbench.harness.metrics.arm_point import ArmPoint
 from draftbench.harness.metrics.distribution import SameDistribution
 from draftbench.harness.metrics.evidence import KnownArm
 from draftbench.harness.metrics.gates.gate import Gate
-from draftbench.harness.metrics.lossless import Losslessness
+from draftbench.harness.metrics.lossless import Losslessness, key_of
 from draftbench.harness.records import RequestRecord
 
 LEAST_P = 0.001
@@ -49,6 +49,30 @@ LOOPING_OUTPUTS = Gate(
 )  # fmt: skip
 
 
+def missing_records(at: ArmPoint) -> Iterable[str]:
+    """Outputs that nothing is there to judge by, though the run made it."""
+    if not at.design.has_passes or at.simulated:
+        return
+    if at.greedy:
+        done = {key_of(request) for request in at.requests if request.error is None}
+        missing = len(done - at.judged.references.keys())
+        if missing:
+            yield f"{missing} of {len(done)} prompts without vanilla's reference"
+    elif at.arm.drafts and at.baseline is not None:
+        names = [name for name in (at.arm.name, at.baseline) if not at.judged.samples.get(name)]
+        if names:
+            yield f"no sampled continuations of {' and '.join(names)}"
+
+
+MISSING_RECORDS = Gate(
+    "missing records", "invalid", "row",
+    "What outputs are judged by is there: vanilla's reference of every prompt, or sampled continuations.",
+    "Without it nobody can say whether the draft changed what the target says.",
+    "Put references.jsonl or samples.jsonl back, or start a new run.",
+    missing_records,
+)  # fmt: skip
+
+
 def wrong_outputs(found: Losslessness | None) -> Iterable[str]:
     """Greedy outputs that differ from vanilla's by more than ties that fall differently."""
     if found is not None and found.num_wrong:
@@ -71,7 +95,7 @@ def unscored_outputs(found: Losslessness | None) -> Iterable[str]:
 
 
 UNEXPLAINED_DIFFERENCE = Gate(
-    "unexplained difference", "warning", "row",
+    "unexplained difference", "invalid", "row",
     "Greedy outputs that differ from vanilla's were scored again by the target.",
     "Without it nobody knows whether a tie fell differently or a token was wrong.",
     "Run the suite to its end; the scores are taken after the last launch.",
@@ -82,30 +106,36 @@ UNEXPLAINED_DIFFERENCE = Gate(
 def other_distribution(found: SameDistribution | None) -> Iterable[str]:
     """Samples that are unlikely to come from vanilla's distribution."""
     if found is not None and found.p < LEAST_P:
-        yield f"{found.num_samples} continuations: p = {found.p:.2g}"
+        tokens = "" if found.num_tokens is None else f", {found.num_tokens} tokens of them verified"
+        yield f"{found.num_samples} continuations{tokens}: p = {found.p:.2g}"
 
 
 OTHER_DISTRIBUTION = Gate(
     "other distribution", "invalid", "row",
-    "At a temperature above 0, short continuations are distributed as vanilla's (p ≥ 0.001).",
-    "A draft must not change what is sampled; rejection sampling is easy to get almost right. Only gross faults "
-    "are found this way: docs/measuring.md says which.",
+    "At a temperature above 0, continuations of open questions are distributed as vanilla's (p ≥ 0.001).",
+    "A draft must not change what is sampled; rejection sampling is easy to get almost right. What is found this way, "
+    "and how surely, stands in docs/measuring.md.",
     "Read the p value; repeat the run: chance alone brings this about once in a thousand rows.",
     lambda at: other_distribution(at.sampled),
 )  # fmt: skip
 
 
 def untested_distribution(at: ArmPoint) -> Iterable[str]:
-    """No samples where there should be some."""
-    if at.sampled is None and at.arm.drafts and not at.greedy and not at.simulated:
+    """No samples where there should be some, or none that the target scored."""
+    if not at.arm.drafts or at.greedy or at.simulated:
+        return
+    if at.sampled is None:
         yield "no continuations of both, or all of them equal"
+    elif at.sampled.num_tokens is None:
+        yield "the target scored none of the continuations, so only gross faults would be found"
 
 
 UNTESTED_DISTRIBUTION = Gate(
     "untested distribution", "warning", "row",
-    "At a temperature above 0 the arm's short continuations could be compared with vanilla's.",
+    "At a temperature above 0 the arm's continuations could be compared with vanilla's, token by token.",
     "Without that nothing shows that the draft leaves what is sampled as it is.",
-    "Run the suite to its end, with a vanilla arm; at a very low temperature every continuation is the same one.",
+    "Run the suite to its end, with a vanilla arm; its engine scores the continuations after a launch. At a very low "
+    "temperature every continuation is the same one.",
     untested_distribution,
 )  # fmt: skip
 
@@ -133,8 +163,8 @@ LOSSY_SETTING = Gate(
     "lossy setting", "invalid", "row",
     "At a temperature above 0 no engine argument changes what the target says or is accepted.",
     "Acceptance thresholds other than 1 take drafts that the target would not; another precision is another "
-    "target. The sampling test finds large changes only. Greedy verification heeds no threshold, and its outputs "
-    "are held against vanilla's token by token.",
+    "target. The sampling test does not find every one of them. Greedy verification heeds no threshold, and its "
+    "outputs are held against vanilla's token by token.",
     "Leave these arguments out, or give those of the target's precision to vanilla too.",
     lambda at: lossy_setting(at.known, at.baseline_arm, at.greedy),
 )  # fmt: skip

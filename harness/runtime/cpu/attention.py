@@ -2,14 +2,15 @@
 
 What to read from the KV pool is the same for all layers of a forward pass, so it is planned once per pass: for each
 run of queries the slots of its keys and an additive mask. A layer then writes its keys and values, gathers, and calls
-torch's scaled_dot_product_attention.
+torch's scaled_dot_product_attention. Layers with a sliding window (Gemma 2 and 3) add to the mask what lies before it;
+layers that cap their scores (Gemma 2) take the long way.
 
 Shapes: R requests (or branches) of a run, Q queries of each, S keys, H heads, D head size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +29,17 @@ class Run:
     """The first slot where the slots of a single request follow each other: then the pool is read in place."""
     mask: torch.Tensor | None
     """Added to the scores, [R, 1, Q or 1, S] float; None where every query sees every key."""
+    lengths: tuple[int, ...]
+    """Keys of each request."""
+    places: tuple[torch.Tensor, torch.Tensor] | None = None
+    """Positions of the queries [R, Q] and of the keys [R, S]; known only where some layer has a window."""
+
+    def windowed(self, window: int, dtype: torch.dtype) -> torch.Tensor:
+        """The mask of a layer whose queries see `window` positions before their own, and no more."""
+        assert self.places is not None
+        queries_RQ, keys_RS = self.places
+        near = additive(queries_RQ[:, :, None] - keys_RS[:, None, :] <= window, dtype)[:, None]
+        return near if self.mask is None else near + self.mask
 
 
 def first_of_sequence(row: torch.Tensor) -> int | None:
@@ -39,7 +51,8 @@ def first_of_sequence(row: torch.Tensor) -> int | None:
 
 def run_of(rows: list[torch.Tensor], slots: torch.Tensor, mask: torch.Tensor | None) -> Run:
     """A run over the given rows; a single row of consecutive slots needs no gathering."""
-    return Run(len(rows), slots, first_of_sequence(rows[0]) if len(rows) == 1 else None, mask)
+    first = first_of_sequence(rows[0]) if len(rows) == 1 else None
+    return Run(len(rows), slots, first, mask, tuple(row.numel() for row in rows))
 
 
 def padded_slots(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -90,6 +103,15 @@ def tree_run(rows: list[torch.Tensor], tree_Rnn: torch.Tensor, dtype: torch.dtyp
     return run_of(rows, slots, mask)
 
 
+def placed(run: Run, queries_RQ: torch.Tensor) -> Run:
+    """The run with its positions: keys stand in their order, but the queries' own, which come last, may be a tree."""
+    count = queries_RQ.shape[1]
+    keys_RS = torch.arange(run.slots.numel() // run.num_requests).expand(run.num_requests, -1).clone()
+    for row, length in enumerate(run.lengths):
+        keys_RS[row, length - count : length] = queries_RQ[row]
+    return replace(run, places=(queries_RQ, keys_RS))
+
+
 class TreeAttentionBackend(AttentionBackend):
     """One plan per forward pass, read by every layer."""
 
@@ -100,6 +122,9 @@ class TreeAttentionBackend(AttentionBackend):
         self.req_to_token = model_runner.req_to_token_pool.req_to_token
         self.token_to_kv_pool = model_runner.token_to_kv_pool
         self.runs: list[Run] = []
+        self.has_windows = getattr(model_runner, "sliding_window_size", None) is not None
+        self.windowed: dict[tuple[int, int], torch.Tensor] = {}
+        """Masks of this pass, by run and window."""
 
     def support_triton(self) -> bool:
         """The CPU has no Triton."""
@@ -107,6 +132,19 @@ class TreeAttentionBackend(AttentionBackend):
 
     def init_forward_metadata(self, forward_batch: Any) -> None:
         """Plan the pass: which slots each run of queries reads and what it may see."""
+        self.windowed.clear()
+        self._plan(forward_batch)
+        if self.has_windows:
+            positions = self._positions(forward_batch)
+            self.runs = [placed(run, own) for run, own in zip(self.runs, positions, strict=True)]
+
+    def _positions(self, forward_batch: Any) -> list[torch.Tensor]:
+        """The queries' positions of each run [R, Q]."""
+        if len(self.runs) == 1:
+            return [forward_batch.positions.view(self.runs[0].num_requests, -1)]
+        return [part[None] for part in forward_batch.positions.split(forward_batch.extend_seq_lens.tolist())]
+
+    def _plan(self, forward_batch: Any) -> None:
         mode = forward_batch.forward_mode
         if mode.is_idle():
             self.runs = []
@@ -156,32 +194,30 @@ class TreeAttentionBackend(AttentionBackend):
             slots = forward_batch.out_cache_loc
             keys.index_copy_(0, slots, k.view(-1, *keys.shape[1:]))
             values.index_copy_(0, slots, v.view(-1, *values.shape[1:]))
-        heads, size = layer.tp_q_head_num, layer.qk_head_dim
-        grouped = heads != layer.tp_k_head_num
+        q = q.reshape(-1, layer.tp_q_head_num * layer.qk_head_dim)  # Gemma 3 hands over [1, tokens, H, D]
         if len(self.runs) == 1:
-            return self._attend(q, self.runs[0], keys, values, heads, size, layer.scaling, grouped)
+            return self._attend(q, 0, keys, values, layer)
         counts = forward_batch.extend_seq_lens.tolist()
-        parts = [
-            self._attend(part, run, keys, values, heads, size, layer.scaling, grouped)
-            for part, run in zip(q.split(counts), self.runs, strict=True)
-        ]
+        parts = [self._attend(part, index, keys, values, layer) for index, part in enumerate(q.split(counts))]
         return torch.cat(parts)
 
     forward_decode = forward_extend
 
+    def _mask(self, index: int, layer: Any) -> torch.Tensor | None:
+        """What one layer adds to the scores of a run."""
+        run, window = self.runs[index], layer.sliding_window_size
+        if run.places is None or window is None or window < 0:
+            return run.mask
+        if (index, window) not in self.windowed:
+            self.windowed[index, window] = run.windowed(window, self.dtype)
+        return self.windowed[index, window]
+
     def _attend(
-        self,
-        q: torch.Tensor,
-        run: Run,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        heads: int,
-        size: int,
-        scale: float,
-        grouped: bool,
+        self, q: torch.Tensor, index: int, keys: torch.Tensor, values: torch.Tensor, layer: Any
     ) -> torch.Tensor:
+        run, mask = self.runs[index], self._mask(index, layer)
         count = run.num_requests
-        q_RHQD = q.view(count, -1, heads, size).transpose(1, 2)
+        q_RHQD = q.view(count, -1, layer.tp_q_head_num, layer.qk_head_dim).transpose(1, 2)
         if run.first is None:
             k, v = keys.index_select(0, run.slots), values.index_select(0, run.slots)
         else:
@@ -189,8 +225,33 @@ class TreeAttentionBackend(AttentionBackend):
             k, v = keys.narrow(0, run.first, size_of_run), values.narrow(0, run.first, size_of_run)
         k_RHSD = k.view(count, -1, *keys.shape[1:]).transpose(1, 2)
         v_RHSD = v.view(count, -1, *values.shape[1:]).transpose(1, 2)
-        out = scaled_dot_product_attention(q_RHQD, k_RHSD, v_RHSD, attn_mask=run.mask, scale=scale, enable_gqa=grouped)
+        if layer.logit_cap:
+            out = capped_attention(q_RHQD, k_RHSD, v_RHSD, mask, layer.scaling, layer.logit_cap)
+        else:
+            grouped = layer.tp_q_head_num != layer.tp_k_head_num
+            out = scaled_dot_product_attention(
+                q_RHQD, k_RHSD, v_RHSD, attn_mask=mask, scale=layer.scaling, enable_gqa=grouped
+            )
         return out.transpose(1, 2).reshape(q.shape[0], -1)
+
+
+def capped_attention(
+    q_RHQD: torch.Tensor,
+    k_RGSD: torch.Tensor,
+    v_RGSD: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    cap: float,
+) -> torch.Tensor:
+    """Attention whose scores are cap * tanh(score / cap) before the mask, with G key heads for H of queries.
+
+    Source: Gemma 2 (arXiv 2408.00118, section 2, logit soft-capping).
+    """
+    groups = q_RHQD.shape[1] // k_RGSD.shape[1]
+    k, v = k_RGSD.repeat_interleave(groups, 1), v_RGSD.repeat_interleave(groups, 1)
+    scores = cap * torch.tanh((q_RHQD @ k.transpose(-1, -2)).float() * scale / cap)
+    scores = scores if mask is None else scores + mask
+    return scores.softmax(-1).to(v.dtype) @ v
 
 
 class MultiStepDraftBackend:
@@ -215,7 +276,11 @@ class MultiStepDraftBackend:
                 for branch in range(self.topk):
                     first = length + branch * self.num_steps
                     rows.append(torch.cat((pool[pool_row, :length], pool[pool_row, first : first + step + 1])))
-            backend.runs = [decode_run(rows, backend.dtype)]
+            run = decode_run(rows, backend.dtype)
+            if backend.has_windows:
+                backend.windowed.clear()
+                run = placed(run, torch.tensor([[row.numel() - 1] for row in rows]))
+            backend.runs = [run]
 
 
 def install() -> None:

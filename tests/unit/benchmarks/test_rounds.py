@@ -15,17 +15,10 @@ from draftbench.drafts.api import Tree, discover
 from draftbench.drafts.layout import layers_read
 from draftbench.harness.models.checkpoints import load_draft
 from draftbench.harness.models.find import EMBEDDED, num_parameters, read_config
-from draftbench.harness.records import (
-    CellKey,
-    CellRecord,
-    GraphUse,
-    PhaseTimes,
-    ProcessUsage,
-    RequestRecord,
-    WindowRecord,
-)
+from draftbench.harness.records import CellKey, CellRecord, GraphUse, PhaseTimes, RequestRecord
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.suite import Suite
+from draftbench.harness.telemetry.records import ProcessUsage, WindowRecord
 
 
 def times(round_ns: int) -> PhaseTimes:

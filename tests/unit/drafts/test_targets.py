@@ -81,7 +81,11 @@ def test_a_trained_draft_is_one_that_a_run_loads(
     written = json.loads((tmp_path / "config.json").read_text())
     assert "layer_types" not in written
     assert written["head_dim"] == (16 if folder.name.startswith(("qwen3", "mistral")) else 8)
-    load_trained(recipe.architecture, tmp_path, model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    loaded = load_trained(recipe.architecture, tmp_path, model)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    if hasattr(loaded, "embed_tokens"):  # the file has it in half precision, the engine takes the target's
+        assert torch.equal(loaded.embed_tokens.weight, model.get_input_embeddings().weight)
 
 
 def test_what_is_taken_from_a_target_is_listed() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from draftbench.harness.metrics.distribution import same_distribution
+from draftbench.harness.metrics.distribution import SHARE_OF_FIRST, same_distribution, same_odds
 from draftbench.harness.metrics.gates.outputs import (
     LEAST_P,
     LOSSY_SETTING,
@@ -135,9 +137,9 @@ def found_share(sharpness: float, threshold: float, level: float = LEAST_P, runs
     return count / runs
 
 
-def test_what_the_sampling_test_can_find() -> None:
-    """docs/measuring.md says so: with targets that give their best token two thirds, or five sixths, on average, a
-    threshold of 0.3 is found nearly always, one of 0.8 hardly ever; vanilla against itself as often as the level says.
+def test_what_the_first_tokens_alone_can_find() -> None:
+    """With targets that give their best token two thirds, or five sixths, on average, a threshold of 0.3 is found
+    nearly always, one of 0.8 hardly ever; vanilla against itself is as often called different as the level says.
     """
     for sharpness, threshold, least, most in (
         (2, 0.3, 0.98, 1.00), (2, 0.5, 0.65, 0.85), (2, 0.8, 0.00, 0.03), (5, 0.3, 0.98, 1.00),
@@ -146,3 +148,76 @@ def test_what_the_sampling_test_can_find() -> None:
         assert least <= found_share(sharpness, threshold) <= most, (sharpness, threshold)
     assert 0.02 <= found_share(2, 2.0, level=0.05) <= 0.08
     assert found_share(2, 2.0) <= 0.01
+
+
+POSITIONS = json.loads((Path(__file__).parent / "tiny_target_odds.json").read_text())["positions"]
+"""By question and continuation: the probabilities that the tiny target gave its best two tokens, one after another."""
+DRAFTED = 0.6
+"""Share of places at which the draft proposes the best token: EAGLE's chains with one wrong token in five, or fewer."""
+Scored = dict[str, list[list[tuple[float, float, float]]]]
+
+
+def scored_continuations(draw: np.random.Generator, threshold: float) -> Scored:
+    """As the target scores the samples of an arm whose verification takes a drafted token from a threshold on."""
+    found: Scored = {}
+    for question, recorded in enumerate(POSITIONS):
+        found[str(question)] = []
+        for chosen in draw.integers(len(recorded), size=SAMPLES):
+            best, second = np.array(recorded[chosen]).reshape(-1, 2).T
+            forced = (draw.random(best.size) < DRAFTED) & (best >= threshold)
+            hit = forced | (draw.random(best.size) < best)
+            next_best = draw.random(best.size) < second / np.maximum(1 - best, np.maximum(second, 1e-9))
+            own = np.where(hit, best, np.where(next_best, second, second / 3))
+            first = (0.0, 0.0, -1.0)  # the prefill's
+            odds = np.log(np.maximum([own, best, second], 1e-6)).T
+            found[str(question)].append([first, *map(tuple, odds.tolist())])
+    return found
+
+
+def p_values(threshold: float, runs: int, exact: bool) -> np.ndarray:
+    draw, found = np.random.default_rng(3), []
+    for _ in range(runs):
+        test = same_odds(scored_continuations(draw, threshold), scored_continuations(draw, 2.0), exact=exact)
+        assert test is not None
+        found.append(test.p)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_threshold_of_four_fifths_is_found_and_vanilla_is_its_own_equal(exact: bool) -> None:
+    """At the gate's level in 99 of 100 runs, and so is a lower threshold; vanilla is called different as often as the
+    level says."""
+    level = LEAST_P * (1 - SHARE_OF_FIRST)
+    assert np.mean(p_values(0.8, 100, exact) < level) >= 0.99
+    assert np.mean(p_values(0.5, 40, exact) < level) == 1
+    equal = p_values(2.0, 250, exact)
+    assert 0.02 <= np.mean(equal < 0.05) <= 0.08
+    assert np.mean(equal < LEAST_P) <= 0.01
+
+
+def test_where_vanilla_is_off_too_the_two_are_compared() -> None:
+    """Probabilities that are not those of the samples, as with top_p, make no arm different."""
+    draw = np.random.default_rng(5)
+    lossy, arm, vanilla = (scored_continuations(draw, threshold) for threshold in (0.5, 0.8, 0.8))
+    equal, other = same_odds(arm, vanilla, exact=True), same_odds(lossy, vanilla, exact=True)
+    assert equal == same_odds(arm, vanilla)
+    assert equal is not None
+    assert other is not None
+    assert other.p < LEAST_P < 0.01 < equal.p
+
+
+def test_both_tests_count_and_what_they_need_is_told() -> None:
+    """Equal words cannot hide odds that differ; without the target's scores the first test stands alone, as before."""
+    draw = np.random.default_rng(0)
+    words = {str(question): drawn(draw, [0.5, 0.3, 0.2], SAMPLES) for question in range(QUESTIONS)}
+    lossy, honest = scored_continuations(draw, 0.8), scored_continuations(draw, 2.0)
+    alone, both = same_distribution(words, words), same_distribution(words, words, lossy, honest)
+    assert alone is not None
+    assert both is not None
+    assert (alone.p, alone.num_tokens) == (1.0, None)
+    assert both.p < LEAST_P
+    assert both.num_tokens == sum(len(each) - 1 for odds in lossy.values() for each in odds)
+    assert same_distribution(words, words, lossy, {}) == alone
+    sure = {"0": [[(0.0, 0.0, -9.0)] * 4] * 3}
+    assert same_odds(sure, sure) is None
+    assert same_odds({"0": [[(0.0, 0.0, -9.0)]]}, sure) is None

@@ -17,7 +17,7 @@ from draftbench.harness.metrics.gates import GATES, conditions, drafting, output
 from draftbench.harness.metrics.latency import mean, tpot_s, ttft_s
 from draftbench.harness.metrics.lossless import first_difference, losslessness
 from draftbench.harness.metrics.phases import round_split
-from draftbench.harness.metrics.rows import build_rows
+from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s, output_tokens_per_s
 from draftbench.harness.records import CellKey, PhaseTimes, ReferenceRecord, RescoreRecord, Round
 from draftbench.harness.units import NS_PER_S

@@ -20,8 +20,8 @@ from draftbench.harness.metrics.latency import (
     tpot_s,
     ttft_s,
 )
+from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.metrics.rows import build_rows
 from draftbench.harness.metrics.throughput import (
     goodput_per_s,
     meets,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from draftbench.harness.metrics.results import wanted_launches
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.metrics.rows import wanted_launches
 from draftbench.harness.records import CellKey
 from tests.fakes.study import FakeArm, FakeRun
 

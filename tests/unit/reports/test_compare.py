@@ -9,7 +9,7 @@ import pytest
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.metrics.moves import Estimate, move
+from draftbench.harness.metrics.moves import Interval, move
 from draftbench.harness.store import RunStore
 from draftbench.reports.compare import compare, manifest_differences
 from draftbench.reports.files import read_run
@@ -32,7 +32,7 @@ def changed(run, arm, **values):
 
 def test_a_move_combines_both_intervals():
     """In logarithms the distances add as squares: 1/0.8 either way from both runs gives 0.8 to the power of √2."""
-    same = Estimate(2.0, 1.6, 2.5)
+    same = Interval(2.0, 1.6, 2.5)
     moved = move(same, same)
     assert moved.value == 1
     assert moved.low == pytest.approx(0.8**2**0.5)
@@ -41,7 +41,7 @@ def test_a_move_combines_both_intervals():
 
 def test_a_move_without_an_interval_has_none():
     """One block has no spread."""
-    assert move(Estimate(2.0, None, None), Estimate(3.0, 2.9, 3.1)) == Estimate(pytest.approx(1.5), None, None)
+    assert move(Interval(2.0, None, None), Interval(3.0, 2.9, 3.1)) == Interval(pytest.approx(1.5), None, None)
 
 
 def test_runs_that_are_alike_show_no_difference(runs):

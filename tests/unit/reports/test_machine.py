@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from draftbench.harness.records import CellRecord, DeviceReading, ProcessUsage, WindowRecord
+from draftbench.harness.records import CellRecord
 from draftbench.harness.store import FILES, RunStore, read_records
+from draftbench.harness.telemetry.records import DeviceReading, ProcessUsage, WindowRecord
 from draftbench.reports.files import read_run, write_results
 from draftbench.reports.plots import draw_figures
 from draftbench.reports.verify import verify
@@ -29,7 +30,7 @@ def gpu_run(run: Path) -> Path:
         began_s, took_s = (0, 10) if cell is None else (10 + 40 * (number - 1), 40)
         store.append(
             WindowRecord(
-                launch=0, arm="a" if cell is None else cell.arm, cell=cell, started_ns=began_s * 10**9,
+                launch=0, arm="vanilla" if cell is None else cell.arm, cell=cell, started_ns=began_s * 10**9,
                 finished_ns=(began_s + took_s) * 10**9, devices=(device,), processes=USAGE, telemetry_cpu_s=0.0,
             )
         )  # fmt: skip

@@ -66,6 +66,17 @@ def test_outputs_stay_equal_and_are_no_longer_the_same_tokens(request_record):
     assert (first["chunks"], first["rounds"]) == (record["chunks"], record["rounds"])
 
 
+def test_sampled_continuations_are_renumbered_alike_for_every_arm():
+    """What an arm sampled is a text too; equal beginnings stay equal between arms."""
+    redactor = Redactor(())
+    ours, theirs = (
+        redactor.record({"arm": arm, "prompt_id": "q", "continuations": [[7, 8], [7]]})["continuations"]
+        for arm in ("vanilla", "eagle")
+    )
+    assert ours == theirs
+    assert ours[0][0] == ours[1][0] != 7
+
+
 def test_names_of_home_folders_are_found():
     """A run made elsewhere names its user in its paths."""
     assert "bob" in names_here(['{"model": "/home/bob/x"}'])

@@ -11,8 +11,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from draftbench.harness.records import DeviceReading
 from draftbench.harness.telemetry.nvml import gpu_sensors
+from draftbench.harness.telemetry.records import DeviceReading
 from draftbench.harness.telemetry.sensor import energy_problem
 from draftbench.harness.telemetry.window import Window
 

@@ -29,7 +29,8 @@ from draftbench.harness.metrics.throughput import (
     steady_tokens_per_s,
     within_limits,
 )
-from draftbench.harness.records import CellKey, CellRecord, RequestRecord, WindowRecord
+from draftbench.harness.records import CellKey, CellRecord, RequestRecord
+from draftbench.harness.telemetry.records import WindowRecord
 
 Point = tuple[str, str]
 """Workload and load."""

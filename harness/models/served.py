@@ -1,0 +1,92 @@
+"""What SGLang can do with a target, read off its model files: importing them takes seconds, and torch."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from draftbench.drafts.api import DraftSpec
+from draftbench.harness.runtime.launch import TESTED_SGLANG
+
+SHARES, LAYERS = "get_embed_and_head", "set_eagle3_layers_to_capture"
+"""Methods of a model class: it hands its embedding and head to drafts; it hands out the outputs of layers."""
+BARE_LAYERS = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+"""Models whose layers SGLang 0.5.17 hands out before their residual is added (models/gemma3_causal.py), which is
+nothing that a draft was trained on."""
+SIZES = ("num_hidden_layers", "hidden_size")
+"""Fields of config.json that are asked of every target."""
+
+
+def unserved(config: Mapping[str, Any], spec: DraftSpec) -> str | None:
+    """Why SGLang cannot run a draft of this kind for a target; None if it can.
+
+    Args:
+        config: the target's config.json.
+    """
+    absent = next((key for key in SIZES if key not in config), None)
+    if absent is not None:
+        return (
+            f"the target's config.json has no {absent}: its sizes have other names than LLaMA's (model_type "
+            f"{config.get('model_type')}), which are not known here; take another target."
+        )
+    name = next(iter(config.get("architectures") or ()), None)
+    if name is None or not _files():
+        return None
+    if config.get("model_type") == "gemma2" and "hidden_act" not in config:
+        return (
+            f"the target's config.json has no hidden_act, which SGLang {TESTED_SGLANG} asks of Gemma 2; add "
+            '"hidden_act": "gelu_pytorch_tanh".'
+        )
+    if not spec.drafts:  # SGLang may run a model that it has not through transformers
+        return None
+    methods = _methods(str(name))
+    if methods is None:
+        return (
+            f"SGLang {TESTED_SGLANG} has no model {name} of its own, so that no draft can be run; take another target."
+        )
+    if spec.sglang_algorithm in ("EAGLE", "EAGLE3") and SHARES not in methods:
+        return (
+            f"SGLang {TESTED_SGLANG} does not share {name}'s embedding and head with drafts, which {spec.name} needs."
+        )
+    if spec.capabilities.needs.hidden == "layers" and (LAYERS not in methods or name in BARE_LAYERS):
+        bare = " but before their residual is added" if name in BARE_LAYERS else ""
+        return (
+            f"SGLang {TESTED_SGLANG} does not hand out the outputs of {name}'s layers{bare}, which {spec.name} reads."
+        )
+    return None
+
+
+@cache
+def _methods(name: str) -> frozenset[str] | None:
+    """Methods of a model class that SGLang can load, inherited ones too; None where it has no such class."""
+    if not any(re.search(rf"\b{name}\b", found[1]) for text in _files() if (found := _ENTRIES.search(text))):
+        return None
+    return frozenset(_inherited(name))
+
+
+_ENTRIES = re.compile(r"^EntryClass\s*=\s*(\[.*?\]|\(.*?\)|\w+)", re.MULTILINE | re.DOTALL)
+
+
+def _inherited(name: str) -> Iterator[str]:
+    for text in _files():
+        if re.search(rf"^class {name}\b", text, re.MULTILINE):
+            for node in ast.parse(text).body:
+                if isinstance(node, ast.ClassDef) and node.name == name:
+                    yield from (part.name for part in node.body if isinstance(part, ast.FunctionDef))
+                    for base in node.bases:
+                        if isinstance(base, ast.Name) and base.id != name:
+                            yield from _inherited(base.id)
+
+
+@cache
+def _files() -> tuple[str, ...]:
+    """The texts of SGLang's model files; none where it is not installed."""
+    spec = find_spec("sglang")
+    if spec is None or spec.origin is None:
+        return ()
+    return tuple(path.read_text() for path in sorted((Path(spec.origin).parent / "srt" / "models").glob("*.py")))
