@@ -10,15 +10,20 @@ from typing import Any
 from draftbench.drafts.api import DraftError, discover
 from draftbench.harness.errors import CheckpointError, HarnessError
 from draftbench.harness.host.provenance import file_sha256
-from draftbench.harness.models.checkpoints import load_arms_draft
+from draftbench.harness.models.checkpoints import check_target, load_arms_draft
 from draftbench.harness.models.fairness import read_ledger, unfair
 from draftbench.harness.models.find import WEIGHTS, hub_bytes, local_folder, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, Memory, engine_bytes, memory
+from draftbench.harness.models.served import unserved
+from draftbench.harness.run.rendered import check_fit, context_left, first_prompts
 from draftbench.harness.runtime.tensors import read_tensors
-from draftbench.harness.suite import Arm, Suite, Workload
-from draftbench.harness.workloads.conversations import home_of
+from draftbench.harness.suite import Arm, Suite, Workload, with_tokenizer
+from draftbench.harness.workloads.conversations import home_of, load_workload
+from draftbench.harness.workloads.render import ChatRenderer
 from draftbench.harness.workloads.sources import SOURCES
 
+LONGEST_READ = 8
+"""Of a workload's prompts those with the most characters, whose tokens are counted."""
 OBSTACLES = ("DOES NOT FIT", "REFUSED")
 
 
@@ -52,8 +57,10 @@ def needs_of(suite: Suite, suite_folder: Path) -> tuple[str, ...]:
     return (
         *map(str, models),
         *endpoints,
+        *target_needs(suite, models[0].folder),
         *draft_needs(suite, suite_folder),
         *workloads,
+        *prompt_needs(suite, models[0].folder),
         *fairness_needs(suite, suite_folder),
         memory_need(suite, models, memory()),
     )
@@ -93,11 +100,60 @@ def draft_needs(suite: Suite, suite_folder: Path) -> list[str]:
     ]
 
 
+def target_needs(suite: Suite, target: Path | None) -> list[str]:
+    """What is wrong with a target that is on this machine, and arms that SGLang cannot run for it; none if all is well.
+
+    Its numbers are looked at when a run starts: that reads the files from end to end.
+    """
+    if target is None:
+        return []
+    try:
+        config = read_target(target, not suite.target.random_weights)
+        if not suite.target.random_weights:
+            check_target(target, config, read_tensors([target], values=False)[target])
+    except HarnessError as error:
+        return [f"target {suite.target.model}: DOES NOT FIT: {error}"]
+    specs = {arm.name: discover()[arm.architecture] for arm in suite.arms if arm.architecture in discover()}
+    reasons = {name: unserved(config, spec) for name, spec in specs.items()}
+    return [f"arm {name}: DOES NOT FIT: {reason}" for name, reason in reasons.items() if reason is not None]
+
+
+def prompt_needs(suite: Suite, target: Path | None) -> list[str]:
+    """Of workloads whose prompts are on this machine how many there are, and whether the longest one fits."""
+    lines = []
+    for workload in suite.workloads:
+        if workload.path is None and not SOURCES[workload.source].synthetic:
+            continue
+        try:
+            lines.append(f"prompts of {workload.name}: {_prompts(suite, workload, target)}")
+        except HarnessError as error:
+            lines.append(f"prompts of {workload.name}: REFUSED: {error}")
+    return lines
+
+
+def _prompts(suite: Suite, workload: Workload, target: Path | None) -> str:
+    if target is not None:
+        suite = with_tokenizer(suite, target)
+        workload = next(own for own in suite.workloads if own.name == workload.name)
+    elif workload.source == "random":
+        return "made with the target's tokenizer, which is not here"
+    found = load_workload(workload, suite.sampling.seed)
+    if target is None:
+        return f"{len(found)}"
+    room = context_left(suite, read_target(target, needs_weights=False))
+    prompts = first_prompts(suite, workload, ChatRenderer(target, suite.rendering), LONGEST_READ)
+    check_fit(prompts, room, suite)
+    taken, limit = max(len(each.prompt_ids) + each.max_tokens for each in prompts), min(room, suite.max_total_tokens)
+    return f"{len(found)}; the longest request takes at most {taken} of {limit} tokens"
+
+
 def _judged(arm: Arm, draft: Path, target: Path) -> str:
     try:
         if arm.architecture not in discover():
             raise DraftError(f"architecture {arm.architecture} is not installed; see bench.py list.")
-        found = load_arms_draft(arm, discover()[arm.architecture], draft, target, read_tensors([draft])[draft])
+        found = load_arms_draft(
+            arm, discover()[arm.architecture], draft, target, read_tensors([draft], values=False)[draft]
+        )
     except HarnessError as error:
         return f"DOES NOT FIT: {error}"
     if found.trained_tokens is None:

@@ -18,6 +18,8 @@ SHARES, LAYERS = "get_embed_and_head", "set_eagle3_layers_to_capture"
 BARE_LAYERS = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
 """Models whose layers SGLang 0.5.17 hands out before their residual is added (models/gemma3_causal.py), which is
 nothing that a draft was trained on."""
+SIZES = ("num_hidden_layers", "hidden_size")
+"""Fields of config.json that are asked of every target."""
 
 
 def unserved(config: Mapping[str, Any], spec: DraftSpec) -> str | None:
@@ -26,10 +28,27 @@ def unserved(config: Mapping[str, Any], spec: DraftSpec) -> str | None:
     Args:
         config: the target's config.json.
     """
+    absent = next((key for key in SIZES if key not in config), None)
+    if absent is not None:
+        return (
+            f"the target's config.json has no {absent}: its sizes have other names than LLaMA's (model_type "
+            f"{config.get('model_type')}), which are not known here; take another target."
+        )
     name = next(iter(config.get("architectures") or ()), None)
-    methods = None if name is None else _methods(str(name))
+    if name is None or not _files():
+        return None
+    if config.get("model_type") == "gemma2" and "hidden_act" not in config:
+        return (
+            f"the target's config.json has no hidden_act, which SGLang {TESTED_SGLANG} asks of Gemma 2; add "
+            '"hidden_act": "gelu_pytorch_tanh".'
+        )
+    if not spec.drafts:  # SGLang may run a model that it has not through transformers
+        return None
+    methods = _methods(str(name))
     if methods is None:
-        return f"SGLang {TESTED_SGLANG} has no model {name}, which the target's config.json names; take another target."
+        return (
+            f"SGLang {TESTED_SGLANG} has no model {name} of its own, so that no draft can be run; take another target."
+        )
     if spec.sglang_algorithm in ("EAGLE", "EAGLE3") and SHARES not in methods:
         return (
             f"SGLang {TESTED_SGLANG} does not share {name}'s embedding and head with drafts, which {spec.name} needs."

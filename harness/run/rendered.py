@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+from draftbench.drafts.layout import context_tokens
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.suite import Suite, Workload
@@ -78,6 +80,16 @@ def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> 
     return prompts
 
 
+def context_left(suite: Suite, target: Mapping[str, Any]) -> int:
+    """The target's context, shortened by what a round may draft beyond the last token.
+
+    Args:
+        target: its config.json.
+    """
+    longest = max((arm.num_draft_tokens or 0) + (arm.num_steps or 0) * (arm.topk or 0) for arm in suite.arms)
+    return context_tokens(target) - longest
+
+
 def check_fit(prompts: Sequence[Prompt], context_tokens: int, suite: Suite) -> None:
     """
     Raises:
@@ -95,10 +107,18 @@ def check_fit(prompts: Sequence[Prompt], context_tokens: int, suite: Suite) -> N
             )
 
 
-def first_prompts(suite: Suite, workload: Workload, renderer: ChatRenderer) -> tuple[Prompt, ...]:
-    """The first turn of each of a workload's conversations, which follows no answer."""
-    found = []
-    for conversation in load_workload(workload, suite.sampling.seed):
+def first_prompts(
+    suite: Suite, workload: Workload, renderer: ChatRenderer, longest: int | None = None
+) -> tuple[Prompt, ...]:
+    """The first turn of each of a workload's conversations, which follows no answer.
+
+    Args:
+        longest: only of so many, those with the most characters.
+    """
+    conversations, found = load_workload(workload, suite.sampling.seed), []
+    if longest is not None:
+        conversations = tuple(sorted(conversations, key=lambda each: len(each.turns[0])))[-longest:]
+    for conversation in conversations:
         history = conversation.asked(0)
         found.append(_prompt(suite, workload, conversation, 0, renderer.render(history), history))
     return tuple(found)

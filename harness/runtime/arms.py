@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from draftbench.drafts.api import DraftError, DraftSpec, Loadable, Tree
-from draftbench.drafts.layout import context_tokens
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import CheckpointError, EngineError
 from draftbench.harness.host.gpu import gpu_problems, installed_torch, read_gpu_host
@@ -19,8 +18,10 @@ from draftbench.harness.models.checkpoints import check_target, lay_out, load_ar
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, engine_bytes, memory, weight_bytes
+from draftbench.harness.models.served import unserved
 from draftbench.harness.records import point_slug
 from draftbench.harness.run.pool import EnginePool
+from draftbench.harness.run.rendered import context_left
 from draftbench.harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
 from draftbench.harness.runtime.launch import SglangEngine, engine_environment, start_engine
 from draftbench.harness.runtime.preload import Preloaded, preloaded
@@ -89,8 +90,7 @@ class Arms:
     @property
     def context_tokens(self) -> int:
         """The target's context, shortened by what a round may draft beyond the last token."""
-        longest = max((arm.num_draft_tokens or 0) + (arm.num_steps or 0) * (arm.topk or 0) for arm in self.suite.arms)
-        return context_tokens(read_target(self.target, needs_weights=False)) - longest
+        return context_left(self.suite, read_target(self.target, needs_weights=False))
 
     @property
     def trained_tokens(self) -> dict[str, int]:
@@ -269,6 +269,8 @@ def find_arms(
         if arm.architecture not in known:
             raise DraftError(f"arm {arm.name}: architecture {arm.architecture} is not installed; see bench.py list.")
         spec = specs[arm.name] = known[arm.architecture]
+        if (reason := unserved(target_config, spec)) is not None:
+            raise DraftError(f"arm {arm.name}: {reason}")
         try:
             spec.capabilities.needs.layers_of(target_config["num_hidden_layers"])
         except DraftError as error:

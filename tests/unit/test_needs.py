@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from draftbench.drafts.api import discover
+from draftbench.harness.errors import CheckpointError
 from draftbench.harness.host.doctor import diagnose_suite
 from draftbench.harness.models import required
-from draftbench.harness.models.find import EMBEDDED, local_folder, read_config
+from draftbench.harness.models.find import EMBEDDED, local_folder, model_folder, read_config
 from draftbench.harness.models.memory import Memory, kv_bytes
 from draftbench.harness.models.required import ModelNeed, draft_needs, memory_need, model_needs, needs_of
 from draftbench.harness.runtime.arms import find_arms
@@ -126,3 +127,26 @@ def test_a_folder_of_a_hub_id_is_a_model(tmp_path):
     (snapshot / "drafts" / "prism" / "config.json").write_text("{}")
     assert local_folder("o/n:drafts/prism@" + "a" * 40, Path("suites")) == snapshot / "drafts" / "prism"
     assert local_folder("o/n:drafts/hass@" + "a" * 40, Path("suites")) is None
+
+
+def test_prompts_that_are_here_are_counted_and_the_longest_is_held_against_the_context(tmp_path):
+    """The run's own check, before any engine: files and what is made here, not what would be downloaded."""
+    lines = [line for line in needs_of(TINY, Path("suites")) if line.startswith("prompts of")]
+    assert len(lines) == len(TINY.workloads)
+    assert all(" 4; the longest request takes at most " in line for line in lines)
+    workload = TINY.workloads[0].model_copy(update={"path": str(tmp_path / "w.jsonl"), "max_tokens": 5000})
+    shutil.copyfile(TINY.workloads[0].path, workload.path)
+    refused = needs_of(TINY.model_copy(update={"workloads": (workload,)}), Path("suites"))
+    begin = f"prompts of {workload.name}: REFUSED: workload {workload.name}"
+    assert [line for line in refused if line.startswith(begin)]
+    broken = workload.model_copy(update={"path": str(tmp_path / "broken.jsonl")})
+    Path(broken.path).write_text("not JSON\n")
+    assert "REFUSED" in required.prompt_needs(TINY.model_copy(update={"workloads": (broken,)}), None)[0]
+    assert required.prompt_needs(REAL, None) == []
+
+
+def test_a_relative_name_that_is_no_folder_is_told_as_one_too(tmp_path, monkeypatch):
+    """`drafts/x` looks like a hub id: in a rerun from elsewhere the message says which folder it would be."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match=rf"Nor is there a folder {tmp_path}/drafts/x: .* in a rerun in --folder"):
+        model_folder("drafts/x", tmp_path)
