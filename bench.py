@@ -59,7 +59,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         args = parse(words)
         return int(args.function(args, console))
-    except HarnessError as error:
+    except (HarnessError, OSError) as error:
+        # A disk or a network that fails where nobody foresaw it is no fault of the program's either.
         Terminal(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:

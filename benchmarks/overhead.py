@@ -46,6 +46,7 @@ def tokens_per_s(engine: Engine, prompt: Prompt, sampler: Sampler | None, window
     records: list[RequestRecord] = []
     sampling = {"temperature": 0.0, "ignore_eos": True}
     if sampler is not None:
+        assert engine.pid is not None, "it is ours"
         sampler.begin(engine.pid)
     asyncio.run(run_closed_loop(engine, cell, [prompt], sampling, RoundBook(engine), records.append))
     if sampler is not None:

@@ -146,8 +146,8 @@ def read_phases(cells: Path) -> dict[tuple[str, int], dict[tuple[int, int], Phas
     found: dict[tuple[str, int], dict[tuple[int, int], PhaseTimes]] = defaultdict(dict)
     for line in cells.read_text().splitlines():
         sealed = CellRecord.model_validate_json(line)
-        if sealed.phases is not None and sealed.error is None:
-            cell = sealed.cell
+        cell = sealed.cell
+        if sealed.phases is not None and sealed.error is None and cell.concurrency is not None:
             found[(cell.arm, cell.concurrency)][(cell.launch, cell.block)] = sealed.phases
     return found
 

@@ -172,7 +172,7 @@ def main() -> int:
     if args.part == "study":
         return study(args.out, args.smoke)
     if args.part == "report":
-        batches = (1, 2) if args.smoke else (1,)
+        batches: tuple[int, ...] = (1, 2) if args.smoke else (1,)
         name, load = "quickstart", [{"concurrency": b, "num_prompts": 2 if args.smoke else 8} for b in batches]
     else:
         batches = (1, 2) if args.smoke else BATCHES

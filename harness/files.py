@@ -1,33 +1,16 @@
-"""Files read and written with care: regular ones are read, up to a size; what is written is made, no link followed."""
+"""Files written with care: they are made, and no link is followed."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import stat
 from io import FileIO
 from pathlib import Path
 
 from draftbench.harness.errors import RecordError
 
 PARTIAL = ".partial"
-
-
-def read_regular(path: Path, most_bytes: int) -> bytes:
-    """A whole file; a pipe or device, which may have no end, is no such file.
-
-    Raises:
-        OSError: it is none, is larger, or cannot be read.
-    """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        data = file.read(most_bytes + 1)
-    if len(data) > most_bytes:
-        raise OSError(errno.EFBIG, f"larger than {most_bytes:,} bytes", str(path))
-    return data
 
 
 def write_whole(path: Path, data: str | bytes) -> None:

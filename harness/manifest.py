@@ -5,7 +5,9 @@ It is written when the run begins and again whenever more is known.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from draftbench.harness.errors import RecordError
 from draftbench.harness.models.fairness import Ledger
 from draftbench.harness.records import SCHEMA_VERSION
 from draftbench.harness.suite import Suite
+from draftbench.harness.workloads.regular import JSON_BYTES, read_json
 
 MANIFEST = "manifest.json"
 HIDDEN_ADDRESS = "URL"
@@ -67,12 +70,9 @@ class Manifest(BaseModel):
             RecordError: it is missing, no manifest, or of another version.
         """
         path = folder / MANIFEST
-        try:
-            content = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise RecordError(f"{folder} holds no run (no {MANIFEST}); give the folder that a run wrote.") from None
-        except json.JSONDecodeError as error:
-            raise RecordError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
+        if not os.path.exists(path):
+            raise RecordError(f"{folder} holds no run (no {MANIFEST}); give the folder that a run wrote.")
+        content = read_json(path, JSON_BYTES, RecordError)
         return cls.of(content, str(path))
 
     @classmethod
@@ -110,6 +110,11 @@ class Manifest(BaseModel):
     def recorded(self) -> Mapping[str, Any]:
         """The object that manifest.json holds: what an older draftbench wrote stays as it was."""
         return self._recorded or self._object(self.model_fields_set)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that manifest.json says, the suite's text and the engines' receipts too."""
+        return hashlib.sha256(json.dumps(self.recorded, sort_keys=True, default=str).encode()).hexdigest()
 
     def _object(self, names: Iterable[str]) -> dict[str, Any]:
         """Fields as manifest.json has them."""

@@ -7,9 +7,9 @@ Chunks and rounds come by the million, so they are slotted dataclasses: a third 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 SCHEMA_VERSION = 1
@@ -24,6 +24,14 @@ class Record(BaseModel):
     """Frozen, strict about unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Line(Record):
+    """What stands on a line of a records' file."""
+
+    version: int = SCHEMA_VERSION
+    suite_sha256: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    """Of the run's suite, on a file's first line alone: a file is not taken for another run's."""
 
 
 class CellKey(Record):
@@ -85,10 +93,9 @@ RoundSource = Literal["meta_info", "sglext", "vllm", "vllm_steps", "llama.cpp"]
 metrics by histogram or by step, llama.cpp's timings."""
 
 
-class RequestRecord(Record):
+class RequestRecord(Line):
     """One request, finished or failed. A failed one keeps what arrived and says why."""
 
-    version: int = SCHEMA_VERSION
     cell: CellKey
     request_id: str
     prompt_id: str
@@ -205,10 +212,9 @@ class ServedCounters(Record):
     """Why they are not used: others asked the server too, requests failed."""
 
 
-class CellRecord(Record):
+class CellRecord(Line):
     """A cell that was run to its end: the seal that lets a resumed run skip it."""
 
-    version: int = SCHEMA_VERSION
     cell: CellKey
     started_ns: int
     finished_ns: int
@@ -227,20 +233,18 @@ class CellRecord(Record):
     """Why the whole cell failed (engine died, no receipt); None when it ran."""
 
 
-class ScoreRecord(Record):
+class ScoreRecord(Line):
     """Whether one finished answer is right; there is none where the set does not say what is right."""
 
-    version: int = SCHEMA_VERSION
     cell: CellKey
     prompt_id: str
     turn: int
     correct: bool
 
 
-class ReferenceRecord(Record):
+class ReferenceRecord(Line):
     """The unmeasured vanilla pass: what losslessness is judged against, and the history of later turns."""
 
-    version: int = SCHEMA_VERSION
     workload: str
     prompt_id: str
     turn: int
@@ -254,10 +258,9 @@ class ControlRecord(ReferenceRecord):
     """Vanilla again, at another batch shape."""
 
 
-class RescoreRecord(Record):
+class RescoreRecord(Line):
     """What the target makes of one greedy output, scored in one pass over prompt and output. In nats."""
 
-    version: int = SCHEMA_VERSION
     workload: str
     prompt_id: str
     turn: int
@@ -273,20 +276,18 @@ class RescoreRecord(Record):
     when it was scored."""
 
 
-class SampleRecord(Record):
+class SampleRecord(Line):
     """Short continuations of one open prompt that an arm sampled, apart from the measuring."""
 
-    version: int = SCHEMA_VERSION
     arm: str
     prompt_id: str
     continuations: tuple[tuple[int, ...], ...]
 
 
-class SampleScoreRecord(Record):
+class SampleScoreRecord(Line):
     """What the target makes of an arm's continuations of one open prompt, each scored in one pass. In nats, at the
     run's temperature."""
 
-    version: int = SCHEMA_VERSION
     arm: str
     prompt_id: str
     odds: tuple[tuple[tuple[float, float, float], ...], ...]

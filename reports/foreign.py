@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from draftbench.harness.metrics.gates.gate import Gate
+from draftbench.harness.texts import printable
 
 Value = TypeVar("Value")
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|~&]|(?<![^\W_])_|_(?![^\W_]))")
@@ -17,7 +18,7 @@ _MARKDOWN = re.compile(r"([\\`*\[\]<>|~&]|(?<![^\W_])_|_(?![^\W_]))")
 
 def markdown_text(text: str) -> str:
     """Text that markdown shows as it is: on one line, without markup, links, HTML, or the end of a table's cell."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", " ".join(printable(text, kept="\n\t\r\f\v").split()))
 
 
 def with_strings(value: Value, change: Callable[[str], str]) -> Value:

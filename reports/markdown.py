@@ -9,6 +9,7 @@ from tabulate import tabulate
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Limits, Suite
+from draftbench.harness.suite.engine_arguments import risky
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer
 from draftbench.reports.foreign import markdown_text, with_strings
@@ -125,7 +126,9 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
             )
             for name, told in sorted(manifest.endpoints.items())
         ),
+        *_permitted(suite),
         *((f"{name} SHA-256", value) for name, value in sorted(manifest.models.items())),
+        ("manifest SHA-256", manifest.sha256),
         ("records SHA-256", records_sha256),
     ]
     return [list(fact) for fact in facts]
@@ -134,6 +137,11 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
 def _required(suite: Suite) -> list[tuple[str, str]]:
     required = suite.fairness.require
     return [("required to be alike", ", ".join(required))] if required else []
+
+
+def _permitted(suite: Suite) -> list[tuple[str, str]]:
+    found = [f"{arm.name}: {name} {arm.engine[name]}" for arm in suite.arms for name in risky(arm.engine)]
+    return [("permitted by --allow", ", ".join(found))] if found else []
 
 
 def _limits(limits: Limits) -> str:

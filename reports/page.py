@@ -14,7 +14,9 @@ from markupsafe import Markup, escape
 
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
+from draftbench.harness.texts import printable
 from draftbench.reports.answer import answer
+from draftbench.reports.foreign import with_strings
 from draftbench.reports.markdown import conditions, notes
 from draftbench.reports.plots import INK, Plot
 from draftbench.reports.sections import sections
@@ -53,6 +55,7 @@ def render_page(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     script = (_FOLDER / "page.js").read_text()
+    manifest = with_strings(manifest, printable)
     best = clear_rows(rows)
     return environment.get_template("page.html.j2").render(
         name=manifest.suite.name,

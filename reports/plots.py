@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from draftbench.harness.errors import RecordError
+from draftbench.harness.files import make_folder, write_whole
 from draftbench.harness.metrics.overall import by_step
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.throughput import crossovers
@@ -68,6 +71,18 @@ class Plot:
 
     def svg(self) -> str:
         """The figure as SVG, the same bytes for the same rows."""
+        return self._drawn
+
+    def png(self) -> bytes:
+        """The figure at 300 dots per inch, the same bytes for the same rows."""
+        assert self._drawn, "each time that a figure is drawn its layout moves a little: SVG comes first"
+        picture = io.BytesIO()
+        with mpl.rc_context(_STYLE):
+            self.figure.savefig(picture, format="png", dpi=300)
+        return picture.getvalue()
+
+    @cached_property
+    def _drawn(self) -> str:
         text = io.StringIO()
         with mpl.rc_context(_STYLE):
             self.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
@@ -102,13 +117,14 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
 
 def save_figures(plots: Iterable[Plot], folder: Path) -> None:
     """Each figure as SVG and as PNG at 300 dots per inch; what earlier reports left there goes."""
-    folder.mkdir(exist_ok=True)
+    if folder.is_symlink():
+        raise RecordError(f"{folder} is a link; remove it.")
+    make_folder(folder)
     for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
         old.unlink()
-    with mpl.rc_context(_STYLE):
-        for plot in plots:
-            (folder / f"{plot.name}.svg").write_text(plot.svg())
-            plot.figure.savefig(folder / f"{plot.name}.png", dpi=300)
+    for plot in plots:
+        write_whole(folder / f"{plot.name}.svg", plot.svg())
+        write_whole(folder / f"{plot.name}.png", plot.png())
 
 
 def _speedup(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:

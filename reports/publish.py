@@ -16,6 +16,7 @@ import yaml
 from tabulate import tabulate
 
 from draftbench.harness.errors import RecordError
+from draftbench.harness.files import write_whole
 from draftbench.harness.host.provenance import suite_sha256
 from draftbench.harness.manifest import MANIFEST
 from draftbench.harness.metrics.row import FIGURES
@@ -80,11 +81,11 @@ def prepare(run: Path, name: str, names: tuple[str, ...] = (), published: Path =
     manifest: dict[str, Any] = redactor.value(found.manifest.recorded)
     manifest["suite_text"] = yaml.safe_dump(manifest["suite"], sort_keys=False)
     manifest["suite_sha256"] = suite_sha256(manifest["suite"])
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     for name in FILES.values():
         if (run / name).exists():
-            with (folder / name).open("wb") as file:
-                file.writelines(_redacted(run / name, redactor))
+            with (folder / name).open("xb") as file:
+                file.writelines(_redacted(run / name, redactor, manifest["suite_sha256"]))
     write_results(folder)
     if _figures(read_run(folder)) != _figures(found):
         shutil.rmtree(folder)
@@ -108,15 +109,18 @@ def write_index(published: Path = PUBLISHED) -> Path:
     table = tabulate([_index_line(run) for run in runs], ("run", "started", "target", "host", "answer"), "github")
     text = "Each folder holds the records too: `python bench.py verify reports/published/NAME/report.md`."
     path = published / INDEX
-    path.write_text(f"# Published runs\n\n{text}\n\n{table}\n")
+    write_whole(path, f"# Published runs\n\n{text}\n\n{table}\n")
     return path
 
 
-def _redacted(path: Path, redactor: Redactor) -> Iterator[bytes]:
+def _redacted(path: Path, redactor: Redactor, suite: str) -> Iterator[bytes]:
     with path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n"):  # a last line without its end was being written when the process was killed
-                yield orjson.dumps(redactor.record(orjson.loads(line))) + b"\n"
+                record = redactor.record(orjson.loads(line))
+                if "suite_sha256" in record:
+                    record["suite_sha256"] = suite
+                yield orjson.dumps(record) + b"\n"
 
 
 def _index_line(run: Run) -> list[str]:

@@ -9,9 +9,14 @@ import re
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
+from pydantic import BaseModel
+
+from draftbench.harness.manifest import Manifest
+from draftbench.harness.store import FILES
 from draftbench.reports.secrets_in import secrets_in
 
 _PUBLIC = r"huggingface\.co|github\.com|localhost"
@@ -36,6 +41,21 @@ _HOME = re.compile(r"/(?:home|Users)/([\w.-]+)")
 _HOSTS = re.compile(r"\w://(?:[^/@\s\"']*@)?([A-Za-z][\w.-]*)")
 _COMMON = {"root", "user", "admin", "ubuntu", "debian", "localhost", "runner", "nobody"}
 """Names that tell nothing and are words elsewhere."""
+
+
+@cache
+def _own_words() -> frozenset[str]:
+    """Names of fields and of choices in manifests, suites and records: a person of such a name must not unname them."""
+    kinds: tuple[type[BaseModel], ...] = (Manifest, *FILES)
+    return frozenset(word for kind in kinds for word in _words_of(kind.model_json_schema()))
+
+
+def _words_of(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from schema.get("properties", ())
+        yield from (word for word in (*schema.get("enum", ()), schema.get("const")) if isinstance(word, str))
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _words_of(part)
 
 
 class Redactor:
@@ -67,12 +87,12 @@ class Redactor:
     def value(self, value: Any) -> Any:
         """The same nested lists and objects, with every string rewritten and every secret setting blanked."""
         if isinstance(value, str):
-            return self.text(value)
+            return value if value in _own_words() else self.text(value)
         if isinstance(value, list):
             return [self.value(item) for item in value]
         if isinstance(value, dict):
             return {
-                self.text(key): self._count(item, "SECRET")
+                (key if key in _own_words() else self.text(key)): self._count(item, "SECRET")
                 if isinstance(item, str) and item and _SECRET_KEY.search(key)
                 else item
                 if key in _COMMIT_KEYS and isinstance(item, str) and re.fullmatch(r"[0-9a-f]{40}(-dirty)?", item)

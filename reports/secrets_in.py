@@ -72,6 +72,6 @@ def _plugins() -> tuple[Any, ...]:
         from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     except ImportError:
         return ()
-    known: dict[str, Any] = get_mapping_from_secret_type_to_class()
-    kinds = {kind.__name__: kind for kind in known.values()}
+    mapping: dict[str, Any] = get_mapping_from_secret_type_to_class()
+    kinds = {kind.__name__: kind for kind in mapping.values()}
     return tuple(kinds[name]() for name in _PLUGINS if name in kinds)

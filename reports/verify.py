@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
+import matplotlib
+
 from draftbench.harness.errors import RecordError
 from draftbench.harness.host.provenance import suite_sha256
-from draftbench.reports.files import PAGE, REPORT, read_run, results
+from draftbench.reports.files import FIGURES, PAGE, REPORT, figures_of, read_run, results
 from draftbench.reports.page import render_page, without_figures
+from draftbench.reports.plots import Plot
 
 Cells = list[tuple[str, str]]
 """A line's parts, each with where it stands."""
@@ -25,10 +28,12 @@ class Verdict:
     files: tuple[str, ...]
     num_numbers: int
     mismatches: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What could not be compared, and why."""
 
 
 def verify(report: Path) -> Verdict:
-    """Compare a run's result files with what its records give; figures are not compared.
+    """Compare a run's result files with what its records give, figures too.
 
     Args:
         report: A run's folder or a file in it.
@@ -40,20 +45,56 @@ def verify(report: Path) -> Verdict:
     if not (folder / REPORT).exists():
         raise RecordError(f"{folder} holds no {REPORT}; give the report of a run, or write it with bench.py report.")
     run = read_run(folder)
+    figures = figures_of(run)
+    notes = tuple(_other_version(folder / FIGURES))
     fresh = results(run)
-    fresh[PAGE] = render_page(run.rows, run.manifest, run.records_sha256, run.broken, ())
+    shown = () if notes else figures
+    fresh[PAGE] = render_page(run.rows, run.manifest, run.records_sha256, run.broken, shown)
     mismatches: list[str] = []
     recorded, suite_hash = run.manifest.suite_sha256, suite_sha256(run.manifest.recorded["suite"])
     if recorded != suite_hash:
         mismatches.append(f"manifest.json, suite_sha256: found {recorded}, recomputed {suite_hash}")
     files, num_numbers = [], 0
     for name, text in fresh.items():
-        if (folder / name).exists():
-            found = _comparable(name, (folder / name).read_text())
-            mismatches += differences(name, found.splitlines(), _comparable(name, text).splitlines())
-            num_numbers += len(re.findall(r"\d+(?:\.\d+)?", text))
-            files.append(name)
-    return Verdict(tuple(files), num_numbers, tuple(mismatches))
+        try:
+            found = (folder / name).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            mismatches.append(f"{name}: {'missing' if isinstance(error, FileNotFoundError) else error}; write it with "
+                              "bench.py report")  # fmt: skip
+            continue
+        if name == PAGE and notes:
+            found, text = without_figures(found), without_figures(text)
+        mismatches += differences(name, found.splitlines(), text.splitlines())
+        num_numbers += len(re.findall(r"\d+(?:\.\d+)?", text))
+        files.append(name)
+    mismatches += _figure_differences(folder / FIGURES, figures, compare=not notes)
+    return Verdict((*files, FIGURES) if figures else tuple(files), num_numbers, tuple(mismatches), notes)
+
+
+def _other_version(folder: Path) -> Iterator[str]:
+    """That figures were drawn by another Matplotlib, whose lines lie elsewhere."""
+    found = {
+        version[1]
+        for path in sorted(folder.glob("*.svg"))
+        if (version := re.search(r"Matplotlib v([\w.+-]+)", path.read_text(errors="replace")[:2000]))
+    }
+    if found - {matplotlib.__version__}:
+        theirs = ", ".join(sorted(found - {matplotlib.__version__}))
+        yield f"figures were drawn by Matplotlib {theirs}, and are not compared with those of {matplotlib.__version__}"
+
+
+def _figure_differences(folder: Path, figures: Sequence[Plot], compare: bool) -> Iterator[str]:
+    """Figures that are missing, too many, or not what the records give."""
+    names = {f"{plot.name}.{ending}" for plot in figures for ending in ("svg", "png")}
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    for name in sorted(names - there):
+        yield f"{FIGURES}/{name}: missing; write it with bench.py report"
+    for name in sorted(there - names):
+        yield f"{FIGURES}/{name}: the records do not give it"
+    for plot in figures if compare else ():
+        for name, fresh in ((f"{plot.name}.svg", plot.svg().encode()), (f"{plot.name}.png", plot.png())):
+            if name in there and (folder / name).read_bytes() != fresh:
+                yield f"{FIGURES}/{name}: not the figure that the records give"
 
 
 def differences(name: str, found: Sequence[str], fresh: Sequence[str]) -> Iterator[str]:
@@ -78,10 +119,6 @@ def differences(name: str, found: Sequence[str], fresh: Sequence[str]) -> Iterat
             yield f"{name}:{line + 1}: found {found[line]!r}, which the records do not give"
         for line in range(fresh_start + pairs, fresh_end):
             yield f"{name}:{end + 1}: missing {fresh[line]!r}"
-
-
-def _comparable(name: str, text: str) -> str:
-    return without_figures(text) if name == PAGE else text
 
 
 def _markdown_cells(lines: Sequence[str], index: int) -> Cells:

@@ -59,7 +59,8 @@ def _eagle(summary: str, objective: EagleObjective, options: LayerOptions) -> Re
 
     def new(start: Start) -> nn.Module:
         num_read = len(layers(start.config["num_hidden_layers"]))
-        return new_eagle(start.config, start.embedding_VD, start.head_VD, start.seed, options.num_layers, num_read)
+        given = start.config, start.embedding_VD, start.head_VD, start.seed
+        return start.measured(new_eagle(*given, options.num_layers, num_read))
 
     stacked = f" {options.num_layers} layers." if options.num_layers > 1 else ""
     return Recipe(

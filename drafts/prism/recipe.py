@@ -68,7 +68,7 @@ def _prism(way: Way, options: PrismOptions) -> Recipe:
 
     def new(start: Start) -> nn.Module:
         num_read = len(layers(start.config["num_hidden_layers"]))
-        return new_prism(start.config, steps, start.embedding_VD, start.head_VD, start.seed, num_read)
+        return start.measured(new_prism(start.config, steps, start.embedding_VD, start.head_VD, start.seed, num_read))
 
     return Recipe(
         "prism",

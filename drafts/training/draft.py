@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from draftbench.drafts.training.fusion import Fusion
 from draftbench.drafts.training.layer import Attend
 
 Proposal = Literal["beams", "joint"]
@@ -72,9 +73,8 @@ class FeatureDraft(nn.Module):
     def add_fusion(self, num_read: int) -> None:
         """Let the first step read so many layers; the last matrix to be made, so that others start as without it."""
         if num_read:
-            size = self.embed_tokens.embedding_dim
             self.reads_layers = True
-            self.fusion_layer = nn.Linear(num_read * size, size)
+            self.fusion_layer = Fusion(num_read, self.embed_tokens.embedding_dim)
 
     def fused(self, hidden: Tensor, step: int) -> Tensor:
         """The hidden state [B, T, D] that a step reads, from [B, T, E] where it is the first and reads layers."""

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from draftbench.drafts.api import Options
+from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.features import Batch, Features
 from draftbench.drafts.training.hf import Target
 
+MEASURED = 16
+"""Samples from which the layers' sizes are taken."""
 COUNTED_TOKENS = 2_000_000
 """Tokens of the corpus from which the most frequent ones are counted."""
 
@@ -58,6 +61,13 @@ class Start:
     def head_VD(self) -> Tensor:
         """The target's output head."""
         return self.target.lm_head.weight.data.cpu()
+
+    def measured(self, draft: FeatureDraft) -> FeatureDraft:
+        """The draft, which knows how large the layers are that it reads, if it reads any."""
+        if draft.reads_layers:
+            found = [self.features.store.read(int(index), self.features.layers) for index in self.chosen[:MEASURED]]
+            draft.fusion_layer.measure((seen.hidden_nD, seen.aux_nE) for seen in found)
+        return draft
 
     @cached_property
     def _counts_V(self) -> np.ndarray:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from draftbench.harness.host.provenance import host
 from draftbench.harness.models.required import is_obstacle, needs_of
+from draftbench.harness.run.folder import RUNS
+from draftbench.harness.run.history import seen_here
 from draftbench.harness.run.plan import estimate, plan_cells
 from draftbench.harness.suite import load_suite
 from draftbench.harness.suite.named import allow_argument, find_suite
@@ -32,6 +35,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
             f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}", highlight=False
         )
     needs = needs_of(suite, path.parent)
-    for line in (*needs, str(estimate(suite))):
+    for line in (*needs, str(estimate(suite, seen_here(suite, RUNS, host())))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 1 if any(map(is_obstacle, needs)) else 0

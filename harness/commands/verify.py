@@ -22,6 +22,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     verdict = verify(args.report)
     for mismatch in verdict.mismatches:
         console.print(mismatch, highlight=False, markup=False, soft_wrap=True)
+    for note in verdict.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     result = f"{len(verdict.mismatches)} do not match" if verdict.mismatches else "all match"
     console.print(f"{verdict.num_numbers} numbers in {', '.join(verdict.files)}: {result}", highlight=False)
     return 1 if verdict.mismatches else 0

@@ -179,9 +179,12 @@ async def _read_events(
             begin += piece[:SHOWN]
         for kind, data in events.feed(piece):
             at_ns = time.monotonic_ns()
-            watch.heard(at_ns)
-            if data == b"[DONE]":
+            text = data.strip()
+            if text == b"[DONE]":
                 return
+            if not text:  # keeps the connection alive, as a comment would
+                continue
+            watch.heard(at_ns)
             message = _message(data)
             if (error := error_of(message, kind)) is not None:
                 answer.error = error

@@ -222,7 +222,7 @@ def to_record(
         reasoning_text=answer.reasoning,
         num_reasoning_chunks=answer.num_reasoning_chunks,
         num_reasoning_tokens=answer.num_reasoning_tokens,
-        finish_reason="failed" if answer.error is not None else answer.finish_reason,  # type: ignore[arg-type]
+        finish_reason="failed" if answer.error is not None else answer.finish_reason,
         rounds=served.rounds if rounds is None else rounds,
         rounds_from=served.source if rounds is None else None,
         engine_verify_ct=served.num_rounds,

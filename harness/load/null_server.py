@@ -121,9 +121,13 @@ def _serve(pipe: Connection) -> None:
         await response.write(b"data: [DONE]\n\n")
         return response
 
+    async def about(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"version": "null"})
+
     async def main() -> None:
         app = web.Application()
         app.router.add_post("/generate", generate)
+        app.router.add_get("/server_info", about)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

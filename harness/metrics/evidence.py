@@ -69,6 +69,7 @@ class Design:
         limits: on latency, for the goodput.
         random_weights: target and drafts were made at random, for times at a shape.
         prefix_cache: prompts may share prefixes in the engines' caches.
+        has_passes: vanilla's own passes were made, so that their records have to be there.
     """
 
     temperature: float
@@ -79,6 +80,7 @@ class Design:
     limits: Limits | None = None
     random_weights: bool = False
     prefix_cache: bool = False
+    has_passes: bool = False
 
 
 @dataclass(frozen=True)

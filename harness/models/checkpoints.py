@@ -14,6 +14,7 @@ from draftbench.harness.errors import CheckpointError
 from draftbench.harness.models.find import read_config, read_target
 from draftbench.harness.runtime.tensors import TensorFacts, named_tensors, weight_files, write_tensors
 from draftbench.harness.suite import Arm
+from draftbench.harness.workloads.regular import JSON_BYTES, read_json
 
 NAMES_SHOWN = 6
 TOKENIZER = "tokenizer.json"
@@ -191,7 +192,7 @@ def _vocabulary(folder: Path) -> _Vocabulary | None:
     if not path.exists():
         return None
     try:
-        data = json.loads(path.read_text())
+        data = read_json(path, JSON_BYTES, CheckpointError)
         model, added = data["model"]["vocab"], {entry["content"]: entry["id"] for entry in data.get("added_tokens", ())}
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: no tokenizer ({error!r}); download it anew.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,6 +11,7 @@ from typing import Any
 from draftbench.drafts.api import Tree
 from draftbench.harness.errors import CheckpointError, SuiteError
 from draftbench.harness.suite import Arm, Suite
+from draftbench.harness.workloads.regular import JSON_BYTES, read_json
 
 LEDGER = "training.json"
 """File beside a checkpoint's weights that says how they were trained."""
@@ -86,14 +86,9 @@ def read_ledger(folder: Path) -> dict[str, Any] | None:
         CheckpointError: the file is there but holds no JSON object.
     """
     path = folder / LEDGER
-    try:
-        ledger = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}:{error.lineno}: not JSON: {error.msg}; mend it or take it away.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}; mend it or take it away.") from error
+    ledger = read_json(path, JSON_BYTES, CheckpointError)
     if not isinstance(ledger, dict):
         raise CheckpointError(f"{path}: no JSON object; a ledger is one. Mend it or take it away.")
     return ledger

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from draftbench.drafts.layout import text_fields
 from draftbench.harness.errors import CheckpointError
 from draftbench.harness.places import CHECKPOINTS
+from draftbench.harness.workloads.regular import JSON_BYTES, read_json
 
 EMBEDDED = CHECKPOINTS
 """Folders of the models that come with the project: `tiny` is tiny/target, `tiny/hass` a draft for it."""
@@ -155,12 +155,9 @@ def read_config(folder: Path, needs_weights: bool = True) -> dict[str, Any]:
         CheckpointError: it is missing or no JSON object, or there are no weights beside it.
     """
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; a checkpoint folder has config.json and its weights.") from None
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing; a checkpoint folder has config.json and its weights.")
+    config = read_json(path, JSON_BYTES, CheckpointError)
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: not a JSON object.")
     if needs_weights and not any(file.suffix in (".safetensors", ".bin", ".pt") for file in folder.iterdir()):

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from draftbench.harness.load.arrivals import arrival_times
 from draftbench.harness.records import CellKey
+from draftbench.harness.run.history import Seen
 from draftbench.harness.suite import LoadPoint, Suite, Workload
 from draftbench.harness.suite.trace import read_trace
 from draftbench.harness.units import duration
@@ -113,23 +114,32 @@ def turn_orders(cell: CellKey, num_arms: int, num_prompts: int, seed: int) -> li
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will cost at most, on two CPU cores with the tiny target."""
+    """What a run will cost at most.
+
+    Attributes:
+        basis: at which speed, and where that is from.
+    """
 
     num_cells: int
     num_requests: int | None
     time_s: float | None
+    basis: str = ""
 
     def __str__(self) -> str:
         if self.time_s is None:
             return f"{self.num_cells} cells; time unknown (a workload without num_prompts)"
         return (
-            f"{self.num_cells} cells, {self.num_requests} requests; at most about {duration(self.time_s)} "
-            "(tiny target on a CPU)"
+            f"{self.num_cells} cells, {self.num_requests} requests; at most about {duration(self.time_s)} {self.basis}"
         )
 
 
-def estimate(suite: Suite) -> Estimate:
-    """Upper estimate: every output as long as it may be, every arm as fast as vanilla."""
+def estimate(suite: Suite, seen: Seen | None = None) -> Estimate:
+    """Upper estimate: every output as long as it may be, every arm as fast as vanilla.
+
+    Args:
+        seen: how fast the target was in an earlier run here; else the tiny target's speed is taken, which is said.
+    """
+    tokens_per_s = CPU_TOKENS_PER_S if seen is None else seen.tokens_per_s
     cells = len(plan_cells(suite))
     num_engines = sum(not arm.is_endpoint for arm in suite.arms)
     counts = [workload.tune_prompts or workload.num_prompts or _whole(workload) for workload in suite.workloads]
@@ -139,13 +149,22 @@ def estimate(suite: Suite) -> Estimate:
     time_s, num_requests = ENGINE_START_S * num_launches(suite) * num_engines, 0
     for count, workload in zip(counts, suite.workloads, strict=True):
         tokens = (count or 0) * (workload.max_tokens or suite.sampling.max_tokens)
-        time_s += tokens / CPU_TOKENS_PER_S  # the reference pass
+        time_s += tokens / tokens_per_s  # the reference pass
         for point in suite.load:
             asked = min(count or 0, point.num_prompts or count or 0)
             sent, span_s = _arrivals(point, workload, asked, suite.sampling.seed)
             num_requests += rounds * sent
-            time_s += rounds * max(span_s, tokens * sent / (count or 1) / CPU_TOKENS_PER_S)
-    return Estimate(cells, num_requests, time_s)
+            time_s += rounds * max(span_s, tokens * sent / (count or 1) / tokens_per_s)
+    return Estimate(cells, num_requests, time_s, _basis(suite, seen))
+
+
+def _basis(suite: Suite, seen: Seen | None) -> str:
+    if seen is not None:
+        return f"({seen.tokens_per_s:.0f} tokens/s, as vanilla had here in {seen.folder})"
+    known = f"{CPU_TOKENS_PER_S:.0f} tokens/s, as the tiny target has on two CPU cores"
+    if suite.target.model == "tiny":
+        return f"({known})"
+    return f"if {suite.target.model} made {known}: it has not run here yet, and its own speed decides"
 
 
 def _arrivals(point: LoadPoint, workload: Workload, num_prompts: int, seed: int) -> tuple[int, float]:

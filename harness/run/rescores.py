@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from draftbench.harness.engine import Engine
 from draftbench.harness.load.client import open_session
@@ -26,8 +26,8 @@ def not_rescored(suite: Suite, store: RunStore) -> list[tuple[ReferenceKey, Outp
     references = {key_of(record): record for record in store.read(ReferenceRecord)}
     scored = {(key_of(score), score.output_ids): score for score in store.read(RescoreRecord)}
     drawn = {arm.name for arm in suite.arms if arm.simulated_acceptance is not None}
-    measured = [record for record in store.read(RequestRecord) if record.cell.arm not in drawn]
-    return to_score([*measured, *store.read(ControlRecord)], references, scored)
+    measured = (record for record in store.each(RequestRecord) if record.cell.arm not in drawn)
+    return to_score(chain(measured, store.each(ControlRecord)), references, scored)
 
 
 def rescore_outputs(

@@ -84,6 +84,8 @@ def run_suite(
     check_fairness(suite, arms.ledgers())
     contamination = suite_contamination(suite, arms.target, console)
     store = open_store(suite, folder, command, suite_text, resume)
+    for sentence in store.mended:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     if arms.endpoints:
         store.note(endpoints={name: endpoint.told for name, endpoint in arms.endpoints.items()})
     suite = with_tokenizer(suite, arms.target)

@@ -21,7 +21,9 @@ from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES
 from draftbench.harness.workloads.synthetic import FAMILIES
 
 if TYPE_CHECKING:
-    from draftbench.harness.suite.schema import Arm, Rendering, Suite, Workload
+    from draftbench.harness.suite.arms import Arm
+    from draftbench.harness.suite.schema import Suite
+    from draftbench.harness.suite.workload import Rendering, Workload
 
 Problems = list[tuple[Path_, str]]
 

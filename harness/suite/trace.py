@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 
 from draftbench.harness.errors import SuiteError
+from draftbench.harness.workloads.regular import read_text
 
+MOST_BYTES = 100_000_000
 TRACE_FORMAT = 'each line is an object with at_s, in seconds and not before the line above: {"at_s": 0.25}'
 
 
@@ -17,10 +19,7 @@ def read_trace(path: Path) -> tuple[float, ...]:
     Raises:
         SuiteError: a line that is none, with file and line; a file that cannot be read or holds no arrival.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path}: cannot be read: {error}.") from error
+    lines = read_text(path, MOST_BYTES, SuiteError).splitlines()
     times: list[float] = []
     for number, line in enumerate(lines, 1):
         at_s = _arrival(line)

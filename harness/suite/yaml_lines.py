@@ -6,6 +6,7 @@ Size, depth, and number of values are bounded before anything is built: aliases 
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 
 from draftbench.harness.errors import SuiteError
-from draftbench.harness.files import read_regular
+from draftbench.harness.workloads.regular import read_text
 
 Path_ = tuple[str | int, ...]
 """Keys and indices from the top of the document."""
@@ -35,16 +36,9 @@ def load_yaml(path: Path, what: str = "suite") -> tuple[dict[str, Any], dict[Pat
         SuiteError: no such file, broken YAML, more than a suite holds, tags that ask for objects, duplicate keys,
             numbers without end, no mapping at the top.
     """
-    try:
-        text = read_regular(path, MOST_BYTES).decode("utf-8")
-    except FileNotFoundError:
-        raise SuiteError(
-            f"{path}: there is no such file; `ls suites` shows those that come with the project."
-        ) from None
-    except OSError as error:
-        raise SuiteError(f"{path}: cannot be read: {error.strerror}; a {what} is a text file.") from error
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"{path}: cannot be read: {error}.") from error
+    if not os.path.exists(path):
+        raise SuiteError(f"{path}: there is no such file; `ls suites` shows those that come with the project.")
+    text = read_text(path, MOST_BYTES, SuiteError)
     try:
         _check_events(text, path)
         node = yaml.compose(text, Loader=_LOADER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from draftbench.harness.records import SCHEMA_VERSION, CellKey, Record
+from draftbench.harness.records import CellKey, Line, Record
 
 DeviceKind = Literal["gpu", "cpu", "memory"]
 EnergySource = Literal["nvml energy counter", "nvml power, 1 s average", "nvml power, averaging not stated", "rapl"]
@@ -49,14 +49,13 @@ class ProcessUsage(Record):
     """Why the engine's fields are None."""
 
 
-class WindowRecord(Record):
+class WindowRecord(Line):
     """Telemetry of one cell, or of a launch at rest: its first engine resident, warm and without a request.
 
     A cell's window begins just before its first send and ends just after its last record, so it holds the throughput's
     window and some milliseconds of the harness's own.
     """
 
-    version: int = SCHEMA_VERSION
     launch: int
     arm: str
     cell: CellKey | None

@@ -110,7 +110,8 @@ class Study:
     def rows(self) -> dict[str, Row]:
         """By arm."""
         design = Design(
-            self.shape.temperature, self.shape.dtype, prefix_cache=self.shape.prefix_cache, **self.design
+            self.shape.temperature, self.shape.dtype, prefix_cache=self.shape.prefix_cache,
+            has_passes=self.shape.vanilla, **self.design
         )  # fmt: skip
         judged = Judged.of(self.references, self.controls, self.scores, self.samples, sample_scores=self.sample_scores)
         return {row.arm: row for row in build_rows(self.arms, self.requests, self.cells, judged, design, self.windows)}

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.gpu import STEPS, WEIGHTS
+from benchmarks.gpu import WEIGHTS
+from benchmarks.gpu_steps import STEPS
 from draftbench.harness.records import CellRecord
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,9 @@ import pytest
 from draftbench.harness.errors import RecordError
 from draftbench.harness.host.provenance import suite_sha256
 from draftbench.harness.manifest import MANIFEST, Manifest
+from draftbench.harness.places import PUBLISHED
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import load_suite
-from draftbench.reports.publish import PUBLISHED
 from draftbench.reports.redact import Redactor
 from tests.fakes.known import receipt, rewritten, suite_object
 

@@ -9,6 +9,7 @@ import pytest
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import EngineError
 from draftbench.harness.run.pool import EnginePool
+from tests.fakes.known import receipt
 
 
 class FakeEngine:
@@ -16,7 +17,7 @@ class FakeEngine:
 
     def __init__(self, arm: str, events: list[str]) -> None:
         self.arm, self.events, self.stopped = arm, events, False
-        self.receipt = Receipt.model_construct(sglang="0", server_args={})
+        self.receipt = receipt()
         events.append(f"begin {arm}")
 
     def ready(self) -> FakeEngine:
@@ -59,7 +60,7 @@ def test_the_engine_unused_for_longest_gives_way_when_room_runs_out():
         assert pool.get("a") is first
         room = 1
         pool.get("c")
-        assert (first.stopped, second.stopped) == (True, True)
+        assert (first.stopped, second.stopped) == (True, True)  # type: ignore[attr-defined]
         assert pool.get("a") is not first
     assert all(engine.stopped for engine in started.engines)
 

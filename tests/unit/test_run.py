@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import random
 import shutil
@@ -17,6 +18,7 @@ import pytest
 
 from draftbench import bench
 from draftbench.drafts.api import Tree
+from draftbench.harness import files as store_files
 from draftbench.harness.metrics.results import wanted_launches
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import ControlRecord, ReferenceRecord, SampleRecord
@@ -98,7 +100,7 @@ class Play:
         """
 
         def find(*asked: Any, preload: bool = False) -> ScriptedFleet:
-            return ScriptedFleet(find_arms(*asked[:4], False), scripts, self.stage, room, slow)
+            return ScriptedFleet(find_arms(*asked[:4], False), scripts, self.stage, room, slow)  # type: ignore[call-arg]
 
         self._patch.setattr(arms, "find_arms", find)
         self._patch.setattr(arms, "read_tensors", lambda folders: tensors(tuple(folders)))
@@ -108,6 +110,14 @@ class Play:
         printed = self._output.readouterr()
         self.told, self.said_wrong = (" ".join(text.split()) for text in printed)
         return code
+
+    def mismatches(self) -> tuple[str, ...]:
+        """What `verify` finds, but for the figures that were not drawn."""
+        drawn = any((self.out / "figures").glob("*.svg"))
+        with pytest.MonkeyPatch.context() as patch:
+            if not drawn:
+                patch.setattr(files, "draw_figures", lambda rows: ())
+            return verify(self.out).mismatches
 
     @property
     def rows(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -173,7 +183,7 @@ def test_a_run_starts_everything_side_by_side_once_and_reports_every_row(play):
         assert (row["num_requests"], row["num_failed"], row["lossless_share"]) == (12, 0, 1)
     assert play.rows["hass", "c=1"]["acceptance_length"] > play.rows["lookup", "c=1"]["acceptance_length"] > 1
     assert f"report: {play.out / 'report.md'}".replace(" ", "") in play.told.replace(" ", "")
-    assert verify(play.out).mismatches == ()
+    assert play.mismatches() == ()
 
 
 def test_prompts_are_equal_across_arms_and_turns_have_history(play):
@@ -211,7 +221,31 @@ def test_an_interrupted_run_goes_on_where_it_was(play):
     assert {row["num_requests"] for row in play.rows.values()} == {12}
     assert all(set(play.findings(*row)) <= NOISES | {"split block"} for row in play.rows)
     assert play.manifest["num_resumed"] == 1
-    assert verify(play.out).mismatches == ()
+    assert play.mismatches() == ()
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_space(play, monkeypatch):
+    """A sentence and exit code 2, engines end, whole lines stay; the cell is measured anew."""
+    written, write = [], store_files._write
+
+    def fill(file: Any, data: bytes) -> None:
+        written.append(len(data))
+        if len(written) > 40:
+            write(file, data[:20])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_files, "_write", fill)
+        assert play(SOUND, suite=ONE_LOAD) == 2
+    assert "cannot be written (No space left on device): make space. What was measured is kept" in play.said_wrong
+    for name in ("requests.jsonl", "cells.jsonl", "references.jsonl"):
+        assert play.lines(name), name
+    sealed = play.lines("cells.jsonl")
+    assert play(SOUND, "--resume", suite=ONE_LOAD) == 0
+    assert play.lines("cells.jsonl")[: len(sealed)] == sealed
+    assert {row["num_requests"] for row in play.rows.values()} == {12}
+    assert all(set(play.findings(arm)) <= NOISES | {"split block"} for arm, _ in play.rows)
 
 
 def test_every_sealed_cell_has_one_window_around_its_requests(play):
@@ -536,7 +570,7 @@ def test_requests_beyond_a_drafts_training_are_told_before_and_in_the_row(play):
     assert play.findings("hass")["beyond training"].endswith("the draft was made for 20")
     assert "beyond training" not in play.findings("lookup")
     assert play.rows["hass", "c=1"]["valid"]
-    assert verify(play.out).mismatches == ()
+    assert play.mismatches() == ()
 
 
 def test_a_run_in_which_every_cell_failed_does_not_end_with_0(play):

@@ -29,6 +29,7 @@ GATES: Mapping[str, Gate] = {
         timing.LATE_SENDS,
         timing.LATE_CLIENT,
         timing.UNSTEADY_LOAD,
+        outputs.MISSING_RECORDS,
         outputs.NOT_LOSSLESS,
         outputs.UNEXPLAINED_DIFFERENCE,
         outputs.UNTESTED_DISTRIBUTION,

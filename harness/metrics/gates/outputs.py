@@ -8,7 +8,7 @@ from draftbench.harness.metrics.arm_point import ArmPoint
 from draftbench.harness.metrics.distribution import SameDistribution
 from draftbench.harness.metrics.evidence import KnownArm
 from draftbench.harness.metrics.gates.gate import Gate
-from draftbench.harness.metrics.lossless import Losslessness
+from draftbench.harness.metrics.lossless import Losslessness, key_of
 from draftbench.harness.records import RequestRecord
 
 LEAST_P = 0.001
@@ -49,6 +49,30 @@ LOOPING_OUTPUTS = Gate(
 )  # fmt: skip
 
 
+def missing_records(at: ArmPoint) -> Iterable[str]:
+    """Outputs that nothing is there to judge by, though the run made it."""
+    if not at.design.has_passes or at.simulated:
+        return
+    if at.greedy:
+        done = {key_of(request) for request in at.requests if request.error is None}
+        missing = len(done - at.judged.references.keys())
+        if missing:
+            yield f"{missing} of {len(done)} prompts without vanilla's reference"
+    elif at.arm.drafts and at.baseline is not None:
+        names = [name for name in (at.arm.name, at.baseline) if not at.judged.samples.get(name)]
+        if names:
+            yield f"no sampled continuations of {' and '.join(names)}"
+
+
+MISSING_RECORDS = Gate(
+    "missing records", "invalid", "row",
+    "What outputs are judged by is there: vanilla's reference of every prompt, or sampled continuations.",
+    "Without it nobody can say whether the draft changed what the target says.",
+    "Put references.jsonl or samples.jsonl back, or start a new run.",
+    missing_records,
+)  # fmt: skip
+
+
 def wrong_outputs(found: Losslessness | None) -> Iterable[str]:
     """Greedy outputs that differ from vanilla's by more than ties that fall differently."""
     if found is not None and found.num_wrong:
@@ -71,7 +95,7 @@ def unscored_outputs(found: Losslessness | None) -> Iterable[str]:
 
 
 UNEXPLAINED_DIFFERENCE = Gate(
-    "unexplained difference", "warning", "row",
+    "unexplained difference", "invalid", "row",
     "Greedy outputs that differ from vanilla's were scored again by the target.",
     "Without it nobody knows whether a tie fell differently or a token was wrong.",
     "Run the suite to its end; the scores are taken after the last launch.",

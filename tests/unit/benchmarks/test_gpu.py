@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu
-from benchmarks.gpu import STEPS, Outcome, Script, shown
-from benchmarks.gpu_steps import COSTS, Cost, Step
+from benchmarks.gpu import Outcome, Script, shown
+from benchmarks.gpu_steps import COSTS, STEPS, Cost, Step
 from benchmarks.trained_target import set_aside
 
 
@@ -80,7 +80,7 @@ class Visit:
                 (self.folder / step.leaves).touch()
             return Outcome("done" if spent == self.takes[step.name] else "shortened", spent)
 
-        self.monkeypatch.setattr(gpu.time, "monotonic", lambda: now.s)
+        self.monkeypatch.setattr(time, "monotonic", lambda: now.s)
         self.monkeypatch.setattr(Script, "_watch", watch)
         known = {"python": "p", "host_python": "p", "out": str(self.folder), "data": "d", "wheels": "", **names}
         found = Script(self.steps, self.folder, known, seconds, cold=cold)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from draftbench.drafts.api import Tree
 from draftbench.drafts.layout import layers_read
 from draftbench.drafts.prism.model import PrismDraft
 from draftbench.drafts.training.acceptance import measure_acceptance
-from draftbench.drafts.training.features import Features, Sample
+from draftbench.drafts.training.features import Features, Sample, Seen
+from draftbench.drafts.training.fusion import Fusion
 from draftbench.drafts.training.loop import CURVE, STATE, Trainer
 from draftbench.drafts.training.recipe import with_objective
 from draftbench.drafts.training.recipes import recipes
@@ -100,6 +101,52 @@ def test_every_control_can_read_three_layers(new_trainer: New, name: str) -> Non
     config = recipe.config({**CONFIG, "num_hidden_layers": 6})
     assert config["eagle_config"] == {"eagle_aux_hidden_state_layer_ids": [1, 2, 3]}
     assert layers_read(recipes()[name].config({**CONFIG, "num_hidden_layers": 6})) == []
+
+
+@dataclass
+class Larger:
+    """A store whose layers' outputs are 64 times as large."""
+
+    store: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def read(self, index: int, layers: Sequence[int]) -> Seen:
+        seen: Seen = self.store.read(index, layers)
+        return replace(seen, aux_nE=64 * seen.aux_nE.float())
+
+
+@pytest.mark.parametrize("name", ["hass", "prism"])
+def test_how_large_the_targets_layers_are_does_not_matter(new_trainer: New, name: str) -> None:
+    """Deep targets' layers leave states a hundred times as large as the last one's, on which training diverged: with
+    layers 64 times as large the losses are the same to the last bit, and the fusion's weights a 64th."""
+    recipe = recipes()[name]
+    assert recipe.adapt is not None
+    recipe = recipe.adapt(recipe.options.model_validate({"reads_layers": 3}))
+
+    def larger(features: Features) -> Features:
+        return replace(features, store=Larger(features.store))
+
+    plain, scaled = new_trainer(recipe, amount=6), new_trainer(recipe, amount=6, wrapped=larger)
+    assert [line["loss"] for line in fit(plain)] == [line["loss"] for line in fit(scaled)]
+    ours, theirs = (trainer.draft.state_dict()["fusion_layer.weight"] for trainer in (plain, scaled))
+    assert torch.equal(ours, 64 * theirs)
+
+
+def test_a_fusions_state_is_that_of_the_plain_matrix() -> None:
+    """What is saved computes the same without units, and goes back into a fusion with units unchanged."""
+    torch.manual_seed(0)
+    fusion, x = Fusion(3, 8), torch.randn(1, 5, 24) * 50
+    hidden = torch.randn(9, 8)
+    fusion.measure([(hidden, torch.cat((hidden, 9 * hidden, 99 * hidden), 1))])
+    assert fusion.units_E[::8].tolist() == [1.0, 8.0, 128.0]
+    plain = torch.nn.Linear(24, 8)
+    plain.load_state_dict(fusion.state_dict())
+    torch.testing.assert_close(plain(x), fusion(x))
+    before = fusion.weight.clone()
+    fusion.load_state_dict(fusion.state_dict())
+    assert torch.equal(fusion.weight, before)
 
 
 def test_prisms_second_phase_is_what_its_options_say(new_trainer: New) -> None:

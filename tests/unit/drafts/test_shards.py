@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_features_of_something_else_are_refused(
 def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is needed, what is free, and what to do."""
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shards.shutil, "disk_usage", lambda path: usage(2e9, 1e9, 1e9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2e9, 1e9, 1e9))
     check_room(tmp_path, 500_000_000)
     with pytest.raises(TrainingError, match=r"take 0\.90 GB.* has 1\.00 GB free .*Give another --out"):
         check_room(tmp_path, 900_000_000)

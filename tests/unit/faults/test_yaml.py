@@ -92,7 +92,7 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(GOOD + "# comment\n" * 5_000_000)
     began_s, began_bytes = time.process_time(), peak_bytes()
-    with pytest.raises(SuiteError, match=r"suite\.yaml: cannot be read: larger than 1,000,000 bytes"):
+    with pytest.raises(SuiteError, match=r"suite\.yaml has \d+ bytes; at most 1000000 are read"):
         load_suite(path)
     assert time.process_time() - began_s < WITHIN_S
     assert peak_bytes() - began_bytes < WITHIN_BYTES
@@ -108,7 +108,7 @@ def test_only_files_are_suites(tmp_path: Path, kind: str) -> None:
         path = Path("/dev/zero")
     else:
         path.mkdir()
-    with pytest.raises(SuiteError, match="cannot be read"):
+    with pytest.raises(SuiteError, match="is not a regular file"):
         load_suite(path)
 
 

@@ -85,6 +85,13 @@ def text(content: Any, reason: Any = None) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": reason}]}
 
 
+def test_empty_messages_and_white_space_bring_nothing() -> None:
+    """Some servers keep a connection alive so, and end their streams with a space after the mark."""
+    body = b"data:\n\ndata: \n\n" + events(text("a", "stop"), USAGE) + b"data: [DONE] \n\n"
+    record = answered(sent(body))
+    assert (record.error, len(record.chunks)) == (None, 1)
+
+
 def test_every_case_has_a_value() -> None:
     assert set(CASES) == set(FOUND) | set(FAILED)
 

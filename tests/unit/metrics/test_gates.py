@@ -120,6 +120,7 @@ FAULTS: dict[str, tuple[Shape, Fault]] = {
     "late sends": (OPEN, of_requests(lambda request: {"sent_ns": request.sent_ns + 10 * MS})),
     "late client": (OPEN, of_requests(lambda request: {"sent_ns": request.sent_ns + 90 * MS})),
     "unsteady load": (OPEN, of_requests(slower_decode(60))),
+    "missing records": (GREEDY, lambda study: study.references.clear()),
     "not lossless": (GREEDY, one_output_wrong),
     "unexplained difference": (GREEDY, one_output_changed),
     "untested distribution": (SAMPLED, lambda study: study.samples.clear()),

@@ -38,7 +38,6 @@ def test_the_label_says_so_and_losslessness_is_not_checked() -> None:
     assert lossless_text(row) == "not checked (simulated)"
     assert "simulated acceptance" in gates_of(row)
     assert "unsteady acceptance" not in gates_of(row)
-    assert row.speedup is not None
     assert LABEL in rows_as_json(tuple(rows.values()))
 
 

@@ -9,8 +9,10 @@ import re
 import pytest
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.store import REQUESTS, RunStore
-from draftbench.reports.files import CSV_FIELDS, write_results
+from draftbench.harness.store import REFERENCES, REQUESTS, RunStore
+from draftbench.harness.terminal import Terminal
+from draftbench.reports.files import CSV_FIELDS, read_run, write_files, write_results
+from draftbench.reports.terminal import print_rows
 from tests.fakes.known import rewritten
 
 RESULTS = ("report.md", "report.html", "results.csv", "results.json", "results.tex", "figures/speedup-w-c1.svg")
@@ -127,3 +129,102 @@ def test_a_manifest_that_is_none_is_told(run, text):
     (run / "manifest.json").write_text(text)
     with pytest.raises(RecordError, match=r"manifest\.json: no manifest of a run"):
         write_results(run)
+
+
+STEERING = "\x1b[31m\x07\x9b2J\u202egnorw\u2066\u200b\r"
+"""Colours, rings, clears, turns the direction round, hides."""
+
+
+def test_no_text_of_others_steers_what_shows_it(run, request_record, cell_record, capsys):
+    """Escapes, bells and marks of direction in errors are shown as text: in every file, and on a terminal."""
+    store = RunStore(run)
+    error = f"server said {STEERING} :smile: [bold]"
+    record = request_record(block=7, arm="eagle", error=error)
+    for each in (record, cell_record(record, num_failed=1)):
+        store.append(each)
+    store.note(host={"cpu": f"cpu {STEERING}"})
+    found = read_run(run)
+    write_files(found)
+    Terminal(force_terminal=False).print(f"error: {error}", markup=False)
+    print_rows(found, Terminal(force_terminal=False, width=200))
+    shown = {path.name: path.read_text() for path in run.iterdir() if path.name.startswith(("report.", "results."))}
+    shown["terminal"] = capsys.readouterr().out
+    assert len(shown) == 6
+    for name, text in shown.items():
+        assert not [char for char in STEERING if not char.isprintable() and char in text], name
+    assert "\\x1b[31m\\x07\\x9b2J\\u202egnorw\\u2066\\u200b\\r :smile: [bold]" in shown["terminal"]
+
+
+@pytest.mark.parametrize("name", ["../../outside", "w/../../x", "/etc/x", "w\x00", "x" * 300])
+@pytest.mark.parametrize("field", ["workload", "arm"])
+def test_a_name_of_the_records_is_one_of_the_suites(run, request_record, cell_record, field, name):
+    """Others are left out, and told; nothing is written for them, here or elsewhere."""
+    store = RunStore(run)
+    cell = request_record().cell.model_copy(update={field: name, "block": 9})
+    record = request_record(cell=cell)
+    for each in (record, cell_record(record)):
+        store.append(each)
+    before = {path for path in run.parent.rglob("*")}
+    found = read_run(run)
+    assert [text for text in found.broken if f"{field} " in text and "is not of the run's suite" in text]
+    assert {row.workload for row in found.rows} == {"w"}
+    write_files(found)
+    written = {path for path in run.parent.rglob("*")} - before
+    assert all(path.is_relative_to(run) for path in written)
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "results.csv", "results.json", "results.tex", "figures"])
+def test_result_files_are_made_and_no_link_is_followed(run, tmp_path_factory, name):
+    """What a link leads to stays as it was."""
+    outside = tmp_path_factory.mktemp("outside") / "file"
+    if name == "figures":
+        outside.mkdir()
+        (outside / "kept.svg").write_text("kept")
+        (run / name).symlink_to(outside)
+        with pytest.raises(RecordError, match="figures is a link; remove it"):
+            write_results(run)
+        assert [path.name for path in outside.iterdir()] == ["kept.svg"]
+        return
+    outside.write_text("kept")
+    (run / name).symlink_to(outside)
+    write_results(run)
+    assert outside.read_text() == "kept"
+    assert not (run / name).is_symlink()
+
+
+def test_a_deleted_reference_makes_rows_invalid(run):
+    """They were greedy outputs; nobody can say any more whether they are vanilla's."""
+    assert all(row.valid for row in read_run(run).rows)
+    (run / REFERENCES).unlink()
+    rows = read_run(run).rows
+    assert not any(row.valid for row in rows)
+    assert rows[0].reason == "missing records: 1 of 1 prompts without vanilla's reference"
+
+
+def test_a_record_of_another_version_is_left_out(run):
+    """Its row lacks a request."""
+    path = run / REQUESTS
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0].replace('"version":1', '"version":7'), *lines[1:]]))
+    found = read_run(run)
+    assert found.broken == ("requests.jsonl:1: version is 7; this draftbench reads version 1",)
+    assert not found.rows[0].valid
+
+
+def test_records_of_another_suite_are_refused(run):
+    """Their first line carries its hash."""
+    path = run / REQUESTS
+    path.write_text(path.read_text().replace(RunStore(run).manifest().suite_sha256, "0" * 64, 1))
+    with pytest.raises(RecordError, match=r"requests\.jsonl:1: it was measured with another suite"):
+        read_run(run)
+
+
+def test_what_was_permitted_stands_in_the_report(run):
+    """By arm, with its value."""
+    path = run / "manifest.json"
+    content = json.loads(path.read_text())
+    assert "permitted by --allow" not in write_results(run).read_text()
+    content["suite"]["arms"][1]["engine"] = {"trust_remote_code": True, "page_size": 1}
+    path.write_text(json.dumps(content))
+    line = next(line for line in write_results(run).read_text().splitlines() if "permitted by" in line)
+    assert line.split("|")[2].strip() == "eagle: trust_remote_code True"

@@ -30,7 +30,7 @@ def gpu_run(run: Path) -> Path:
         began_s, took_s = (0, 10) if cell is None else (10 + 40 * (number - 1), 40)
         store.append(
             WindowRecord(
-                launch=0, arm="a" if cell is None else cell.arm, cell=cell, started_ns=began_s * 10**9,
+                launch=0, arm="vanilla" if cell is None else cell.arm, cell=cell, started_ns=began_s * 10**9,
                 finished_ns=(began_s + took_s) * 10**9, devices=(device,), processes=USAGE, telemetry_cpu_s=0.0,
             )
         )  # fmt: skip

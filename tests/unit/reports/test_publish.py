@@ -88,6 +88,13 @@ def test_redaction_that_would_change_results_is_refused(run, request_record, cel
             for record in records:
                 store.append(record)
             store.append(cell_record(records[0], num_requests=2))
+    for name in ("a@x.org", "b@x.org"):
+        store.append(
+            ReferenceRecord(
+                workload="w", prompt_id=name, turn=0, prompt_sha256=name[0], finish_reason="length",
+                prompt_ids=(1,), output_ids=(0, 1, 2, 3),
+            )
+        )  # fmt: skip
     home = tmp_path / "published"
     with pytest.raises(RecordError, match="redacting it would change its results"):
         prepare(run, "mine", published=home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from draftbench.reports.publish import prepare
 from draftbench.reports.redact import Redactor, names_here
 
 
@@ -88,3 +89,19 @@ def test_texts_of_answers_are_dropped(request_record):
     redactor = Redactor(())
     assert redactor.record(record | {"output_text": "a secret"})["output_text"] == ""
     assert redactor.record(record)["output_text"] is None
+
+
+def test_a_person_named_like_a_field_does_not_unname_it(run, tmp_path):
+    """Home folders may be called run, prompts or synthetic; the name goes where it is one, and the run is published."""
+    names = ("run", "prompts", "synthetic", "load")
+    redactor = Redactor(names)
+    told = {
+        "workloads": [{"source": "synthetic", "run_programs": False}],
+        "turns": "prompts",
+        "load": [],
+        "by": "a run",
+    }
+    assert redactor.value(told) == {**told, "by": "a NAME"}
+    draft = prepare(run, "mine", names, tmp_path / "published")
+    assert draft.verdict.mismatches == ()
+    assert draft.publish().exists()

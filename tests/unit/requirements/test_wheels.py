@@ -103,7 +103,7 @@ def test_the_folder_holds_every_wheel_smaller_unless_asked_otherwise(tmp_path: P
         made_wheel(folder, "one-package", {"one/a.py": ""})
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(wheels.subprocess, "run", download)
+    monkeypatch.setattr(subprocess, "run", download)
     make_folder(tmp_path / "out", {"jedi": "1.0", "one-package": "1.0"}, "3.12", full)
     found = {package_of(path): path for path in (tmp_path / "out").iterdir()}
     assert found.keys() == {"jedi", "one-package"}
@@ -115,7 +115,7 @@ def test_the_folder_holds_every_wheel_smaller_unless_asked_otherwise(tmp_path: P
 @pytest.mark.parametrize(("code", "message"), [(1, "could not download"), (0, "no wheel of jedi")])
 def test_a_download_that_lacks_something_leaves_no_wheel(tmp_path: Path, monkeypatch, code: int, message: str):
     """Neither where pip fails nor where it brings too little."""
-    monkeypatch.setattr(wheels.subprocess, "run", lambda _: SimpleNamespace(returncode=code))
+    monkeypatch.setattr(subprocess, "run", lambda _: SimpleNamespace(returncode=code))
     with pytest.raises(WheelsError, match=message):
         make_folder(tmp_path / "out", {"jedi": "1.0"}, "3.12", full=False)
     assert not list((tmp_path / "out").iterdir())

@@ -103,5 +103,5 @@ def test_an_engine_is_warm_when_its_first_cell_begins(monkeypatch):
     cell = CellKey(launch=0, block=0, arm="a", workload="w", concurrency=1)
     watcher: Any = Watcher()
     for _ in range(2):
-        execute.make_ready(Engine(), cell, [], None, Store(), watcher)  # type: ignore[arg-type]  # only what is asked of
+        execute.make_ready(Engine(), cell, [], None, Store(), watcher)  # only what is asked of
     assert order == ["warm-up", "rest", "window", "warm-up", "warm-up"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
 
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.suite import Workload
-from draftbench.harness.workloads import sandbox as sandbox_module
 from draftbench.harness.workloads.conversations import load_workload
 from draftbench.harness.workloads.prompts import Exact, Formula, Number, Program
 from draftbench.harness.workloads.sandbox import check_isolation, run_isolated
@@ -113,7 +113,7 @@ def test_the_authors_solutions_pass(sandbox):
 
 def test_without_bubblewrap_no_program_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that installs it is told."""
-    monkeypatch.setattr(sandbox_module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(WorkloadError, match=r"not installed, so none was run: apt-get install bubblewrap"):
         run_isolated("")
 

@@ -11,7 +11,8 @@ import pytest
 
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.host.provenance import file_sha256
-from draftbench.harness.suite.schema import SourceName, Workload
+from draftbench.harness.suite import Workload
+from draftbench.harness.suite.fields import SourceName
 from draftbench.harness.workloads.conversations import home_of, load_set, load_workload
 from draftbench.harness.workloads.prompts import Formula, Number, Program
 from draftbench.harness.workloads.sets import MAKERS, PLACEHOLDER
