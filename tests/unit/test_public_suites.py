@@ -1,7 +1,8 @@
-"""Shipped suites with public checkpoints, on folders with those repositories' fields, names and sizes.
+"""Shipped suites with public checkpoints, on folders laid out like those repositories.
 
-Weights are sparse files: headers as published, nothing behind them. Fields of config.json: SafeAILab/EAGLE's training
-configurations (eagle/train, eagle/traineagle3), Meta's and JackFram's model cards; files and sizes as on the hub.
+Weights are sparse files: headers, nothing behind them. EAGLE's config.json fields are those of SafeAILab/EAGLE's
+training configurations (eagle/train, eagle/traineagle3), Llama-3.2-1B's of a public copy; the other targets' fields,
+and how many files their weights have, are as generally known and were not compared with the hub.
 """
 
 from __future__ import annotations
