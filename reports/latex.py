@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.overall import overall
 from draftbench.harness.metrics.row import Row
-from draftbench.reports.sections import acceptance_table, overall_acceptance_table, round_table
+from draftbench.reports.acceptance_tables import acceptance_table, overall_acceptance_table
+from draftbench.reports.sections import round_table
 from draftbench.reports.table import main_headers, main_row, overall_table
 
 CAPTIONS: Mapping[str, str] = {

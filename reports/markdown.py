@@ -12,19 +12,10 @@ from draftbench.harness.suite import Limits, Suite
 from draftbench.harness.suite.engine_arguments import risky
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer
+from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
 from draftbench.reports.sections import sections
-from draftbench.reports.table import (
-    MAIN_HEADERS,
-    TRAINING_MEANING,
-    arms_table,
-    clear_rows,
-    main_headers,
-    main_row,
-    meanings,
-    place,
-    training_table,
-)
+from draftbench.reports.table import MAIN_HEADERS, clear_rows, main_headers, main_row, meanings, place
 
 REPRODUCE = (
     "`python bench.py verify` on this file makes every number here again from the records beside it; `python bench.py "

@@ -16,19 +16,12 @@ from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.texts import printable
 from draftbench.reports.answer import answer
+from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import with_strings
 from draftbench.reports.markdown import conditions, notes
 from draftbench.reports.plots import INK, Plot
 from draftbench.reports.sections import sections
-from draftbench.reports.table import (
-    TRAINING_MEANING,
-    arms_table,
-    clear_rows,
-    main_headers,
-    main_row,
-    meanings,
-    training_table,
-)
+from draftbench.reports.table import clear_rows, main_headers, main_row, meanings
 
 _FOLDER = Path(__file__).parent
 _SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)

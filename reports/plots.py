@@ -1,4 +1,7 @@
-"""The figures of a report: one column of a paper wide, told apart by colour, marker and line style."""
+"""The figures of a report: one column of a paper wide, told apart by colour, marker and line style.
+
+One module, since all of them share these.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The one training loop: batches, objective, gradients and a budget that stops it; saved now and then, so that a
-training that was killed goes on with the same losses."""
+training that was killed goes on with the same losses. What steps change and what is saved stand in one module, so that
+nothing is forgotten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One streamed request to an engine: what arrived and when."""
+"""One streamed request to an engine: what arrived and when.
+
+One module has every way in which a stream can be none.
+"""
 
 from __future__ import annotations
 

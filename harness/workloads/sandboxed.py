@@ -2,7 +2,8 @@
 
 Both are started by sandbox.py as `python -I sandboxed.py ROLE`, with the standard library alone. Only values pass
 between them, as JSON: the program is told the arguments of a call and never what is expected, it can reach no frame or
-memory of the tests, and an object of its own is a handle to the tests, equal to nothing but itself.
+memory of the tests, and an object of its own is a handle to the tests, equal to nothing but itself. Both are one file,
+because a sandbox is shown no other.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Each task has one prompt and one correct answer, so that a model trained on the train split can be scored on the
 held-out split, and a benchmark needs no download. The families differ in what makes drafting easy or hard: worked
 arithmetic (digits must be right), recall (copying from far back), dialogue (templates with slots), code (rigid
-syntax) and rewriting (copying with changes).
+syntax) and rewriting (copying with changes). One module, because the same rule keeps their splits apart.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What to read from the KV pool is the same for all layers of a forward pass, so it is planned once per pass: for each
 run of queries the slots of its keys and an additive mask. A layer then writes its keys and values, gathers, and calls
 torch's scaled_dot_product_attention. Layers with a sliding window (Gemma 2 and 3) add to the mask what lies before it;
-layers that cap their scores (Gemma 2) take the long way.
+layers that cap their scores (Gemma 2) take the long way. All of a backend is in this module, as SGLang's own are.
 
 Shapes: R requests (or branches) of a run, Q queries of each, S keys, H heads, D head size.
 """

@@ -10,9 +10,10 @@ from draftbench.harness.metrics.gates.drafting import SIMULATED_ACCEPTANCE
 from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import Row, rows_as_json
 from draftbench.harness.records import CellRecord, GraphUse, ReferenceRecord
+from draftbench.reports.arms_tables import arms_table
 from draftbench.reports.markdown import render_markdown
 from draftbench.reports.sections import graph_table
-from draftbench.reports.table import arms_table, best_rows, lossless_text
+from draftbench.reports.table import best_rows, lossless_text
 from tests.fakes.known import known, suite_object
 from tests.fakes.study import FakeArm, FakeRun
 from tests.unit.metrics.test_study import VANILLA, cells, gates_of
