@@ -12,6 +12,7 @@ from draftbench.drafts.api import Checkpoint, DraftSpec, Loadable, Options, Tree
 from draftbench.drafts.layout import llama_model, text_fields
 from draftbench.harness.errors import CheckpointError
 from draftbench.harness.models.find import read_config, read_target
+from draftbench.harness.models.served import unserved
 from draftbench.harness.runtime.tensors import TensorFacts, named_tensors, weight_files, write_tensors
 from draftbench.harness.suite import Arm
 from draftbench.harness.workloads.regular import JSON_BYTES, read_json
@@ -36,7 +37,10 @@ def load_arms_draft(
     configs = read_config(draft), read_target(target, needs_weights=False)
     try:
         check_tokenizer(draft, target)
-        return load_draft(spec, draft, *configs, tensors, spec.options.model_validate(arm.options), arm.tree)
+        found = load_draft(spec, draft, *configs, tensors, spec.options.model_validate(arm.options), arm.tree)
+        if (reason := unserved(configs[1], spec, found)) is not None:
+            raise CheckpointError(reason)
+        return found
     except CheckpointError as error:
         raise CheckpointError(f"arm {arm.name}: {error}") from error
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from draftbench.drafts.api import DraftSpec
+from draftbench.drafts.api import DraftSpec, Loadable
 from draftbench.harness.runtime.launch import TESTED_SGLANG
 
 SHARES, LAYERS = "get_embed_and_head", "set_eagle3_layers_to_capture"
@@ -22,11 +22,12 @@ SIZES = ("num_hidden_layers", "hidden_size")
 """Fields of config.json that are asked of every target."""
 
 
-def unserved(config: Mapping[str, Any], spec: DraftSpec) -> str | None:
+def unserved(config: Mapping[str, Any], spec: DraftSpec, loadable: Loadable | None = None) -> str | None:
     """Why SGLang cannot run a draft of this kind for a target; None if it can.
 
     Args:
         config: the target's config.json.
+        loadable: what the draft is, where it has been read: it may read layers though its kind need not.
     """
     absent = next((key for key in SIZES if key not in config), None)
     if absent is not None:
@@ -53,7 +54,8 @@ def unserved(config: Mapping[str, Any], spec: DraftSpec) -> str | None:
         return (
             f"SGLang {TESTED_SGLANG} does not share {name}'s embedding and head with drafts, which {spec.name} needs."
         )
-    if spec.capabilities.needs.hidden == "layers" and (LAYERS not in methods or name in BARE_LAYERS):
+    reads_layers = spec.capabilities.needs.hidden == "layers" or spec.algorithm_of(loadable) == "EAGLE3"
+    if reads_layers and (LAYERS not in methods or name in BARE_LAYERS):
         bare = " but before their residual is added" if name in BARE_LAYERS else ""
         return (
             f"SGLang {TESTED_SGLANG} does not hand out the outputs of {name}'s layers{bare}, which {spec.name} reads."

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from draftbench.drafts.api import discover
+from draftbench.drafts.api import Loadable, discover
 from draftbench.drafts.layout import llama_layer, llama_model
 from draftbench.harness.models import required
 from draftbench.harness.models.required import needs_of
@@ -230,3 +230,11 @@ def test_what_sglang_cannot_run_is_known_beforehand(
     """By its own model files: GPT-2 ended in a KeyError, Gemma 2 with a draft in an engine that did not start."""
     found = unserved(config, discover()[architecture])
     assert found is None if said is None else said in (found or "")
+
+
+@pytest.mark.parametrize(("algorithm", "fits"), [(None, True), ("EAGLE3", False)])
+def test_a_checkpoint_that_reads_layers_needs_a_target_that_hands_them_out(algorithm: str | None, fits: bool) -> None:
+    """As EAGLE and PRISM heads with a fusion layer do; Gemma 3 gives its layers without their residual."""
+    config = {**LLAMA31, "architectures": ["Gemma3ForCausalLM"]}
+    found = unserved(config, discover()["prism"], Loadable({}, None, sglang_algorithm=algorithm))
+    assert found is None if fits else "before their residual is added" in (found or "")
