@@ -64,7 +64,10 @@ def cache():
     return keys, values, pool
 
 
-LAYER = SimpleNamespace(layer_id=0, tp_q_head_num=HEADS, tp_k_head_num=HEADS, qk_head_dim=SIZE, scaling=SIZE**-0.5)
+LAYER = SimpleNamespace(
+    layer_id=0, tp_q_head_num=HEADS, tp_k_head_num=HEADS, qk_head_dim=SIZE, scaling=SIZE**-0.5,
+    sliding_window_size=-1, logit_cap=0.0,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("pool_rows", [[0], [2], [0, 1], [1, 2, 0]])
