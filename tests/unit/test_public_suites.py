@@ -196,7 +196,7 @@ def test_a_plan_of_eight_large_drafts_reads_headers_alone(tmp_path: Path) -> Non
     assert int(done.stderr.split()[-1]) < 500_000
 
 
-MEASURED = """
+MEASURED = r"""
 import re, sys
 from pathlib import Path
 import bench
