@@ -32,11 +32,11 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_the_same_target_on_the_same_host_tells_its_speed(runs: Path) -> None:
-    """The median of vanilla's rows at concurrency 1, 98.6 and 99.8 tokens a second, and where they are."""
+    """The median of vanilla's rows at concurrency 1, 90.5 and 85.4 tokens a second, and where they are."""
     seen = seen_here(QUICKSTART, runs, HOST)
     assert seen is not None
-    assert seen.tokens_per_s == pytest.approx(99.2, abs=0.1)
-    assert f"(99 tokens/s, as vanilla had here in {runs / 'quickstart-1'})" in str(estimate(QUICKSTART, seen))
+    assert seen.tokens_per_s == pytest.approx(87.97, abs=0.1)
+    assert f"(88 tokens/s, as vanilla had here in {runs / 'quickstart-1'})" in str(estimate(QUICKSTART, seen))
     assert (estimate(QUICKSTART, seen).time_s or 0) < (estimate(QUICKSTART).time_s or 0)
 
 
