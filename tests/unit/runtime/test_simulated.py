@@ -14,7 +14,7 @@ from draftbench.drafts.api import discover
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import EngineError
 from draftbench.harness.records import CellKey
-from draftbench.harness.runtime.arms import _check_receipt, _simulation
+from draftbench.harness.runtime.arms import _simulation
 from draftbench.harness.runtime.simulated import (
     GOLDEN,
     AlphasByRequest,
@@ -23,6 +23,7 @@ from draftbench.harness.runtime.simulated import (
     draw_lengths,
     request_ids,
 )
+from draftbench.harness.runtime.starting import check_receipt
 from draftbench.harness.suite import Arm, Suite
 
 BY_WORKLOAD = {"sums": [0.5, 0.25], "sums-c1": [1.0, 0.0]}
@@ -178,6 +179,6 @@ def test_an_engine_that_simulates_otherwise_is_refused(alphas):
             }
         )  # fmt: skip
 
-    _check_receipt(arm, spec, None, receipt(alphas))
+    check_receipt(arm, spec, None, receipt(alphas))
     with pytest.raises(EngineError, match="not as the suite says"):
-        _check_receipt(arm, spec, None, receipt({"sums": [0.5, 0.25]}))
+        check_receipt(arm, spec, None, receipt({"sums": [0.5, 0.25]}))
