@@ -23,8 +23,8 @@ COLUMN_MEANINGS = (
     "τ: tokens per verify step, bonus token included, 1 + Σ accepted / steps; tokens/s: delivered tokens over wall "
     "clock; speedup: throughput ratio to vanilla within a block, geometric mean; TTFT: time to first token; TPOT: "
     "time per output token after it; c: time of a round over time of a vanilla step, break-even is τ = c; lossless: "
-    "share of greedy outputs equal to vanilla's, token for token; at a temperature above 0 the p value of a two-sample "
-    "test of short continuations against vanilla's; J/token: energy a delivered token, net: above an engine at rest; "
+    "share of greedy outputs equal to vanilla's, token for token; at a temperature above 0 the p value of the tests "
+    "of sampled continuations against vanilla's; J/token: energy a delivered token, net: above an engine at rest; "
     "†: synthetic prompts."
 )
 LOAD_MEANING = (

@@ -33,7 +33,7 @@ AT_ONCE, DIGITS = 4, 5
 
 
 def open_prompts(suite: Suite, renderer: ChatRenderer) -> tuple[Prompt, ...]:
-    """Prompts to sample short continuations of; none under greedy decoding."""
+    """Prompts to sample continuations of; none under greedy decoding."""
     if suite.sampling.temperature == 0:
         return ()
     found = []
@@ -47,7 +47,7 @@ def open_prompts(suite: Suite, renderer: ChatRenderer) -> tuple[Prompt, ...]:
 def sample_continuations(
     engine: Engine, arm: str, prompts: Sequence[Prompt], suite: Suite, store: RunStore, progress: Progress
 ) -> None:
-    """Sample short continuations of open prompts again and again, unmeasured; their distribution must be vanilla's."""
+    """Sample continuations of open prompts again and again, unmeasured; their distribution must be vanilla's."""
     if any(record.arm == arm for record in store.read(SampleRecord)):
         return
     found: dict[str, list[tuple[int, ...]]] = defaultdict(list)

@@ -31,7 +31,7 @@ SECRETS = {
     "a password of an address": ("postgres://app:hunter2-and-more@10.0.0.1/x", "hunter2-and-more"),
     "a key of the environment": ("OPENAI_API_KEY=a1b2c3d4e5f6 python x.py", "a1b2c3d4e5f6"),
     "a key on a command line": ("sglang --api-key a1b2c3d4e5f6 --port 1", "a1b2c3d4e5f6"),
-    "npm": (f"//registry.npmjs.org/:_authToken={NPM}", NPM),
+    "npm": (f"//packages.example/:_authToken={NPM}", NPM),
     "40 hex digits": (f"wandb: {HEX}", HEX),
     "Stripe": (STRIPE, STRIPE),
     "GitHub": (f"git clone with {GITHUB}", GITHUB),
