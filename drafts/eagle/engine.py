@@ -9,13 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from sglang.srt.distributed import get_pp_group
-from sglang.srt.layers.logits_processor import LogitsProcessor
-from sglang.srt.layers.vocab_parallel_embedding import ParallelLMHead
-from sglang.srt.models.llama_eagle import LlamaForCausalLMEagle, LlamaModel
-from torch import Tensor, nn
+from sglang.srt.models.llama_eagle import LlamaModel
+from torch import Tensor
 
-from draftbench.harness.runtime.drafts.fusion import HeadOfTarget, fused, new_fusion, reads
+from draftbench.harness.runtime.drafts.fusion import FusedDraft, fused, new_fusion, reads
 
 
 class FusedModel(LlamaModel):
@@ -43,17 +40,10 @@ class FusedModel(LlamaModel):
         return found
 
 
-class LlamaForCausalLMEagleFused(HeadOfTarget, LlamaForCausalLMEagle):
-    """The draft model as SGLang loads it; embedding and head are put in from the target."""
+class LlamaForCausalLMEagleFused(FusedDraft):
+    """The name under which SGLang loads it."""
 
-    def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
-        nn.Module.__init__(self)
-        self.config, self.quant_config = config, quant_config
-        self.pp_group = get_pp_group()
-        self.model = FusedModel(config, quant_config, "model")
-        self.lm_head = ParallelLMHead(config.vocab_size, config.hidden_size)
-        self.logits_processor = LogitsProcessor(config)
-        self.capture_aux_hidden_states = False
+    model_class = FusedModel
 
     def draft_facts(self) -> dict[str, Any]:
         """What the receipt says of this draft."""

@@ -14,13 +14,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from sglang.srt.distributed import get_pp_group
-from sglang.srt.layers.logits_processor import LogitsProcessor
-from sglang.srt.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
-from sglang.srt.models.llama_eagle import LlamaDecoderLayer, LlamaForCausalLMEagle
+from sglang.srt.layers.vocab_parallel_embedding import VocabParallelEmbedding
+from sglang.srt.models.llama_eagle import LlamaDecoderLayer
 from torch import Tensor, nn
 
-from draftbench.harness.runtime.drafts.fusion import HeadOfTarget, fused, new_fusion, reads
+from draftbench.harness.runtime.drafts.fusion import FusedDraft, fused, new_fusion, reads
 from draftbench.harness.runtime.drafts.steps import StepCounter, SteppedDraftWorker
 
 
@@ -69,17 +67,11 @@ class PrismModel(nn.Module):
         return out_ND
 
 
-class LlamaForCausalLMPrism(HeadOfTarget, LlamaForCausalLMEagle):
-    """The draft model as SGLang loads it; embedding and head are put in from the target, as for EAGLE."""
+class LlamaForCausalLMPrism(FusedDraft):
+    """The name under which SGLang loads it."""
 
-    def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
-        nn.Module.__init__(self)
-        self.config, self.quant_config = config, quant_config
-        self.pp_group = get_pp_group()
-        self.model = PrismModel(config, quant_config, "model")
-        self.lm_head = ParallelLMHead(config.vocab_size, config.hidden_size)
-        self.logits_processor = LogitsProcessor(config)
-        self.capture_aux_hidden_states = False
+    model: PrismModel
+    model_class = PrismModel
 
     @property
     def steps(self) -> StepCounter:
