@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 
@@ -19,11 +20,21 @@ def write_whole(path: Path, data: str | bytes) -> None:
     Raises:
         RecordError: it cannot be written; what stood there before still does.
     """
+    write_parts(path, [data.encode() if isinstance(data, str) else data])
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """The same of a file that memory should not hold as a whole.
+
+    Raises:
+        RecordError: as `write_whole`.
+    """
     partial = path.with_name(path.name + PARTIAL)
     try:
         partial.unlink(missing_ok=True)
         with _new(partial, os.O_WRONLY | os.O_EXCL) as file:
-            _write(file, data.encode() if isinstance(data, str) else data)
+            for part in parts:
+                _write(file, part)
         os.replace(partial, path)
     except OSError as error:
         raise unwritten(path, error) from error

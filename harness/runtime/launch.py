@@ -29,8 +29,8 @@ from draftbench.harness.runtime.cpu import environment as cpu
 from draftbench.harness.runtime.events import RoundReader
 from draftbench.harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
 from draftbench.harness.runtime.preload import Preloaded, ServerProcess
+from draftbench.harness.runtime.tested import TESTED_SGLANG
 
-TESTED_SGLANG = "0.5.17"
 READY_TIMEOUT_S = 900.0
 """Large models load for minutes; an engine that died is noticed at once."""
 STOP_TIMEOUT_S = 10.0
