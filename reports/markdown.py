@@ -9,6 +9,7 @@ from tabulate import tabulate
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Limits, Suite
+from draftbench.harness.suite.devices import SHARED, engines_of, gpus_in_use
 from draftbench.harness.suite.engine_arguments import risky
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer
@@ -96,6 +97,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
     synthetic = [workload.name for workload in suite.workloads if workload.source in SYNTHETIC]
     facts = [
         ("target", f"{suite.target.model}, {suite.target.dtype}"),
+        *_devices(suite),
         *((("limits", _limits(suite.limits)),) if suite.limits is not None else ()),
         ("sampling", ", ".join(f"{name} {sampling[name]}" for name in sorted(sampling))),
         ("design", _design(suite)),
@@ -128,6 +130,16 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
 def _required(suite: Suite) -> list[tuple[str, str]]:
     required = suite.fairness.require
     return [("required to be alike", ", ".join(required))] if required else []
+
+
+def _devices(suite: Suite) -> list[tuple[str, str]]:
+    """How an engine is spread over devices, where it is."""
+    shared = next((arm.engine for arm in engines_of(suite)), {})
+    ranks = suite.target.tensor_parallel
+    said = [f"tensor parallel {ranks}"] if ranks > 1 else []
+    said += [f"{name} {shared[name]}" for name in SHARED if name in shared]
+    count = len(gpus_in_use(suite))
+    return [("devices of each engine", f"{count}: {', '.join(said)}")] if said else []
 
 
 def _permitted(suite: Suite) -> list[tuple[str, str]]:

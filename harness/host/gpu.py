@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import takewhile
 
 import pynvml
 
@@ -74,8 +76,20 @@ def installed_torch() -> str | None:
         return None
 
 
-def gpu_problems(host: GpuHost, torch: str | None) -> tuple[str, ...]:
-    """What keeps SGLang's CUDA build from running on this host's first GPU, a sentence each with what mends it."""
+def visible_numbers(host: GpuHost) -> tuple[int, ...]:
+    """The GPUs that CUDA_VISIBLE_DEVICES shows, by the driver's numbers; all where it is unset or has other names."""
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    if not all(name.isdigit() for name in names):
+        return tuple(range(len(host.gpus)))
+    return tuple(takewhile(lambda number: number < len(host.gpus), map(int, names)))
+
+
+def gpu_problems(host: GpuHost, torch: str | None, used: Sequence[int] = (0,)) -> tuple[str, ...]:
+    """What keeps SGLang's CUDA build from running on this host's GPUs, a sentence each with what mends it.
+
+    Args:
+        used: the numbers that engines take of the visible ones.
+    """
     if not host.gpus:
         return () if host.problem is None else (f"{host.problem}; mend the driver, or hide it to run on the CPU.",)
     found = []
@@ -89,6 +103,13 @@ def gpu_problems(host: GpuHost, torch: str | None) -> tuple[str, ...]:
     needed = ".".join(map(str, LEAST_DRIVER))
     if _version(host.driver or "") < LEAST_DRIVER:
         found.append(f"the driver is {host.driver or 'of unknown version'}, CUDA 13.0 needs {needed}; update it.")
+    num_visible = len(visible_numbers(host))
+    if max(used) >= num_visible:
+        found.append(
+            f"the suite's engines take the visible GPUs {', '.join(map(str, used))}, counted from 0, but {num_visible} "
+            "of them are there; take fewer (target.tensor_parallel, engine arguments), or show more "
+            "(CUDA_VISIBLE_DEVICES)."
+        )
     first = host.gpus[0]
     if first.capability < LEAST_CAPABILITY:
         text = ".".join(map(str, first.capability))

@@ -65,6 +65,8 @@ def server_arguments(
         "log_level": "info",
         "log_level_http": "warning",
     }
+    if suite.target.tensor_parallel > 1:
+        arguments["tp_size"] = suite.target.tensor_parallel
     if suite.chunked_prefill_size is not None:
         arguments["chunked_prefill_size"] = suite.chunked_prefill_size
     arguments.update(cuda.server_arguments(suite) if has_gpu else cpu.server_arguments())

@@ -18,7 +18,7 @@ from draftbench.harness.models.checkpoints import check_target, lay_out, load_ar
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, engine_bytes, memory, weight_bytes
-from draftbench.harness.models.served import unserved
+from draftbench.harness.models.served import unserved, unshared
 from draftbench.harness.records import point_slug
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.rendered import context_left
@@ -28,6 +28,7 @@ from draftbench.harness.runtime.preload import Preloaded, preloaded
 from draftbench.harness.runtime.starting import StartingArm
 from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
 from draftbench.harness.suite import Arm, Suite
+from draftbench.harness.suite.devices import TENSOR_PARALLEL, gpus_in_use
 
 STARTS_PER_CORE = 3
 """Engines that start at a time: a forked start takes some seconds of one core, and waits in between."""
@@ -115,7 +116,7 @@ class Arms:
 
     def preload(self) -> Preloaded:
         """The process that these arms' engines can be forked from; it is not waited for here."""
-        return preloaded(engine_environment(self.has_gpu, self.suite.target.dtype == "float32"))
+        return preloaded(environment_of(self.suite, self.has_gpu))
 
     def forking(self, note: Callable[[str], None]) -> Arms:
         """These arms, their engines forked from a preloaded process where it can be had; else it is said why not."""
@@ -162,7 +163,7 @@ class Arms:
             "dtype": self.suite.target.dtype,
             "simulation": _simulation(arm, self.suite),
         }
-        environment = engine_environment(self.has_gpu, self.suite.target.dtype == "float32")
+        environment = environment_of(self.suite, self.has_gpu)
         origin = None if self.preloaded is None else preloaded(environment)  # a new one where it was killed
         engine = start_engine(arguments, self.engines_folder / name, draft, environment, origin)
         return StartingArm(arm, spec, self.loadables.get(name), engine)
@@ -179,11 +180,12 @@ class Arms:
     def fit_together(self) -> bool:
         """Whether all engines of a launch should fit side by side."""
         num_engines = len(self.suite.arms) - len(self.endpoints)
-        return (self.has_gpu and num_engines < 2) or memory().fitting(self._engine_bytes()) >= num_engines
+        here = memory(gpus_in_use(self.suite))
+        return (self.has_gpu and num_engines < 2) or here.fitting(self._engine_bytes()) >= num_engines
 
     def room(self, num_running: int) -> int:
         """How many more engines may start now, side by side. KV pools are as large as the suite says, on a GPU too."""
-        fitting = memory().fitting(self._engine_bytes())
+        fitting = memory(gpus_in_use(self.suite)).fitting(self._engine_bytes())
         if self.has_gpu and not num_running:
             fitting = max(fitting, 1)
         return min(fitting, STARTS_PER_CORE * len(os.sched_getaffinity(0)))
@@ -199,6 +201,12 @@ class Arms:
         resolved = {name: receipt.server_args for name, receipt in receipts.items()}
         declared = {name: frozenset(self.by_name[name].engine) for name in receipts}
         findings = unequal_arguments(resolved, declared)
+        ranks = self.suite.target.tensor_parallel
+        findings += [
+            f"{name} runs with {TENSOR_PARALLEL} {resolved[name].get(TENSOR_PARALLEL)}, the suite says {ranks}"
+            for name in resolved
+            if resolved[name].get(TENSOR_PARALLEL, ranks) != ranks
+        ]
         if findings:
             raise EngineError(
                 "the arms would not run under equal conditions: " + "; ".join(findings) + ". "
@@ -225,13 +233,14 @@ def find_arms(
         SuiteError: an engine argument needs permission that nobody gave.
     """
     suite.check_allowed()
-    if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch())):
+    if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch(), gpus_in_use(suite))):
         raise EngineError("this host's GPU cannot be used: " + " ".join(problems))
     arms = {arm.name: arm for arm in suite.arms if not arm.is_endpoint}
     endpoints = {arm.name: open_endpoint(arm, suite.rendering.arguments) for arm in suite.arms if arm.is_endpoint}
     needs_weights = bool(arms) and not suite.target.random_weights
     target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
     target_config = read_target(target, needs_weights)
+    ranks = suite.target.tensor_parallel
     specs: dict[str, DraftSpec] = {}
     paths: dict[str, ModelPaths] = {}
     if arms and all(arm.architecture != "vanilla" for arm in arms.values()):
@@ -240,7 +249,7 @@ def find_arms(
         if arm.architecture not in known:
             raise DraftError(f"arm {arm.name}: architecture {arm.architecture} is not installed; see bench.py list.")
         spec = specs[arm.name] = known[arm.architecture]
-        if (reason := unserved(target_config, spec)) is not None:
+        if (reason := unshared(target_config, ranks) or unserved(target_config, spec)) is not None:
             raise DraftError(f"arm {arm.name}: {reason}")
         try:
             spec.capabilities.needs.layers_of(target_config["num_hidden_layers"])
@@ -249,7 +258,7 @@ def find_arms(
         draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
     if preload and arms:
-        preloaded(engine_environment(has_gpu, suite.target.dtype == "float32"))
+        preloaded(environment_of(suite, has_gpu))
     drafts = dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)
     tensors = read_tensors([*drafts, *([target] if needs_weights else [])])
     if needs_weights:
@@ -259,7 +268,15 @@ def find_arms(
         for name, found in paths.items()
         if found.draft is not None and arms[name].tree is not None
     }
+    for name, loadable in loadables.items():
+        if (reason := unshared(loadable.config, ranks)) is not None:
+            raise CheckpointError(f"arm {name}: its draft: {reason}")
     return Arms(suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints)
+
+
+def environment_of(suite: Suite, has_gpu: bool) -> dict[str, str]:
+    """The environment that all engines of a suite have in common."""
+    return engine_environment(has_gpu, suite.target.dtype == "float32", suite.target.tensor_parallel)
 
 
 def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:

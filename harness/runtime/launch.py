@@ -122,15 +122,16 @@ class SglangEngine(OwnServer):
         return f"the last lines of {log}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def engine_environment(has_gpu: bool, exact: bool) -> dict[str, str]:
+def engine_environment(has_gpu: bool, exact: bool, tensor_parallel: int = 1) -> dict[str, str]:
     """What the environments of all engines have in common.
 
     Args:
         exact: the target computes in float32.
+        tensor_parallel: devices that share the target.
     """
     # SGLang's own simulated acceptance would change every arm without a word in the report.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SGLANG_SIMULATE_")}
-    environment.update(cuda.engine_environment(exact) if has_gpu else cpu.engine_environment())
+    environment.update(cuda.engine_environment(exact) if has_gpu else cpu.engine_environment(tensor_parallel))
     return {**environment, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
 

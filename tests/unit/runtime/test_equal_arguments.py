@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from draftbench.drafts.api import discover
-from draftbench.harness.runtime.arguments import command_line, unequal_arguments
+from draftbench.harness.runtime.arguments import PER_PROCESS_ARGUMENTS, command_line, unequal_arguments
 from draftbench.harness.runtime.arms import find_arms
 from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
 from draftbench.harness.suite import Suite
@@ -53,6 +54,9 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     asked = {name: arms.arguments(name) for name in arms.by_name}
     for name in RECORDED:
         asked[f"old {name}"] = {key: value for key, value in asked[name].items() if key != "cuda_graph_bs_decode"}
+    shared = suite.model_copy(update={"target": suite.target.model_copy(update={"tensor_parallel": 2})})
+    two = replace(arms, suite=shared)
+    asked |= {f"two {name}": two.arguments(name) for name in arms.by_name}
     commands = {name: command_line(arguments) for name, arguments in asked.items()}
     # The shim, because torchvision's operators do not load here; what other tests told SGLang stays with them.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SGLANG_")}
@@ -75,11 +79,23 @@ def unequal(resolved: dict[str, dict[str, Any]], *names: str) -> list[str]:
 
 def test_all_architectures_are_equal_and_on_a_gpu(resolved: dict[str, dict[str, Any]]) -> None:
     """Nothing differs but what concerns the draft."""
-    names = [name for name in resolved if not name.startswith("old ")]
+    names = [name for name in resolved if not name.startswith(("old ", "two "))]
     assert len(names) == len(discover()) >= 10
     assert {resolved[name]["device"] for name in names} == {"cuda"}
     assert {resolved[name]["speculative_algorithm"] for name in names} >= {None, "EAGLE", "EAGLE3", "NGRAM"}
     assert unequal(resolved, *names) == []
+
+
+def test_they_are_equal_over_two_gpus(resolved: dict[str, dict[str, Any]]) -> None:
+    """And as on one but for what SGLang derives from the number of GPUs; nothing of the draft."""
+    names = [name for name in resolved if name.startswith("two ")]
+    assert len(names) == len(discover())
+    assert {resolved[name]["tp_size"] for name in names} == {2}
+    assert unequal(resolved, *names) == []
+    for name in names:
+        one = resolved[name.removeprefix("two ")]
+        changed = {key for key, value in resolved[name].items() if value != one.get(key)}
+        assert changed - PER_PROCESS_ARGUMENTS == {"tp_size"}, name
 
 
 def test_an_arm_resolved_in_the_old_way_is_found(resolved: dict[str, dict[str, Any]]) -> None:
