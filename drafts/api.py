@@ -209,8 +209,9 @@ class DraftSpec:
     Raises a CheckpointError that names the key or tensor."""
     largest_tree: Callable[[int, int], int] = stepwise_tree
     """Most nodes, the root included, that it can propose with so many steps and so wide a tree."""
-    engine_arguments: Callable[[Tree, Any], Mapping[str, int | str]] = eagle_arguments
-    """SGLang's server arguments for a tree and options; the three of `eagle_arguments` are checked in the receipt."""
+    engine_arguments: Callable[[Tree, Any], Mapping[str, int | str | Mapping[str, Any]]] = eagle_arguments
+    """SGLang's server arguments for a tree and options; what it resolved them to is checked in the receipt. A mapping
+    stands for the path of a JSON file that holds it."""
     proposer_factory: str | None = None
     """For a draft without a KV cache of its own: "package.module:name", called as name(options, tree, vocab_size) in
     the engine's process. It runs under SGLang's NGRAM, its trees in place of the trie's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
@@ -137,7 +138,17 @@ class Arms:
         if loadable is not None and paths.draft is not None:
             draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
             paths = ModelPaths(paths.target, draft)
-        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
+        asked = server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
+        return {key: self._in_file(name, key, value) for key, value in asked.items()}
+
+    def _in_file(self, name: str, key: str, value: Argument | Mapping[str, Any]) -> Argument:
+        """A server argument as a command line has it: the path of a file that holds what SGLang reads from one."""
+        if not isinstance(value, Mapping):
+            return value
+        path = self.engines_folder / name / f"{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(dict(value)) + "\n")
+        return str(path.resolve())
 
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.

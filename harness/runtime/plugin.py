@@ -41,6 +41,7 @@ def _record_in_scheduler(folder: Path) -> None:
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
 
+        from draftbench.harness.runtime.adaptive import adaptive_steps, forget_steps_on_flush
         from draftbench.harness.runtime.events import RoundLog
         from draftbench.harness.runtime.graphs import record_graphs
         from draftbench.harness.runtime.rounds import clock_of, record_accepted_drafts, record_phases
@@ -64,7 +65,8 @@ def _record_in_scheduler(folder: Path) -> None:
             worker = scheduler.draft_worker
             record_graphs(log, scheduler)
             if worker is not None:
-                record_accepted_drafts(log)
+                record_accepted_drafts(log, adaptive_steps(worker) is not None)
+                forget_steps_on_flush(worker)
                 record_phases(log, worker, clock_of(scheduler.server_args.device))
             write_receipt(folder / RECEIPT, scheduler, simulation)
         return result
@@ -100,6 +102,7 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
     import sglang
     import torch
 
+    from draftbench.harness.runtime.adaptive import adaptive_steps
     from draftbench.harness.runtime.graphs import captured_sizes
 
     worker = scheduler.draft_worker
@@ -113,6 +116,7 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
         "draft_class": None if draft_runner is None else type(draft_runner.model).__name__,
         "draft_worker": None if draft_worker is None else type(draft_worker).__name__,
         "draft_facts": facts(),
+        "adaptive_steps": adaptive_steps(worker),
         "target_class": type(scheduler.tp_worker.model_runner.model).__name__,
         "max_total_num_tokens": scheduler.max_total_num_tokens,
         "cuda_graphs": captured_sizes(scheduler),

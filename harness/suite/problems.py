@@ -148,6 +148,8 @@ def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, suite: Suite) ->
     if alphas is not None and not simulable:
         why = "it decodes without a draft" if not spec.drafts else "its draft learns from the tokens themselves"
         return [(at, f"{name} means nothing for {spec.name}: {why}; leave it out.")]
+    if alphas is not None and arm.options.get("adaptive_steps"):
+        return [(at, f"{name} is of a fixed number of steps; leave options.adaptive_steps out, or it.")]
     assert not isinstance(alphas, str), "files are read first"
     if isinstance(alphas, dict):
         workloads = [workload.name for workload in suite.workloads]

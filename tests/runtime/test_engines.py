@@ -77,6 +77,9 @@ ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "prism-corrupt": ("prism", "altered/corrupt", CHAIN),
 }
 """PRISM with HASS's weights in its one or two modules, and with noise in its second."""
+ADAPTIVE: dict[str, list[int]] = {"eagle-adaptive": [1, 3, 5]}
+"""HASS's chain with numbers of steps that SGLang changes between."""
+ALTERED |= {name: ("eagle", "tiny/hass", CHAIN) for name in ADAPTIVE}
 SIMULATED = [name for name in PLAIN if not name.startswith("hass")]
 LOOKUPS = {
     "ngram": ("ngram", (8, 2, 12)),
@@ -136,6 +139,8 @@ def suite(folder: Path, **changes: Any) -> Suite:
         path = checkpoint if checkpoint.startswith("tiny/") else str(folder / checkpoint)
         arms.append({"name": name, "architecture": architecture, "checkpoint": path, "engine": hurried,
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
+        if name in ADAPTIVE:
+            arms[-1]["options"] = {"adaptive_steps": ADAPTIVE[name]}
     for name, (architecture, (steps, topk, tokens)) in LOOKUPS.items():
         arms.append({"name": name, "architecture": architecture, "engine": hurried,
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
@@ -423,6 +428,40 @@ def test_prisms_second_module_serves_the_later_steps_alone(measured):
     assert num_common > 100
     share = {arm: counts[2] / counts.total() for arm, counts in later.items()}
     assert share["prism-corrupt"] < 0.5 * share["prism-chain"]
+
+
+@pytest.mark.parametrize("arm", ADAPTIVE)
+def test_the_number_of_steps_follows_sglangs_rule(measured, oracle, arm):
+    """Every round has as many steps as the average of accepted drafts says, anew for each request after a flush, and
+    accepts what the whole chain would, as far as it goes.
+
+    The rule: 0.2 of a round's accepted drafts and 0.8 of what was, from one less than the first number of steps; looked
+    at after 10 rounds and every fifth one; up while above the number less 0.5, down while at most the next lower one
+    less 0.75.
+    """
+    steps, tree = ADAPTIVE[arm], Tree(*CHAIN)
+    assert measured[arm]["receipt"].adaptive_steps == steps
+    answers = [(prompt.prompt_ids, measured[arm]["alone"][prompt.prompt_id].output_ids) for prompt in prompts_alone()]
+    draft = load_draft("eagle", TINY / "hass", oracle.target, tree)
+    seen = Counter()
+    for prompt, longest in zip(prompts_alone(), oracle.accepted_from(draft, answers, tree), strict=True):
+        place, at, average = 0, len(steps) - 1, steps[-1] - 1.0
+        for number, round_ in enumerate(measured[arm]["alone"][prompt.prompt_id].rounds or (), 1):
+            seen[round_.num_proposed_drafts] += 1
+            assert round_.num_proposed_drafts == steps[at]
+            assert round_.num_accepted_drafts == min(longest[place], steps[at])
+            place += round_.num_accepted_drafts + 1
+            average = 0.8 * average + 0.2 * round_.num_accepted_drafts
+            if number <= 10 or number % 5:
+                continue
+            before = at
+            while at and average <= steps[at - 1] - 0.75:
+                at -= 1
+            if at == before:
+                while at + 1 < len(steps) and average > steps[at] - 0.5:
+                    at += 1
+    assert len(seen) > 1
+    assert set(seen) <= set(steps)
 
 
 def test_drafts_are_accepted(measured):

@@ -152,7 +152,14 @@ def test_a_mistake_is_told_once(tmp_path):
 @pytest.mark.parametrize(
     ("architecture", "options", "said"),
     [
-        ("eagle", "{warmth: 3}", "arms[1].options.warmth is not known to eagle; allowed: none."),
+        ("standalone", "{warmth: 3}", "arms[1].options.warmth is not known to standalone; allowed: none."),
+        ("eagle", "{adaptive_steps: [1, 3]}", "adaptive_steps goes with topk 1 alone, and it is 2"),
+        (
+            "eagle3",
+            "{adaptive_steps: [3, 1]}",
+            "adaptive_steps is [3, 1]; write numbers from 0 on, each once, ascending",
+        ),
+        ("prism", "{adaptive_steps: [3]}", "adaptive_steps is [3]; list should have at least 2 items"),
         ("prism", "{step_to_modul: [0]}", "Did you mean step_to_module?"),
         ("prism", "{step_to_module: [0, 1]}", "step_to_module has 2 entries, but num_steps is 3"),
         ("prism", "{step_to_module: 3}", "arms[1].options.step_to_module is 3; input should be a valid list"),
@@ -183,6 +190,16 @@ def test_good_options_are_kept(tmp_path):
         suite = load_suite(write(tmp_path, GOOD.replace("architecture: eagle", arm)))
         assert suite.arms[1].options
         assert suite.arms[1].num_draft_tokens == tokens
+
+
+def test_adaptive_steps_end_with_the_trees_own(tmp_path):
+    """A chain's steps that end with num_steps load; any other end is told."""
+    chain = GOOD.replace("topk: 2", "topk: 1").replace("tokens: 6", "tokens: 4")
+    options = "architecture: eagle\n    options: {adaptive_steps: [0, 1, 3]}"
+    path = write(tmp_path, chain.replace("architecture: eagle", options))
+    assert load_suite(path).arms[1].options == {"adaptive_steps": [0, 1, 3]}
+    with pytest.raises(SuiteError, match="adaptive_steps ends with 2, but num_steps is 3; make them equal"):
+        load_suite(write(tmp_path, path.read_text().replace("[0, 1, 3]", "[1, 2]")))
 
 
 def test_depth_and_width_bound_the_nodes_of_each_architecture(tmp_path):
@@ -327,6 +344,11 @@ def test_random_weights_go_with_simulated_acceptance_alone(tmp_path):
         ("num_steps: 3", ALPHAS.replace(", 0.6", ""), "has 2 shares, but num_steps is 3; give one for every step"),
         ("num_steps: 3", ALPHAS.replace("0.8", "1.8"), "simulated_acceptance[0] is 1.8"),
         ("architecture: vanilla", "architecture: vanilla\n    simulated_acceptance: [0.5]", "decodes without a draft"),
+        (
+            "num_steps: 3\n    topk: 2\n    num_draft_tokens: 6",
+            ALPHAS + "\n    topk: 1\n    num_draft_tokens: 4\n    options: {adaptive_steps: [1, 3]}",
+            "simulated_acceptance is of a fixed number of steps; leave options.adaptive_steps out, or it.",
+        ),
         (
             "architecture: eagle\n    checkpoint: tiny/eagle\n    num_steps: 3",
             "architecture: token_recycling\n    " + ALPHAS,
