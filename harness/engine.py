@@ -32,6 +32,8 @@ class Receipt(BaseModel):
     draft_facts: dict[str, Any] = {}
     adaptive_steps: list[int] | None = None
     """Numbers of draft steps that it changes between while it runs; None where they stay."""
+    acceptance_rule: str | None = None
+    """The paper's by which drafts are accepted at temperatures above 0; None for SGLang's own."""
     target_class: str
     max_total_num_tokens: int
     cuda_graphs: dict[str, list[int]] = {}

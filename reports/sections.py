@@ -199,7 +199,7 @@ def graph_table(rows: Sequence[Row]) -> Table:
         if shares is not None:
             found = (shares.target, shares.draft, shares.extend)
             texts = [MISSING if share is None else f"{share:.0%}" for share in found]
-            lines.append([row.arm, workload_text(row), str(row.concurrency), *texts])
+            lines.append([arm_text(row), workload_text(row), str(row.concurrency), *texts])
     return ["arm", "workload", "conc.", "target", "draft", "extend"], lines
 
 

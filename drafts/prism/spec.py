@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from draftbench.drafts.adaptive import AdaptiveOptions, adaptive_arguments
+from draftbench.drafts.adaptive import adaptive_arguments
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Tree
 from draftbench.drafts.layout import (
     FUSION,
@@ -22,6 +22,7 @@ from draftbench.drafts.layout import (
     renamed,
     whole_context,
 )
+from draftbench.drafts.sampled import EagleOptions
 from draftbench.harness.errors import CheckpointError
 
 ARCHITECTURE = "LlamaForCausalLMPrism"
@@ -36,7 +37,7 @@ NAMES = (
 """Names in the authors' files: the module's number in one of two places, then the rest; and the module's part."""
 
 
-class PrismOptions(AdaptiveOptions):
+class PrismOptions(EagleOptions):
     """`step_to_module` takes the place of the checkpoint's."""
 
     step_to_module: list[int] | None = Field(None, description="Module, from 0, of each draft step.", min_length=1)

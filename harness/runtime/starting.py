@@ -64,6 +64,9 @@ def check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt:
         found = receipt.server_args.get(name)
         if found != wanted and name not in arm.engine and not isinstance(wanted, Mapping):
             raise EngineError(f"the engine resolved {name} to {found}, the suite says {wanted}.")
+    rule = getattr(options, "acceptance_rule", None)
+    if receipt.acceptance_rule != rule:
+        raise EngineError(f"the engine accepts by the rule {receipt.acceptance_rule}, the suite says {rule}.")
     steps = getattr(options, "adaptive_steps", None)
     if receipt.adaptive_steps != steps:
         raise EngineError(f"the engine changes between {receipt.adaptive_steps} draft steps, the suite says {steps}.")

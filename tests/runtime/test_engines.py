@@ -80,6 +80,18 @@ ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {
 ADAPTIVE: dict[str, list[int]] = {"eagle-adaptive": [1, 3, 5]}
 """HASS's chain with numbers of steps that SGLang changes between."""
 ALTERED |= {name: ("eagle", "tiny/hass", CHAIN) for name in ADAPTIVE}
+RULED = {
+    "eagle-rsd": ("eagle", "tiny/hass", (5, 4, 21), "rsd"),
+    "standalone-spectr": ("standalone", "tiny/standalone", (3, 3, 10), "spectr"),
+}
+"""Drafts that are sampled and accepted by a paper's rule; greedily they are the tree's."""
+if "DRAFTBENCH_TEST_ALL" in os.environ:
+    RULED |= {
+        "eagle-spectr": ("eagle", "tiny/hass", (5, 4, 21), "spectr"),
+        "standalone-rsd": ("standalone", "tiny/standalone", (3, 3, 10), "rsd"),
+        "prism-rsd": ("prism", "tiny/prism", (4, 2, 9), "rsd"),
+        "prism-spectr": ("prism", "tiny/prism", (4, 2, 9), "spectr"),
+    }
 SIMULATED = [name for name in PLAIN if not name.startswith("hass")]
 LOOKUPS = {
     "ngram": ("ngram", (8, 2, 12)),
@@ -90,7 +102,7 @@ LOOKUPS = {
 }
 """Drafts without weights: architecture and tree."""
 DRAFTED = [*PLAIN, *LOOKUPS]
-SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "recycling"]
+SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "recycling", *RULED]
 
 
 def publish(folder: Path) -> None:
@@ -141,6 +153,10 @@ def suite(folder: Path, **changes: Any) -> Suite:
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
         if name in ADAPTIVE:
             arms[-1]["options"] = {"adaptive_steps": ADAPTIVE[name]}
+    for name, (architecture, checkpoint, (steps, topk, tokens), rule) in RULED.items():
+        arms.append({"name": name, "architecture": architecture, "checkpoint": checkpoint, "engine": hurried,
+                     "num_steps": steps, "topk": topk, "num_draft_tokens": tokens,
+                     "options": {"acceptance_rule": rule}})  # fmt: skip
     for name, (architecture, (steps, topk, tokens)) in LOOKUPS.items():
         arms.append({"name": name, "architecture": architecture, "engine": hurried,
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
@@ -260,14 +276,17 @@ def measure(arms: Arms, name: str) -> dict[str, Any]:
             found["alone"], found["phases"] = blocks[0][0], [phases for _, phases in blocks]
             asyncio.run(go_away(engine, prompts()[:3]))
             found["after_aborts"], _ = run(engine, name, 2, greedy, prompts()[:4])
+        elif name in RULED:
+            found["alone"], _ = run(engine, name, 1, greedy, prompts_alone()[::ALONE_PER_FAMILY])
         else:
             # Vanilla alone answers all: that is what the others are compared with.
             for prompt in prompts() if name == "vanilla" else prompts_alone():
                 records, phases = run(engine, name, 1, greedy, [prompt])
                 found["alone"] |= records
                 found["phases"].append(phases)
-        found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
-        if name not in ALTERED:
+        if name not in RULED:
+            found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
+        if name not in ALTERED and name not in RULED:
             found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
         if name.startswith("standalone"):
             found["unshared"] = [run(engine, name, size, greedy, unshared_prompts())[0] for size in (1, CONCURRENCY)]
@@ -282,7 +301,7 @@ def measure(arms: Arms, name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def measured(arms: Arms) -> dict[str, dict[str, Any]]:
     """Every arm, two engines at a time; nothing here is a timing."""
-    names = ["vanilla", *DRAFTED, *ALTERED]
+    names = ["vanilla", *DRAFTED, *ALTERED, *RULED]
     with ThreadPoolExecutor(2) as threads:
         return dict(zip(names, threads.map(lambda name: measure(arms, name), names), strict=True))
 
@@ -296,7 +315,7 @@ def accepted(record: RequestRecord) -> list[int]:
     return [round_.num_accepted_drafts for round_ in record.rounds or ()]
 
 
-@pytest.mark.parametrize("arm", ["vanilla", *DRAFTED, *ALTERED])
+@pytest.mark.parametrize("arm", ["vanilla", *DRAFTED, *ALTERED, *RULED])
 def test_greedy_output_equals_vanillas(measured, arm):
     """Token for token: alone, beside others with pieces of prompts, cached prefixes and retractions, after aborts."""
     truth = {record.prompt_sha256: record.output_ids for record in measured["vanilla"]["alone"].values()}
@@ -526,6 +545,19 @@ def test_sampled_output_is_distributed_as_vanillas(measured, arm):
         vanilla, drafted = kinds(measured["vanilla"]["sampled"], place), kinds(measured[arm]["sampled"], place)
         assert len(vanilla) > 5
         assert p_value(vanilla, drafted) > 1e-3, place
+
+
+@pytest.mark.parametrize("arm", RULED)
+def test_sampled_drafts_are_accepted_by_their_rule(measured, oracle, arm):
+    """The receipt names it, sampled drafts are accepted, and greedily every round is the tree's."""
+    architecture, checkpoint, tree, rule = RULED[arm]
+    assert measured[arm]["receipt"].acceptance_rule == rule
+    assert acceptance.acceptance_length(acceptance.rounds_of(measured[arm]["sampled"].values())) > 1.1
+    records = measured[arm]["alone"].values()
+    asked = {prompt.prompt_id: prompt.prompt_ids for prompt in prompts_alone()}
+    answers = [(asked[record.prompt_id], record.output_ids) for record in records]
+    draft = load_draft(architecture, TINY / Path(checkpoint).name, oracle.target, Tree(*tree))
+    assert [accepted(record) for record in records] == list(oracle.rounds(draft, answers, Tree(*tree)))
 
 
 def test_the_target_answers_well(measured):
