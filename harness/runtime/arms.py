@@ -203,7 +203,9 @@ class Arms:
         config = read_target(self.target, needs_weights=False)
         # Random weights have no file.
         target = weight_bytes(self.target) or DTYPE_BYTES[self.suite.target.dtype] * num_parameters(config)
-        drafts = [weight_bytes(paths.draft) for paths in self.paths.values() if paths.draft is not None]
+        # A layer of the target's own folder is small beside it.
+        own = [paths.draft for paths in self.paths.values() if paths.draft not in (None, paths.target)]
+        drafts = [weight_bytes(folder) for folder in own if folder is not None]
         return engine_bytes(self.suite, config, target, max(drafts, default=0), self.has_gpu)
 
     def _check_equal(self, receipts: Mapping[str, Receipt]) -> None:
@@ -253,6 +255,13 @@ def find_arms(
         spec = specs[arm.name] = known[arm.architecture]
         if (reason := unserved(target_config, spec)) is not None:
             raise DraftError(f"arm {arm.name}: {reason}")
+        if spec.needs_gpu is not None and not has_gpu:
+            raise DraftError(f"arm {arm.name}: {spec.name} runs on a GPU alone: {spec.needs_gpu}.")
+        if has_gpu and arm.options.get("acceptance_rule"):
+            raise DraftError(
+                f"arm {arm.name}: options.acceptance_rule was never run on a GPU: draws and rule would be outside of "
+                "its CUDA graphs. Leave it out, or run on a CPU."
+            )
         try:
             spec.capabilities.needs.layers_of(target_config["num_hidden_layers"])
         except DraftError as error:
@@ -262,7 +271,7 @@ def find_arms(
     if preload and arms:
         preloaded(engine_environment(has_gpu, suite.target.dtype == "float32"))
     drafts = dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)
-    tensors = read_tensors([*drafts, *([target] if needs_weights else [])])
+    tensors = read_tensors([*dict.fromkeys((*drafts, *([target] if needs_weights else [])))])
     if needs_weights:
         check_target(target, target_config, tensors[target])
     loadables = {

@@ -111,6 +111,12 @@ def phase_calls(worker: Any) -> list[tuple[str, Any, str]]:
     as other.
     """
     drafts = worker.draft_worker
+    if hasattr(worker, "draft_model_runner"):  # a block in one pass
+        return [
+            ("draft", worker.draft_model_runner, "forward"),
+            ("verify", worker.target_worker, "forward_batch_generation"),
+            ("extend", worker, "_append_target_hidden_to_draft_kv_by_loc"),
+        ]
     if drafts is None:
         extend = "observe" if hasattr(worker, "observe") else "_update_ngram_corpus"
         return [
