@@ -11,6 +11,9 @@ from draftbench.harness.errors import EngineError
 from draftbench.harness.runtime.launch import SglangEngine
 from draftbench.harness.suite import Arm
 
+TREE_ARGUMENTS = ("speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens")
+"""They are the suite's tree, which `engine:` must not change."""
+
 
 @dataclass(frozen=True)
 class StartingArm:
@@ -62,7 +65,8 @@ def check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt:
     options = spec.options.model_validate(arm.options)
     for name, wanted in spec.engine_arguments(arm.tree, options).items():
         found = receipt.server_args.get(name)
-        if found != wanted and name not in arm.engine and not isinstance(wanted, Mapping):
+        meant = name in arm.engine and name not in TREE_ARGUMENTS
+        if found != wanted and not meant and not isinstance(wanted, Mapping):
             raise EngineError(f"the engine resolved {name} to {found}, the suite says {wanted}.")
     rule = getattr(options, "acceptance_rule", None)
     if receipt.acceptance_rule != rule:
