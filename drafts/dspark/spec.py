@@ -51,7 +51,7 @@ def _heads(name: str, found: Checkpoint, fields: dict[str, object], hidden: int,
             "gated and rnn, with a rank above 0."
         )
     assert isinstance(rank, int)
-    heads = {"markov_w1.weight": (vocab, rank), "markov_w2.weight": (vocab, rank), **own[kind]}
+    heads: dict[str, Shape] = {"markov_w1.weight": (vocab, rank), "markov_w2.weight": (vocab, rank), **own[kind]}
     expected: dict[str, Shape] = {f"markov_head.{part}": shape for part, shape in heads.items()}
     if fields.get("enable_confidence_head", True):
         width = hidden + (rank if fields.get("confidence_head_with_markov", True) else 0)

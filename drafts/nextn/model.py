@@ -25,7 +25,7 @@ class MimoLayer(Layer):
 
     def __init__(self, shape: LayerShape) -> None:
         super().__init__(shape, input_norm=True)
-        self.self_attn.o_proj.bias = None
+        self.self_attn.o_proj.register_parameter("bias", None)
         self.token_layernorm = Norm(shape.hidden_size, shape.rms_norm_eps)
         self.hidden_layernorm = Norm(shape.hidden_size, shape.rms_norm_eps)
         self.input_proj = nn.Linear(2 * shape.hidden_size, shape.hidden_size, bias=False)
@@ -50,7 +50,8 @@ class NextnDraft(FeatureDraft):
     @property
     def embed_tokens(self) -> nn.Embedding:  # type: ignore[override]
         """The target's, frozen."""
-        return self.model["embed_tokens"]
+        found: Any = self.model["embed_tokens"]
+        return found
 
     def forward(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1) -> Tensor:
         """Hidden states [B, T, D]; the embedding at position 0 is left out, as in SGLang."""

@@ -74,7 +74,11 @@ def dspark_shapes(config: dict[str, Any]) -> Shapes:
         "gated": {"gate_proj.weight": (rank, hidden + rank), "gate_proj.bias": (rank,)},
         "rnn": {"joint_proj.weight": (3 * rank, 2 * rank + hidden), "joint_proj.bias": (3 * rank,)},
     }
-    heads = {"markov_w1.weight": (vocab, rank), "markov_w2.weight": (vocab, rank), **own[config["markov_head_type"]]}
+    heads: Shapes = {
+        "markov_w1.weight": (vocab, rank),
+        "markov_w2.weight": (vocab, rank),
+        **own[config["markov_head_type"]],
+    }
     shapes = block_shapes(config) | {f"markov_head.{name}": shape for name, shape in heads.items()}
     return shapes | {"confidence_head.proj.weight": (1, hidden + rank), "confidence_head.proj.bias": (1,)}
 

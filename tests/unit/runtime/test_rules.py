@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import permutations, product
 
 import pytest
@@ -79,7 +79,7 @@ def coins_of(
             def draw(self, probs_BV: Tensor, count: int) -> Tensor:
                 raise NotImplementedError
 
-            def judge(self, p_V: Tensor, q_V: Tensor, candidates: list[int]) -> tuple[list[float], Tensor]:
+            def judge(self, p_V: Tensor, q_V: Tensor, candidates: Sequence[int]) -> tuple[list[float], Tensor]:
                 chances, rest_V = RULES[rule].judge(p_V, q_V, candidates)
                 asked.append(chances)
                 return chances, rest_V
