@@ -20,16 +20,22 @@ from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, engine_bytes, memory, weight_bytes
 from draftbench.harness.models.served import unserved, unshared
-from draftbench.harness.records import point_slug
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.rendered import context_left
-from draftbench.harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
+from draftbench.harness.runtime.arguments import (
+    Argument,
+    ModelPaths,
+    otherwise_shared,
+    server_arguments,
+    simulation_of,
+    unequal_arguments,
+)
 from draftbench.harness.runtime.launch import SglangEngine, engine_environment, start_engine
 from draftbench.harness.runtime.preload import Preloaded, preloaded
 from draftbench.harness.runtime.starting import StartingArm
 from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
 from draftbench.harness.suite import Arm, Suite
-from draftbench.harness.suite.devices import TENSOR_PARALLEL, gpus_in_use
+from draftbench.harness.suite.devices import gpus_in_use
 
 STARTS_PER_CORE = 3
 """Engines that start at a time: a forked start takes some seconds of one core, and waits in between."""
@@ -117,7 +123,7 @@ class Arms:
 
     def preload(self) -> Preloaded:
         """The process that these arms' engines can be forked from; it is not waited for here."""
-        return preloaded(environment_of(self.suite, self.has_gpu))
+        return preloaded(engine_environment(self.suite, self.has_gpu))
 
     def forking(self, note: Callable[[str], None]) -> Arms:
         """These arms, their engines forked from a preloaded process where it can be had; else it is said why not."""
@@ -172,9 +178,9 @@ class Arms:
             "options": arm.options,
             "tree": tree,
             "dtype": self.suite.target.dtype,
-            "simulation": _simulation(arm, self.suite),
+            "simulation": simulation_of(arm, self.suite),
         }
-        environment = environment_of(self.suite, self.has_gpu)
+        environment = engine_environment(self.suite, self.has_gpu)
         origin = None if self.preloaded is None else preloaded(environment)  # a new one where it was killed
         engine = start_engine(arguments, self.engines_folder / name, draft, environment, origin)
         return StartingArm(arm, spec, self.loadables.get(name), engine)
@@ -214,12 +220,7 @@ class Arms:
         resolved = {name: receipt.server_args for name, receipt in receipts.items()}
         declared = {name: frozenset(self.by_name[name].engine) for name in receipts}
         findings = unequal_arguments(resolved, declared)
-        ranks = self.suite.target.tensor_parallel
-        findings += [
-            f"{name} runs with {TENSOR_PARALLEL} {resolved[name].get(TENSOR_PARALLEL)}, the suite says {ranks}"
-            for name in resolved
-            if resolved[name].get(TENSOR_PARALLEL, ranks) != ranks
-        ]
+        findings += otherwise_shared(resolved, self.suite.target.tensor_parallel)
         if findings:
             raise EngineError(
                 "the arms would not run under equal conditions: " + "; ".join(findings) + ". "
@@ -278,7 +279,7 @@ def find_arms(
         draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
     if preload and arms:
-        preloaded(environment_of(suite, has_gpu))
+        preloaded(engine_environment(suite, has_gpu))
     drafts = dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)
     tensors = read_tensors([*dict.fromkeys((*drafts, *([target] if needs_weights else [])))])
     if needs_weights:
@@ -292,20 +293,3 @@ def find_arms(
         if (reason := unshared(loadable.config, ranks)) is not None:
             raise CheckpointError(f"arm {name}: its draft: {reason}")
     return Arms(suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints)
-
-
-def environment_of(suite: Suite, has_gpu: bool) -> dict[str, str]:
-    """The environment that all engines of a suite have in common."""
-    return engine_environment(has_gpu, suite.target.dtype == "float32", suite.target.tensor_parallel)
-
-
-def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:
-    """What an engine needs to draw an arm's acceptance; requests tell by their ids which cell they are of."""
-    if arm.simulated_acceptance is None:
-        return None
-    points = {
-        point_slug(arm.name, workload.name, point.name): workload.name
-        for workload in suite.workloads
-        for point in suite.load
-    }
-    return {"alphas": arm.simulated_acceptance, "seed": suite.sampling.seed, "points": points}

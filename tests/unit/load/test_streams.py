@@ -227,7 +227,7 @@ def test_an_error_page_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -
     with raw_server(page) as server:
         record = ask(endpoint_of(server.url))[0]
     assert record.error == "HTTP 500: " + "x" * 100 + "y" * 200
-    assert record.finished_ns - record.sent_ns < client.REFUSAL_S * 1e9 / 2, "it was read for as long as it may drip"
+    assert record.finished_ns - record.sent_ns < limits.REFUSAL_S * 1e9 / 2, "it was read for as long as it may drip"
     monkeypatch.setattr(client, "REFUSAL_S", 0.3)
     assert answered(lambda request: [http(b"slow", "503 No"), *([0.2, b"y"] * 20)]).error == "HTTP 503: slowy"
 
