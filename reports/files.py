@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.files import write_whole
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
 from draftbench.harness.metrics.results import build_rows
@@ -30,9 +29,10 @@ from draftbench.harness.records import (
     SampleScoreRecord,
     ScoreRecord,
 )
+from draftbench.harness.safe_files import write_whole
 from draftbench.harness.store import FILES, REQUESTS, read_records
 from draftbench.harness.suite import Suite
-from draftbench.harness.telemetry.records import WindowRecord
+from draftbench.harness.telemetry.window_records import WindowRecord
 from draftbench.harness.texts import printable
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.foreign import with_strings
@@ -116,7 +116,7 @@ def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] 
     Texts of the rows are printable: what servers and engines said reaches no terminal or table as it came.
     """
     sha256 = None if manifest.suite_sha256 == "unknown" else manifest.suite_sha256
-    names = Names(manifest.suite)
+    names = SuiteNames(manifest.suite)
 
     def records(kind: type[R]) -> Iterator[R]:
         for record in read_records(run / FILES[kind], kind, tell, sha256):
@@ -153,7 +153,7 @@ def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] 
     return with_strings(rows, printable)
 
 
-class Names:
+class SuiteNames:
     """What records of a suite's run may name; a name of theirs that is none could be a path."""
 
     def __init__(self, suite: Suite) -> None:

@@ -28,7 +28,7 @@ _SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One line of a table, and whether it is struck through or stands out."""
 
     cells: Sequence[str]
@@ -57,7 +57,7 @@ def render_page(
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         answer=_with_bold(answer(rows, manifest)),
         headers=main_headers(rows),
-        lines=[Line(main_row(row, rows), row.valid, index in best) for index, row in enumerate(rows)],
+        lines=[TableLine(main_row(row, rows), row.valid, index in best) for index, row in enumerate(rows)],
         meanings=meanings(rows),
         notes=[_with_bold(note) for note in notes(rows, broken)],
         arms=_plain_table(*arms_table(manifest.suite.arms, manifest.engines)),
@@ -74,8 +74,8 @@ def without_figures(page: str) -> str:
     return re.sub(r'^<div class="figures">.*</div>$', "", page, flags=re.MULTILINE)
 
 
-def _plain_table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[Line]]:
-    return headers, [Line(cells) for cells in lines]
+def _plain_table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[TableLine]]:
+    return headers, [TableLine(cells) for cells in lines]
 
 
 def _with_bold(text: str) -> Markup:

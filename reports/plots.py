@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.files import make_folder, write_whole
 from draftbench.harness.metrics.overall import by_step
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.throughput import crossovers
 from draftbench.harness.records import load_slug
+from draftbench.harness.safe_files import make_folder, write_whole
 from draftbench.reports.table import place
 
 WIDTH_IN = 3.35

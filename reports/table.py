@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from draftbench.harness.metrics.compare import Ratio
 from draftbench.harness.metrics.gates.timing import UNSTABLE_STEP_TIME
 from draftbench.harness.metrics.overall import Overall
+from draftbench.harness.metrics.ratios import Ratio
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import ENDPOINT
 from draftbench.harness.units import MISSING, fixed

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from draftbench.reports.beside import PRINTED, beside, read_printed
 from draftbench.reports.files import read_run
-from draftbench.reports.terminal import show
+from draftbench.reports.terminal_tables import show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

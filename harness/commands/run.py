@@ -18,7 +18,7 @@ from draftbench.harness.run import run_suite
 from draftbench.harness.run.folder import run_folder
 from draftbench.harness.suite import load_suite
 from draftbench.harness.suite.named import allow_argument, find_suite, with_only
-from draftbench.reports.terminal import show
+from draftbench.reports.terminal_tables import show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

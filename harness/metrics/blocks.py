@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 
-from draftbench.harness.metrics.compare import BlockKey, Part, Work, prompt_part
 from draftbench.harness.metrics.evidence import Design
 from draftbench.harness.metrics.latency import latency_s, mean
+from draftbench.harness.metrics.ratios import BlockKey, VarianceComponent, Work, prompt_part
 from draftbench.harness.metrics.throughput import output_tokens_per_s, whole_window_s
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.units import seconds
@@ -42,7 +42,7 @@ def served_per_s(requests: Sequence[RequestRecord]) -> float | None:
     return sum(request.error is None for request in requests) / window_s if window_s else None
 
 
-def chosen_prompts(blocks: Blocks, other: Blocks, design: Design) -> Part | None:
+def chosen_prompts(blocks: Blocks, other: Blocks, design: Design) -> VarianceComponent | None:
     """What the choice of prompts adds to the variance; at concurrency above 1 prompts share time, so they are fixed."""
     cell = next(iter(blocks), None)
     if cell is None or cell.concurrency != 1 or cell.workload not in design.samples:

@@ -11,15 +11,15 @@ from draftbench.harness.metrics import gates
 from draftbench.harness.metrics.acceptance import Acceptance
 from draftbench.harness.metrics.arm_point import ArmPoint
 from draftbench.harness.metrics.blocks import Blocks, chosen_prompts, geometric_mean, per_block, speeds
-from draftbench.harness.metrics.compare import Against, compare, launches_needed, verdict
+from draftbench.harness.metrics.endpoint_acceptance import acceptance_of
 from draftbench.harness.metrics.energy import WhyNoEnergy
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm, Telemetry
 from draftbench.harness.metrics.latency import itl_chunk_s, itl_token_s, latency_s, mean, tpot_s, ttft_s
 from draftbench.harness.metrics.machine import host_load, over_time
 from draftbench.harness.metrics.phases import RoundCost
+from draftbench.harness.metrics.ratios import Against, compare, launches_needed, verdict
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.scores import answers_of
-from draftbench.harness.metrics.served import acceptance_of
 from draftbench.harness.metrics.speed import Speed
 from draftbench.harness.metrics.throughput import (
     crossovers,
@@ -30,7 +30,7 @@ from draftbench.harness.metrics.throughput import (
     within_limits,
 )
 from draftbench.harness.records import CellKey, CellRecord, RequestRecord
-from draftbench.harness.telemetry.records import WindowRecord
+from draftbench.harness.telemetry.window_records import WindowRecord
 
 Point = tuple[str, str]
 """Workload and load."""

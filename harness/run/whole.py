@@ -60,7 +60,7 @@ def run_suite(
     from draftbench.harness.run.plan import num_launches, plan_cells
     from draftbench.harness.run.progress import Progress
     from draftbench.harness.run.scoring import check_scoring, score_run
-    from draftbench.harness.runtime.arms import find_arms
+    from draftbench.harness.runtime.fleet import find_fleet
     from draftbench.harness.suite import load_suite, with_tokenizer
     from draftbench.harness.suite.named import find_suite
     from draftbench.harness.terminal import Terminal
@@ -79,7 +79,7 @@ def run_suite(
     folder = run_folder(None if out is None else Path(out), resume, suite.name)
     suite = suite.allowing(allow)
     check_scoring(suite)
-    arms = find_arms(suite, discover(), suite_folder, folder, has_gpu(), preload=not (cold_start or resume))
+    arms = find_fleet(suite, discover(), suite_folder, folder, has_gpu(), preload=not (cold_start or resume))
     suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
     check_fairness(suite, arms.ledgers())
     contamination = suite_contamination(suite, arms.target, console)

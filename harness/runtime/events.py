@@ -52,7 +52,7 @@ class RoundLog:
 
 
 @dataclass
-class _Tally:
+class _RoundSums:
     """What the lines since the last look add up to."""
 
     accepted: dict[str, list[int]] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class RoundReader:
             file.seek(self._read_bytes)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
-        tally = _Tally()
+        tally = _RoundSums()
         for line in whole.decode(errors="replace").splitlines():
             try:
                 tally.add(line)

@@ -13,8 +13,8 @@ import pytest
 
 from draftbench.drafts.api import discover
 from draftbench.harness.runtime.arguments import command_line, unequal_arguments
-from draftbench.harness.runtime.arms import find_arms
 from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite
 
 ROOT = Path(__file__).parents[3]
@@ -49,7 +49,7 @@ def arm(architecture: str) -> dict[str, Any]:
 def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Every architecture's resolved arguments, and those of the recorded ones in the old way: `old vanilla`."""
     suite = Suite.model_validate(SUITE | {"arms": [arm(name) for name in discover()]})
-    arms = find_arms(suite, discover(), ROOT, tmp_path_factory.mktemp("run"), has_gpu=True)
+    arms = find_fleet(suite, discover(), ROOT, tmp_path_factory.mktemp("run"), has_gpu=True)
     asked = {name: arms.arguments(name) for name in arms.by_name}
     for name in RECORDED:
         asked[f"old {name}"] = {key: value for key, value in asked[name].items() if key != "cuda_graph_bs_decode"}
