@@ -64,6 +64,7 @@ SPEC = DraftSpec(
     recipes={
         "eagle": "draftbench.drafts.eagle.recipe:EAGLE",
         "hass": "draftbench.drafts.eagle.recipe:HASS",
+        "hass-artifact": "draftbench.drafts.eagle.recipe:HASS_ARTIFACT",
         "stacked-2": "draftbench.drafts.eagle.recipe:STACKED",
         "stacked-3": "draftbench.drafts.eagle.recipe:STACKED_3",
     },
