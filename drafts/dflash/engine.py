@@ -1,4 +1,4 @@
-"""DFlash is SGLang's own; on a host without a GPU it needs what the CPU runtime adds for block_drafts."""
+"""DFlash is SGLang's own; on a host without a GPU it needs what the CPU runtime adds for blocks."""
 
 from __future__ import annotations
 
