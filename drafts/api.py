@@ -211,9 +211,12 @@ class DraftSpec:
     """Most nodes, the root included, that it can propose with so many steps and so wide a tree."""
     engine_arguments: Callable[[Tree, Any], Mapping[str, int | str]] = eagle_arguments
     """SGLang's server arguments for a tree and options; the three of `eagle_arguments` are checked in the receipt."""
+    takes_checkpoint: bool = False
+    """A checkpoint can be given though it works without."""
     proposer_factory: str | None = None
     """For a draft without a KV cache of its own: "package.module:name", called as name(options, tree, vocab_size) in
-    the engine's process. It runs under SGLang's NGRAM, its trees in place of the trie's."""
+    the engine's process, with the checkpoint's folder as a fourth where the arm has one. It runs under SGLang's NGRAM,
+    its trees in place of the trie's."""
     engine_module: str | None = None
     """Module that engine processes import. If it has `MODELS`, they are added to SGLang's; if it has a `DRAFT_WORKER`,
     that takes the place of SGLang's `EagleDraftWorker`."""
