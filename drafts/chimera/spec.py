@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from draftbench.drafts.api import Shape
-from draftbench.drafts.layout import llama_layer
+from draftbench.drafts.layout import llama_layer, whole_number
 from draftbench.drafts.stepwise import stepwise_spec
 
 NUM_HEADS = "num_heads"
 TOKENS = 3
 """That the encoder reads: a tri-gram."""
+
+
+def num_heads(config: Mapping[str, Any]) -> int:
+    """Steps that a checkpoint can draft."""
+    return whole_number(config, NUM_HEADS)
 
 
 def expected(config: Mapping[str, Any]) -> dict[str, Shape]:
@@ -24,7 +29,7 @@ def expected(config: Mapping[str, Any]) -> dict[str, Shape]:
         "encoder.out.weight": (hidden, wide),
         **llama_layer("layer", config, input_norm=True),
     }
-    return shapes | {f"heads.{head}.weight": (hidden, 2 * hidden) for head in range(config[NUM_HEADS])}
+    return shapes | {f"heads.{head}.weight": (hidden, 2 * hidden) for head in range(num_heads(config))}
 
 
 SPEC = stepwise_spec(
@@ -33,7 +38,7 @@ SPEC = stepwise_spec(
     origin="Zeng et al. 2024, Chimera",
     factory="draftbench.drafts.chimera.model:made",
     expected=expected,
-    most_steps=lambda config: config[NUM_HEADS],
-    facts=lambda config: {NUM_HEADS: config[NUM_HEADS]},
+    most_steps=num_heads,
+    facts=lambda config: {NUM_HEADS: num_heads(config)},
     recipes={"chimera": "draftbench.drafts.chimera.recipe:CHIMERA"},
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from draftbench.drafts.api import Shape
-from draftbench.drafts.layout import head_size
+from draftbench.drafts.layout import head_size, whole_number
 from draftbench.drafts.stepwise import stepwise_spec
 
 TOKENS_PER_PASS = "tokens_per_pass"
@@ -18,6 +18,7 @@ def expected(config: Mapping[str, Any]) -> dict[str, Shape]:
     """Tensors of a checkpoint."""
     hidden, heads, size = config["hidden_size"], config["num_attention_heads"], head_size(config)
     q, kv, inner = heads * size, (config.get("num_key_value_heads") or heads) * size, WIDER * hidden
+    outputs = whole_number(config, TOKENS_PER_PASS) * hidden
     return {
         "fc.weight": (hidden, 2 * hidden),
         "fc.bias": (hidden,),
@@ -27,8 +28,8 @@ def expected(config: Mapping[str, Any]) -> dict[str, Shape]:
         "self_attn.o_proj.weight": (hidden, q),
         "head.0.weight": (inner, hidden),
         "head.0.bias": (inner,),
-        "head.2.weight": (config[TOKENS_PER_PASS] * hidden, inner),
-        "head.2.bias": (config[TOKENS_PER_PASS] * hidden,),
+        "head.2.weight": (outputs, inner),
+        "head.2.bias": (outputs,),
     }
 
 
@@ -38,6 +39,6 @@ SPEC = stepwise_spec(
     origin="Wang et al. 2025, FLASH",
     factory="draftbench.drafts.flash_text.model:made",
     expected=expected,
-    facts=lambda config: {TOKENS_PER_PASS: config[TOKENS_PER_PASS]},
+    facts=lambda config: {TOKENS_PER_PASS: whole_number(config, TOKENS_PER_PASS)},
     recipes={"flash_text": "draftbench.drafts.flash_text.recipe:FLASH_TEXT"},
 )

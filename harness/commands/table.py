@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise CheckpointError(f"{target} has no {TOKENIZER}, so that nobody could tell whose token ids these are.")
     counts = {"num_samples": 0, "num_tokens": 0}
 
-    def counted() -> object:
+    def counted() -> Iterator[list[int]]:
         for ids in read_token_lines(args.corpus, vocab_size):
             counts["num_samples"] += 1
             counts["num_tokens"] += len(ids)
