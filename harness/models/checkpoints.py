@@ -112,7 +112,8 @@ def _compare(folder: Path, architecture: str, shapes: Mapping[str, tuple[int, ..
         if name in shapes and shapes[name] != shape
     ]
     missing = [name for name in expected if name not in shapes]
-    unexpected = [name for name in shapes if name not in expected and not name.endswith(loadable.unused)]
+    unknown = [name for name in shapes if name not in expected] if not loadable.among_others else []
+    unexpected = [name for name in unknown if not name.endswith(loadable.unused)]
     findings = [
         *(f"missing: {_listed(names)}" for names in [missing] if names),
         *(f"unexpected: {_listed(names)}" for names in [unexpected] if names),

@@ -19,6 +19,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -109,6 +110,7 @@ def _run(request: ForkRequest) -> None:
         _redirect(request.log)
         os.environ.clear()
         os.environ.update(request.environment)
+        tempfile.tempdir = None  # found anew, from TMPDIR
         fork_children_nearby()
         _launch_server(request.arguments)
         code = 0

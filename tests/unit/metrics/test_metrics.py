@@ -42,6 +42,28 @@ def test_conditional_acceptance_counts_only_rounds_that_came_so_far():
     assert acceptance.conditional_acceptance(rounds(0, 1, 1, 2), 4) == [3 / 4, 1 / 3, 0.0, None]
 
 
+def test_rounds_without_a_kth_draft_do_not_count_at_step_k():
+    """Where the number of steps changes, a round that took all of its one draft says nothing of a second one."""
+    changing = [
+        Round(num_accepted_drafts=a, num_proposed_drafts=d) for a, d in ((1, 1), (1, 1), (2, 3), (1, 3), (0, 1))
+    ]
+    assert acceptance.conditional_acceptance(changing, 3) == [4 / 5, 1 / 2, 0.0]
+    assert acceptance.acceptance_length(changing) == 1 + sum(acceptance.survival(changing)) == 2.0
+
+
+def test_changes_of_the_number_of_drafts_are_counted_within_requests(request_record):
+    """Rounds by their drafts, and how often the next round had others; nothing where they stay the same."""
+    sizes = ((5, 5, 3, 3, 5), (5, 5))
+    requests = [
+        request_record(rounds=tuple(Round(num_accepted_drafts=1, num_proposed_drafts=d) for d in each))
+        for each in sizes
+    ]
+    found = acceptance.Acceptance.of(requests, 5, True)
+    assert (found.rounds_by_nodes, found.changes_of_nodes) == ({3: 2, 5: 5}, 2)
+    same = acceptance.Acceptance.of(requests[1:], 5, True)
+    assert (same.rounds_by_nodes, same.changes_of_nodes) == (None, None)
+
+
 def test_draft_acceptance_and_verify_utilisation():
     """3 of 10 nodes accepted; 5 tokens emitted from 12 verified nodes, roots included."""
     assert acceptance.draft_acceptance(rounds(0, 3)) == pytest.approx(0.3)
