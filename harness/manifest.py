@@ -116,6 +116,12 @@ class Manifest(BaseModel):
         """Hash of everything that manifest.json says, the suite's text and the engines' receipts too."""
         return hashlib.sha256(json.dumps(self.recorded, sort_keys=True, default=str).encode()).hexdigest()
 
+    @property
+    def device(self) -> str:
+        """The GPU's name, or the processor's where there is none."""
+        gpu = self.host.get("gpu", "none")
+        return str(self.host.get("cpu", "unknown") if gpu == "none" else gpu)
+
     def _object(self, names: Iterable[str]) -> dict[str, Any]:
         """Fields as manifest.json has them."""
         found = self.model_dump(include=set(names))

@@ -15,7 +15,7 @@ from draftbench.reports.answer import answer
 from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
 from draftbench.reports.sections import sections
-from draftbench.reports.table import MAIN_HEADERS, clear_rows, main_headers, main_row, meanings, place
+from draftbench.reports.table import MAIN_HEADERS, clear_rows, main_headers, main_row, meanings, numeric_columns, place
 
 REPRODUCE = (
     "`python bench.py verify` on this file makes every number here again from the records beside it; `python bench.py "
@@ -151,41 +151,5 @@ def _design(suite: Suite) -> str:
 
 
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    right = {
-        "conc.",
-        "load",
-        "τ",
-        "tokens/s",
-        "TTFT ms",
-        "TPOT ms",
-        "c",
-        "τ / c",
-        "lossless",
-        "step ms",
-        "rounds",
-        "accepted drafts",
-        "identical",
-        "control",
-        "J/token",
-        "net J/token",
-        "latency ms",
-        "goodput/s",
-        "requests/s",
-        "steady",
-        "late ms",
-        "tokens",
-        "steps",
-        "seen",
-        "FLOPs",
-        "trained parameters",
-        "active",
-        "prompts",
-        "in the corpus",
-        "with a 13-gram",
-        "too short",
-        "13-grams",
-        "found",
-        "shared",
-    }
-    align = ["right" if name in right or name.startswith("α") else "left" for name in headers]
+    align = ["right" if numeric else "left" for numeric in numeric_columns(headers, lines)]
     return str(tabulate(lines, headers, "github", colalign=align, disable_numparse=True))
