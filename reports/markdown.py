@@ -102,6 +102,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         *((("engines", manifest.engine_starts),) if manifest.engine_starts is not None else ()),
         *((("date in prompts", suite.rendering.date),) if suite.rendering.date is not None else ()),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
+        *_unscored(manifest),
         *_required(suite),
         ("prefix cache", "on" if suite.prefix_cache else "off"),
         *((name, str(value)) for name, value in manifest.host.items()),
@@ -123,6 +124,15 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         ("records SHA-256", records_sha256),
     ]
     return [list(fact) for fact in facts]
+
+
+def _unscored(manifest: Manifest) -> list[tuple[str, str]]:
+    """Workloads whose records say what is right in a way that nothing is held against."""
+    found = {name: facts.get("num_unscored", 0) for name, facts in manifest.workloads.items()}
+    told = [
+        f"{name}: {count} prompts with an answer that nothing is held against" for name, count in found.items() if count
+    ]
+    return [("not scored", "; ".join(told))] if told else []
 
 
 def _required(suite: Suite) -> list[tuple[str, str]]:

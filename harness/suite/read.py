@@ -16,6 +16,7 @@ from draftbench.harness.suite.schema import Suite
 from draftbench.harness.suite.strict_yaml import Section, line_of, load_strict, refuse, spelled
 from draftbench.harness.suite.workload import Workload
 from draftbench.harness.suite.yaml_lines import Path_
+from draftbench.harness.workloads.sources import COUNTED
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -132,10 +133,10 @@ def resolved_workloads(workloads: Sequence[Workload], folder: Path) -> tuple[Wor
 
 
 def with_tokenizer(suite: Suite, folder: Path) -> Suite:
-    """The suite whose random prompts are counted by a model's tokenizer where they name none."""
+    """The suite whose prompts are counted by a model's tokenizer where they are counted and name none."""
     workloads = tuple(
         workload.model_copy(update={"tokenizer": str(folder)})
-        if workload.source == "random" and workload.tokenizer is None
+        if workload.source in COUNTED and workload.tokenizer is None
         else workload
         for workload in suite.workloads
     )
