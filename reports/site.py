@@ -7,6 +7,7 @@ named, and the others are shown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +74,17 @@ class Entry:
         return self.acceptance_length / self.step_cost_ratio
 
     @property
-    def order(self) -> tuple[bool, str, str, bool, bool, float]:
-        """What was measured first, alike things together, what a run says as a whole, then the fastest; what takes no
+    def order(self) -> tuple[bool, str, str, bool, tuple[float, str], bool, float]:
+        """What was measured first, what compares together, what a run says as a whole, then the fastest; what takes no
         place comes last."""
-        placed = not self.whole, bool(self.out), -(self.speedup or 0.0)
-        return self.is_simulated, self.target, self.device, *placed
+        where = self.is_simulated, self.target, self.device, not self.whole, load_order(self.load)
+        return *where, bool(self.out), -(self.speedup or 0.0)
+
+
+def load_order(load: str) -> tuple[float, str]:
+    """Closed loops by their number, `c=8` before `c=16`, then open ones."""
+    number = load.removeprefix("c=")
+    return (float(number), load) if number.isdigit() else (math.inf, load)
 
 
 @dataclass(frozen=True)

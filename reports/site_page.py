@@ -24,7 +24,7 @@ from draftbench.reports.answer import answer
 from draftbench.reports.files import PAGE, figures_of
 from draftbench.reports.page import drawn, render_page, with_bold
 from draftbench.reports.plots import COLOURS, INK, MARKERS, STYLE, Plot, legend, mark_speedups, plain_text
-from draftbench.reports.site import Entry, Found, Shown, entries, find_runs
+from draftbench.reports.site import Entry, Found, Shown, entries, find_runs, load_order
 from draftbench.reports.table import ratio_text
 
 INDEX = "index.html"
@@ -135,13 +135,7 @@ def _line(number: int, entry: Entry) -> Line:
 def _filters(found: Sequence[Entry]) -> dict[str, list[str]]:
     """What can be chosen of each column."""
     names = ("target", "device", "architecture", "load", "run")
-    return {name: sorted({getattr(entry, name) for entry in found}, key=_by_number) for name in names}
-
-
-def _by_number(text: str) -> tuple[float, str]:
-    """`c=8` before `c=16`."""
-    digits = "".join(char for char in text if char.isdigit())
-    return (float(digits) if text.startswith("c=") and digits else 0.0, text)
+    return {name: sorted({getattr(entry, name) for entry in found}, key=load_order) for name in names}
 
 
 def _summary(found: Found, lines: Sequence[Line]) -> str:
