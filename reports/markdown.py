@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Limits, Suite
@@ -107,6 +108,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         ("prefix cache", "on" if suite.prefix_cache else "off"),
         *((name, str(value)) for name, value in manifest.host.items()),
         *((name, str(value)) for name, value in manifest.packages.items()),
+        *((f"draft package of {name}", package_text(facts)) for name, facts in manifest.draft_packages.items()),
         ("draftbench commit", manifest.git_commit),
         ("started", manifest.started_at),
         ("command", f"`{manifest.command}`"),
