@@ -133,10 +133,11 @@ def _mismatch(verdict: Verdict) -> str | None:
 
 def entries(found: Iterable[Shown]) -> list[Entry]:
     """Every line of the page in its order; valid baselines, which the others are held against, have none."""
-    return sorted((entry for shown in found for entry in _entries(shown)), key=lambda entry: entry.order)
+    return sorted((entry for shown in found for entry in entries_of(shown)), key=lambda entry: entry.order)
 
 
-def _entries(shown: Shown) -> list[Entry]:
+def entries_of(shown: Shown) -> list[Entry]:
+    """A run's lines: every arm over all workloads, then on each."""
     run = shown.run
     whole = overall(run.rows, run.manifest.suite.first_stage)
     alone = {load for load in dict.fromkeys(row.load for row in run.rows) if _num_workloads(run.rows, load) == 1}
