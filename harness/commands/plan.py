@@ -28,10 +28,11 @@ from draftbench.harness.run.history import seen_here
 from draftbench.harness.run.plan import Estimate, estimate, plan_cells
 from draftbench.harness.suite import Suite, load_points
 from draftbench.harness.suite.named import allow_argument, find_suite
+from draftbench.harness.texts import printable
 from draftbench.harness.units import duration
 from draftbench.reports.files import read_run
-from draftbench.reports.launches import launches_table
 from draftbench.reports.terminal import print_table
+from draftbench.reports.wanted import launches_table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,10 +81,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _shown(suite: Suite, path: Path, console: Console) -> tuple[Estimate, list[str]]:
-    for cell in plan_cells(suite):
-        console.print(
-            f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}", highlight=False
-        )
+    cells = plan_cells(suite)
+    lines = [f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}" for cell in cells]
+    print("\n".join(map(printable, lines)))  # thousands, which rich would look at word by word
     needs, found = needs_of(suite, path.parent), estimate(suite, seen_here(suite, RUNS, host()))
     for line in (*needs, str(found)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from draftbench.harness.files import write_whole
 from draftbench.harness.manifest import MANIFEST
 from draftbench.reports.beside import PRINTED, beside, read_printed
 from draftbench.reports.files import read_run
@@ -40,6 +41,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.beside is not None:
         printed = read_printed(args.beside, found.manifest.suite.target.model)
         text = beside(found.rows, found.manifest, printed)
-        (found.folder / f"beside-{args.beside}.md").write_text(text)
+        write_whole(found.folder / f"beside-{args.beside}.md", text)
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     return code

@@ -17,12 +17,10 @@ from rich.console import Console
 
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.manifest import MANIFEST
-from draftbench.harness.run import run_suite
+from draftbench.harness.run import apart, measure_suite
 from draftbench.harness.run.folder import run_folder
 from draftbench.harness.suite import Suite, load_points
 from draftbench.harness.suite.named import allow_argument, find_suite, suite_text, with_only
-from draftbench.reports.matrix import write_matrix
-from draftbench.reports.terminal import print_table, show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,21 +63,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         except HarnessError as error:  # the others are measured all the same
             console.print(f"{point}: {error}", style="red", markup=False, highlight=False)
             codes.append(1)
-    page, (headers, lines) = write_matrix(folder)
-    print_table("over all points", headers, lines, console)
-    console.print(f"report: {page}", highlight=False, markup=False)
-    return max(codes)
+    return max(*codes, apart.report(folder))
 
 
 def _run(args: argparse.Namespace, path: Path, suite: Suite, folder: Path, console: Console) -> int:
-    found = run_suite(
-        suite,
-        folder,
-        suite_folder=path.parent,
-        suite_text=suite_text(path),
-        command="python bench.py " + path.name + (f" --only {args.only}" if args.only else ""),
-        resume=args.resume,
-        cold_start=args.cold_start,
-        console=console,
+    command = "python bench.py " + path.name + (f" --only {args.only}" if args.only else "")
+    measure_suite(
+        suite, folder, path.parent, suite_text(path), command, console, resume=args.resume, cold_start=args.cold_start
     )
-    return show(found, console)
+    return apart.report(folder)
