@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from draftbench.harness.files import write_whole
+
 ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
 DRAFT = "DRAFTBENCH_DRAFT"
@@ -138,9 +140,7 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
         "simulated_acceptance": None if simulation is None else simulation["alphas"],
         "server_args": resolved(scheduler.server_args),
     }
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(receipt, indent=1, sort_keys=True))
-    partial.rename(path)
+    write_whole(path, json.dumps(receipt, indent=1, sort_keys=True))
 
 
 def resolved(server_args: Any) -> dict[str, str | int | float | bool | None]:
