@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from draftbench.drafts.api import DraftSpec, Loadable
-from draftbench.harness.runtime.launch import TESTED_SGLANG
+from draftbench.harness.runtime.tested import TESTED_SGLANG
 
 SHARES, LAYERS = "get_embed_and_head", "set_eagle3_layers_to_capture"
 BLOCK_LAYERS = "set_dflash_layers_to_capture"

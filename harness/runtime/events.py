@@ -12,13 +12,13 @@ Lines are appended unbuffered, so that whatever the client has received is alrea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
+from draftbench.harness.files import open_to_append
 from draftbench.harness.records import GraphUse, PhaseTimes
 
 
@@ -26,7 +26,7 @@ class RoundLog:
     """The append-only file of one engine's rounds; lives as long as the scheduler process."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = open_to_append(path)
 
     def accepted(self, request_id: str, num_accepted_drafts: int, num_proposed_drafts: int | None = None) -> None:
         """Write one verify step of one request; how much was proposed where that changes."""
@@ -50,7 +50,7 @@ class RoundLog:
         self._write(f"p {draft_ns} {verify_ns} {extend_ns} {round_ns}")
 
     def _write(self, line: str) -> None:
-        os.write(self._descriptor, f"{line}\n".encode())
+        self._file.write(f"{line}\n".encode())
 
 
 @dataclass

@@ -126,7 +126,7 @@ def _run(request: ForkRequest) -> None:
 
 def _redirect(log: str) -> None:
     nowhere = os.open(os.devnull, os.O_RDONLY)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     for source, place in ((nowhere, 0), (file, 1), (file, 2)):
         os.dup2(source, place)
 

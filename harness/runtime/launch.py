@@ -21,6 +21,7 @@ import psutil
 
 from draftbench.harness.engine import EngineEvents, Receipt
 from draftbench.harness.errors import EngineError
+from draftbench.harness.files import make_own_folder, open_to_append, write_whole
 from draftbench.harness.load.own_server import OwnServer
 from draftbench.harness.runtime import cuda
 from draftbench.harness.runtime.arguments import Argument, command_line
@@ -29,8 +30,8 @@ from draftbench.harness.runtime.events import RoundReader
 from draftbench.harness.runtime.leftovers import Leftovers
 from draftbench.harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
 from draftbench.harness.runtime.preload import Preloaded, ServerProcess
+from draftbench.harness.runtime.tested import TESTED_SGLANG
 
-TESTED_SGLANG = "0.5.17"
 READY_TIMEOUT_S = 900.0
 """Large models load for minutes; an engine that died is noticed at once."""
 STOP_TIMEOUT_S = 10.0
@@ -157,7 +158,7 @@ def start_engine(
         environment: of `engine_environment`.
         preloaded: what the server is forked from; None starts it as a user's shell would.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own_folder(folder, levels=2)
     for name in (RECEIPT, ROUNDS):
         (folder / name).unlink(missing_ok=True)
     port = free_port()
@@ -166,7 +167,7 @@ def start_engine(
     words += ["--nccl-port", str(free_port())]
     words += command_line(arguments)
     command = [sys.executable, "-m", "sglang.launch_server", *words]
-    (folder / "command.json").write_text(json.dumps(command, indent=1) + "\n")
+    write_whole(folder / "command.json", json.dumps(command, indent=1) + "\n")
     leftovers = Leftovers()
     environment = {
         **environment,
@@ -175,10 +176,10 @@ def start_engine(
         DRAFT: json.dumps(dict(draft)),
     }
     log = folder / "engine.log"
-    log.write_bytes(b"")
+    write_whole(log, b"")
     if preloaded is not None:
         return SglangEngine(preloaded.start(words, environment, log), port, folder, leftovers)
-    with log.open("ab") as output:
+    with open_to_append(log) as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -13,10 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from draftbench.harness.files import write_whole
+
 ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
 DRAFT = "DRAFTBENCH_DRAFT"
-"""Environment variable: the arm's architecture, options, tree, dtype and simulated acceptance, as JSON."""
+"""Environment variable: the arm's architecture, options, tree, checkpoint of a proposer, dtype and simulated
+acceptance, as JSON."""
 RECEIPT, ROUNDS = "receipt.json", "rounds.log"
 
 
@@ -75,7 +78,11 @@ def _record_in_scheduler(folder: Path) -> None:
 
 
 def install_architecture(
-    architecture: str, options: dict[str, Any], tree: list[int] | None, on_failure: Callable[[str], None]
+    architecture: str,
+    options: dict[str, Any],
+    tree: list[int] | None,
+    checkpoint: str | None,
+    on_failure: Callable[[str], None],
 ) -> None:
     """Give SGLang what the architecture brings along: a proposer, or models and a draft worker in place of EAGLE's."""
     from draftbench.drafts.api import Tree, discover
@@ -85,7 +92,8 @@ def install_architecture(
         from draftbench.harness.runtime.drafts import proposals
 
         validated = spec.options.model_validate(options)
-        proposals.install(spec, validated, Tree(*tree), lambda why: on_failure(f"{architecture}: {why}"))
+        folder = None if checkpoint is None else Path(checkpoint)
+        proposals.install(spec, validated, Tree(*tree), folder, lambda why: on_failure(f"{architecture}: {why}"))
     if spec.engine_module is not None:
         install_module(spec.engine_module)
     if (rule := options.get("acceptance_rule")) is not None:
@@ -132,9 +140,7 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
         "simulated_acceptance": None if simulation is None else simulation["alphas"],
         "server_args": resolved(scheduler.server_args),
     }
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(receipt, indent=1, sort_keys=True))
-    partial.rename(path)
+    write_whole(path, json.dumps(receipt, indent=1, sort_keys=True))
 
 
 def resolved(server_args: Any) -> dict[str, str | int | float | bool | None]:

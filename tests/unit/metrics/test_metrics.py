@@ -21,6 +21,7 @@ from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s, output_tokens_per_s
 from draftbench.harness.records import CellKey, PhaseTimes, ReferenceRecord, RescoreRecord, Round
 from draftbench.harness.units import NS_PER_S
+from tests.fakes.held import Held
 from tests.fakes.known import known, receipt
 
 MS = NS_PER_S // 1000
@@ -378,7 +379,7 @@ def test_rows_leave_unsealed_cells_out_and_keep_failed_ones(request_record, cell
     fast = request_record(((10, 1), (30, 3)), (2,))
     unsealed = request_record(block=1)
     cells = [cell_record(plain), cell_record(fast)]
-    rows = build_rows(ARMS, [plain, fast, unsealed], cells, Judged.of([]), GREEDY)
+    rows = build_rows(ARMS, Held([plain, fast, unsealed], cells), GREEDY)
     assert [row.arm for row in rows] == ["vanilla", "eagle"]
     assert rows[1].num_requests == 1
     assert rows[1].speedup == pytest.approx(50 / 30)
@@ -386,7 +387,7 @@ def test_rows_leave_unsealed_cells_out_and_keep_failed_ones(request_record, cell
     assert rows[1].step_cost_ratio == pytest.approx(20 / (40 / 3))
     assert rows[1].lossless_share is None
     assert rows[1].valid
-    failed = build_rows(ARMS, [plain], [cells[0], cell_record(fast, error="died")], Judged.of([]), GREEDY)
+    failed = build_rows(ARMS, Held([plain], [cells[0], cell_record(fast, error="died")]), GREEDY)
     assert not failed[1].valid
     assert failed[1].reason == "failed cell: 1 of 1 cells: died"
     assert failed[1].output_tokens_per_s is None
