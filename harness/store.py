@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,16 +191,31 @@ class RunStore:
             if seal.cell not in sealed:
                 there = f"{present[seal.cell]} of its {seal.num_requests} requests are there"
                 yield f"{seal.cell.slug} was sealed, but {there}: it is measured anew"
+        self._set_aside(lambda record: record.cell is not None and record.cell not in sealed)
+
+    def set_launches_aside(self, launches: Collection[int]) -> None:
+        """Move what was measured in launches to interrupted.jsonl: they are measured anew as a whole.
+
+        Raises:
+            RecordError: it cannot be written.
+        """
+
+        def is_theirs(record: RequestRecord | CellRecord | WindowRecord) -> bool:
+            return (record.launch if isinstance(record, WindowRecord) else record.cell.launch) in launches
+
+        self._set_aside(is_theirs)
+
+    def _set_aside(self, is_loose: Callable[[RequestRecord | CellRecord | WindowRecord], bool]) -> None:
         kinds: tuple[type[RequestRecord | CellRecord | WindowRecord], ...] = (RequestRecord, CellRecord, WindowRecord)
         for kind in kinds:
             kept: list[Line] = []
             loose = False
             for record in self.each(kind):
-                if record.cell is None or record.cell in sealed:
-                    kept.append(record)
-                else:
+                if is_loose(record):
                     append_line(self.folder / INTERRUPTED, record.model_dump_json().encode())
                     loose = True
+                else:
+                    kept.append(record)
             if loose:
                 self._write_lines(FILES[kind], kept)
 

@@ -4,6 +4,7 @@ from draftbench.harness.suite.arms import Arm, Target, Tuning
 from draftbench.harness.suite.fields import Name, Positive
 from draftbench.harness.suite.points import Auto, Limits, LoadPoint
 from draftbench.harness.suite.read import (
+    anchored,
     check_recorded,
     load_suite,
     relocated,
@@ -31,6 +32,7 @@ __all__ = [
     "Tune",
     "Tuning",
     "Workload",
+    "anchored",
     "check_recorded",
     "load_suite",
     "relocated",

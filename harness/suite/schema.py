@@ -75,6 +75,11 @@ class Suite(Section):
     )
     launches: Repeats = Field(1, description="How often every engine is started anew; three or more for a verdict.")
     auto: Auto | None = Field(None, description="For blocks: auto, when it is enough.")
+    devices: Literal["identical", "any"] = Field(
+        "identical",
+        description="Where launches are spread over devices (--on): all of one kind, or any, each kind with rows of "
+        "its own.",
+    )
     turns: Literal["prompts", "cells"] = Field(
         "prompts",
         description="At concurrency 1, where the engines of a launch run side by side: the arms take turns prompt by "
