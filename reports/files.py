@@ -7,12 +7,13 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.files import write_whole
+from draftbench.harness.host.devices import labels
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
 from draftbench.harness.metrics.results import build_rows
@@ -132,25 +133,35 @@ def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] 
 
     requests = list(records(RequestRecord))
     present = Counter(request.cell for request in requests)
-    rows = build_rows(
-        tuple(
-            KnownArm(arm, manifest.engines.get(arm.name), manifest.trained_tokens.get(arm.name))
-            for arm in manifest.suite.arms
-        ),
-        requests,
-        [_complete(cell, present[cell.cell]) for cell in records(CellRecord)],
-        Judged.of(
-            records(ReferenceRecord),
-            records(ControlRecord),
-            records(RescoreRecord),
-            records(SampleRecord),
-            records(ScoreRecord),
-            records(SampleScoreRecord),
-        ),
-        _design(manifest.suite),
-        records(WindowRecord),
+    cells = [_complete(cell, present[cell.cell]) for cell in records(CellRecord)]
+    windows = list(records(WindowRecord))
+    arms = tuple(
+        KnownArm(arm, manifest.engines.get(arm.name), manifest.trained_tokens.get(arm.name))
+        for arm in manifest.suite.arms
     )
-    return with_strings(rows, printable)
+    judged = Judged.of(
+        records(ReferenceRecord),
+        records(ControlRecord),
+        records(RescoreRecord),
+        records(SampleRecord),
+        records(ScoreRecord),
+        records(SampleScoreRecord),
+    )
+    design, kinds = _design(manifest.suite), labels(manifest.devices)
+    if len(set(kinds.values())) < 2:
+        return with_strings(build_rows(arms, requests, cells, judged, design, windows), printable)
+    rows: list[Row] = []
+    for device in dict.fromkeys(kinds.values()):
+        found = build_rows(
+            arms,
+            [record for record in requests if kinds.get(record.cell.launch) == device],
+            [record for record in cells if kinds.get(record.cell.launch) == device],
+            judged,
+            design,
+            [record for record in windows if kinds.get(record.launch) == device],
+        )
+        rows += [replace(row, device=device) for row in found]
+    return with_strings(tuple(rows), printable)
 
 
 class Names:
@@ -210,9 +221,10 @@ def records_sha256(run: Path) -> str:
 def _csv(rows: tuple[Row, ...]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_FIELDS)
+    fields = (*CSV_FIELDS, "device") if any(row.device is not None for row in rows) else CSV_FIELDS
+    writer.writerow(fields)
     for row in rows:
-        writer.writerow([_csv_value(getattr(row, name)) for name in CSV_FIELDS])
+        writer.writerow([_csv_value(getattr(row, name)) for name in fields])
     return text.getvalue()
 
 

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ FREE_WITHIN_S = 60.0
 """How long a device may take to be there; another program of the cluster may hold it."""
 SILENCE_S = 120.0
 """Every device answers within seconds; after so long without any, the cluster is taken for gone."""
+CONNECT_S = 10.0
 CLOSE_S = 20.0
 STORE_BYTES = 100 * 2**20
 """Of a local cluster's object store; what travels is small."""
@@ -70,6 +72,7 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
             "_temp_dir": str(folder),
         }
     else:
+        check_listens(where)
         options["address"] = where
     try:
         try:
@@ -88,6 +91,21 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
             ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_listens(where: str) -> None:
+    """Ray itself would wait for minutes.
+
+    Raises:
+        EngineError: it is no address, or nobody listens there.
+    """
+    host, _, port = where.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise EngineError(f"--on {where} is no cluster: say ray, ray://HOST:PORT or HOST:PORT.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        raise EngineError(f"--on {where}: nobody listens there ({error}); start it with `ray start --head`.") from error
 
 
 class Place:

@@ -74,6 +74,25 @@ def unequal(first: Device, other: Device) -> list[str]:
     return [f"{COMPARED[name]} {mine} and {theirs}" for name, (mine, theirs) in pairs.items() if mine != theirs]
 
 
+def labels(devices: Mapping[int, Device]) -> dict[int, str]:
+    """Every launch's device in words that are equal where the devices are identical, and only there.
+
+    Args:
+        devices: by launch.
+    """
+    kinds = list(dict.fromkeys(devices[launch] for launch in sorted(devices)))
+    found: dict[Device, str] = {}
+    for kind in kinds:
+        first = next(other for other in kinds if other.name == kind.name)
+        more = [
+            f"{COMPARED[name]} {getattr(kind, name)}"
+            for name in COMPARED
+            if getattr(kind, name) != getattr(first, name)
+        ]
+        found[kind] = kind.name + (f" ({', '.join(more)})" if more else "")
+    return {launch: found[device] for launch, device in devices.items()}
+
+
 def check_identical(devices: Mapping[str, Device]) -> None:
     """Find out whether launches may be spread over devices.
 

@@ -151,6 +151,10 @@ class Suite(Section):
             raise ValueError(f"launches is {self.launches}, but blocks: auto chooses the launches; leave it out")
         if self.auto is not None and all(arm.architecture != "vanilla" for arm in self.arms):
             raise ValueError("blocks: auto needs a vanilla arm: the intervals that it narrows are of speedups over it")
+        if self.auto is not None and self.devices == "any":
+            raise ValueError(
+                "devices: any and blocks: auto exclude each other: nobody knows how many launches each gets"
+            )
         return self
 
     @model_validator(mode="after")

@@ -110,6 +110,7 @@ class LocalCluster:
 
     def _told(self, number: int, news: Sequence[News]) -> Sequence[News]:
         """What a device says of itself is by plan."""
+
         def planned(name: str, line: str) -> News:
             if name == TOLD and (told := Told.model_validate_json(line)).what == "ready":
                 line = told.model_copy(update={"device": self.devices[number]}).model_dump_json()

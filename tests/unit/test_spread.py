@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 from collections import Counter
@@ -16,7 +17,7 @@ from draftbench.harness import files as store_files
 from draftbench.harness.cluster import launches, on_ray, work
 from draftbench.harness.cluster.work import TOLD, Told
 from draftbench.harness.errors import EngineError
-from draftbench.harness.host.devices import Device, check_identical
+from draftbench.harness.host.devices import Device, check_identical, labels
 from draftbench.harness.records import ReferenceRecord
 from draftbench.harness.store import RunStore
 from tests.fakes.local_cluster import XEON, LocalCluster
@@ -206,6 +207,33 @@ def test_devices_of_two_kinds_are_refused_with_what_differs(play, spread):
     assert play.events("begin") == []
 
 
+def test_with_devices_any_each_kind_has_rows_of_its_own(play, spread):
+    """With the device as a column; nothing is held against another kind's, figures are apart, and `verify` passes."""
+    other = XEON.model_copy(update={"cpu": "EPYC"})
+    assert spread(LocalCluster({1: XEON, 2: other}), suite=SPREAD + "devices: any\n") == 0
+    rows = json.loads((play.out / "results.json").read_text())
+    devices = [row["detail"]["device"] for row in rows]
+    assert sorted(devices) == ["EPYC, 1 core"] * 3 + ["Xeon, 1 core"] * 3
+    assert sum(row["num_requests"] for row in rows) == 6 * 2 * 4 * 3
+    ran = [device["cpu"] for device in play.manifest["devices"].values()]
+    for row in rows:
+        assert row["detail"]["num_launches"] == ran.count(row["detail"]["device"][:4])
+    with (play.out / "results.csv").open() as file:
+        assert {row["device"] for row in csv.DictReader(file)} == set(devices)
+    report = (play.out / "report.md").read_text()
+    assert "| arm     | device" in report
+    assert "On Xeon, 1 core: " in report
+    assert "chat on EPYC, 1 core" in report
+    assert play.mismatches() == ()
+
+
+def test_devices_of_one_name_that_differ_are_told_apart():
+    """By what differs; identical ones have one name."""
+    low = XEON.model_copy(update={"gpu": "H100", "gpus": 1, "gpu_power_limit_w": 500})
+    high = low.model_copy(update={"gpu_power_limit_w": 700})
+    assert labels({0: low, 1: high, 2: low}) == {0: "H100", 1: "H100 (power limit in W 700)", 2: "H100"}
+
+
 @pytest.mark.parametrize(
     "field", ["gpu", "gpu_memory_gib", "gpu_power_limit_w", "gpu_driver", "cpu", "cores", "python"]
 )
@@ -349,3 +377,18 @@ def test_without_ray_the_command_that_installs_it_is_told(play, monkeypatch):
     assert "--on needs Ray, which is not installed here" in play.said_wrong
     assert "pip install 'draftbench[ray]'" in play.said_wrong
     assert not play.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("rya", "--on rya is no cluster: say ray, ray://HOST:PORT or HOST:PORT."),
+        ("127.0.0.1:1", "--on 127.0.0.1:1: nobody listens there"),
+        ("ray://127.0.0.1:1", "nobody listens there"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_told_at_once(where, said):
+    """Ray would wait for minutes."""
+    with pytest.raises(EngineError) as told:
+        on_ray.check_listens(where)
+    assert said in str(told.value)
