@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +27,10 @@ from draftbench.harness.errors import EngineError
 
 LOCAL = "ray"
 """What --on says for a cluster of this host alone, which ends with the run."""
+SECRET = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+"""Environment variables of what Ray's processes know each other by."""
+LOOPBACK = "127.0.0.2"
+"""A local cluster's own address; Ray takes 127.0.0.1 for the host's address on the network, and would listen there."""
 INSTALL = "pip install 'draftbench[ray]'"
 FREE_WITHIN_S = 60.0
 """How long a device may take to be there; another program of the cluster may hold it."""
@@ -59,16 +65,19 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
         EngineError: Ray is not installed, or there is no such cluster.
     """
     ray = _ray()
-    handler = signal.getsignal(signal.SIGTERM)
     folder: Path | None = None
+    secret: dict[str, str] = {}
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     if where == LOCAL:
         folder = Path(tempfile.mkdtemp(prefix="db-ray-", dir="/tmp"))  # a socket's path has 107 characters at most
+        if not any(name in os.environ for name in SECRET):  # Ray would leave one in the user's home
+            secret = dict(zip(SECRET, ("token", secrets.token_hex(32)), strict=True))
+            os.environ.update(secret)
         options |= {
             "address": "local",
             "include_dashboard": False,
             "object_store_memory": STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
+            "_node_ip_address": LOOPBACK,
             "_temp_dir": str(folder),
         }
     else:
@@ -76,11 +85,10 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
         options["address"] = where
     try:
         try:
-            ray.init(**options)
+            with _own_signals():
+                ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise EngineError(f"--on {where}: Ray cannot be reached: {error}") from error
-        finally:
-            signal.signal(signal.SIGTERM, handler)  # Ray takes it for its own
         cluster = RayCluster(ray, cores)
         try:
             yield cluster
@@ -89,8 +97,21 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
     finally:
         with contextlib.suppress(Exception):  # whatever is left of the cluster
             ray.shutdown()
+        for name in secret:
+            del os.environ[name]
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what SIGTERM does here, which Ray takes for its own."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def check_listens(where: str) -> None:
