@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -64,15 +65,16 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
     Raises:
         EngineError: Ray is not installed, or there is no such cluster.
     """
-    ray = _ray()
     folder: Path | None = None
     secret: dict[str, str] = {}
+    # Ray reads them when it is imported, and would else leave a secret in the user's home.
+    if where == LOCAL and "ray" not in sys.modules and not any(name in os.environ for name in SECRET):
+        secret = dict(zip(SECRET, ("token", secrets.token_hex(32)), strict=True))
+        os.environ.update(secret)
+    ray = _ray()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     if where == LOCAL:
         folder = Path(tempfile.mkdtemp(prefix="db-ray-", dir="/tmp"))  # a socket's path has 107 characters at most
-        if not any(name in os.environ for name in SECRET):  # Ray would leave one in the user's home
-            secret = dict(zip(SECRET, ("token", secrets.token_hex(32)), strict=True))
-            os.environ.update(secret)
         options |= {
             "address": "local",
             "include_dashboard": False,
