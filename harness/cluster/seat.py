@@ -14,12 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from draftbench.harness.cluster.work import TOLD, UNTOLD, Job, News, Setup, Told
 from draftbench.harness.errors import RecordError
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.records import CellRecord
 from draftbench.harness.store import FILES, RunStore
 
+FOLDERS = "draftbench-seat-"
+"""What the names of seats' folders begin with; the process that has one comes next."""
 COMMAND = "from draftbench.harness.cluster.launches import main; main()"
 LOG = "launches.log"
 LOG_LINES_SHOWN = 15
@@ -127,13 +131,22 @@ class Tail:
         return [news for lines in reversed(found) for news in lines]
 
 
+def remove_left() -> None:
+    """Remove the folders of seats that were killed on this host."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*-*"):
+        pid = folder.name.removeprefix(FOLDERS).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class Seat:
     """A device for a suite's launches, one after the other."""
 
     def __init__(
         self, setup: Setup, start: type[LaunchesProcess] | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="draftbench-"))
+        remove_left()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-"))
         """On the device's host; it is gone once the seat is closed."""
         manifest = Manifest(suite=setup.suite, suite_sha256=setup.suite_sha256)
         self._store = RunStore.create(self.folder, manifest)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,16 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.suite, self.out = folder / "small.yaml", folder / "run"
         self.suite.write_text(SUITE)
+        self.begun: list[subprocess.Popen[str]] = []
 
     def begin(self, on: str, environment: dict[str, str] | None, *words: str) -> subprocess.Popen[str]:
         command = [sys.executable, "bench.py", str(self.suite), "--on", on, "--cores", "1", "--out", str(self.out)]
         command += words
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.begun.append(process)
+        return process
 
     def on(self, cluster: Nodes, *words: str) -> subprocess.Popen[str]:
         return self.begin(cluster.address, cluster.environment, *words)
@@ -84,8 +89,13 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    found = Bench(tmp_path)
+    yield found
+    for process in found.begun:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def below(pids: list[int]) -> list[psutil.Process]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +17,8 @@ import pytest
 
 from draftbench.harness import files as store_files
 from draftbench.harness.cluster import launches, on_ray, work
-from draftbench.harness.cluster.work import TOLD, Told
+from draftbench.harness.cluster.seat import FOLDERS, Tail, remove_left
+from draftbench.harness.cluster.work import TOLD
 from draftbench.harness.errors import EngineError
 from draftbench.harness.host.devices import Device, check_identical, labels
 from draftbench.harness.records import ReferenceRecord
@@ -175,7 +178,7 @@ def test_a_full_disk_on_a_device_costs_that_device_alone(play, spread, monkeypat
 
     def fill(file: Any, data: bytes) -> None:
         folder = Path(f"/proc/self/fd/{file.fileno()}").readlink().parent
-        if b'"cell":{"launch":1' in data and folder.name.startswith("draftbench-"):
+        if b'"cell":{"launch":1' in data and folder.name.startswith(FOLDERS):
             full.append(folder)
         if folder in full[:1] and b"make space" not in data:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -340,12 +343,32 @@ def test_an_endpoint_is_one_server_for_all_and_is_not_spread(play, spread):
     assert "served" in play.said_wrong
 
 
-def test_what_a_device_says_survives_its_travel():
-    """Lines are whole, and in an order in which none speaks of one that is still to come."""
-    assert work.News is not None
-    told = Told(what="ready", device=XEON, host={"cores": 1}, packages={"torch": "2"})
-    assert Told.model_validate_json(told.model_dump_json(exclude_defaults=True)) == told
-    assert TOLD == "told.jsonl"
+def test_lines_are_handed_on_whole_and_before_what_speaks_of_them(tmp_path):
+    """A seal comes after its cell's requests, `done` after everything; a line that is being written waits."""
+    tail = Tail(tmp_path)
+    (tmp_path / "requests.jsonl").write_text('{"a": "one\u2028line"}\n{"b"')
+    (tmp_path / "cells.jsonl").write_text('{"c": 1}\n')
+    (tmp_path / TOLD).write_text('{"what": "done"}\n')
+    assert tail.take() == [
+        ("requests.jsonl", '{"a": "one\u2028line"}'),
+        ("cells.jsonl", '{"c": 1}'),
+        (TOLD, '{"what": "done"}'),
+    ]
+    with (tmp_path / "requests.jsonl").open("a") as file:
+        file.write(": 2}\n")
+    assert tail.take() == [("requests.jsonl", '{"b": 2}')]
+    assert tail.take() == []
+
+
+def test_folders_of_seats_that_were_killed_are_removed(tmp_path, monkeypatch):
+    """Those of processes that live stay."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, alive = tmp_path / f"{FOLDERS}99999999-a", tmp_path / f"{FOLDERS}{os.getpid()}-b"
+    dead.mkdir()
+    alive.mkdir()
+    remove_left()
+    assert not dead.exists()
+    assert alive.exists()
 
 
 GPU_NODE = {"Alive": True, "NodeID": "a", "NodeManagerAddress": "10.0.0.1", "Resources": {"GPU": 8.0, "CPU": 64.0}}
