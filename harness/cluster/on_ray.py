@@ -66,11 +66,9 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
         EngineError: Ray is not installed, or there is no such cluster.
     """
     folder: Path | None = None
-    secret: dict[str, str] = {}
     # Ray reads them when it is imported, and would else leave a secret in the user's home.
     if where == LOCAL and "ray" not in sys.modules and not any(name in os.environ for name in SECRET):
-        secret = dict(zip(SECRET, ("token", secrets.token_hex(32)), strict=True))
-        os.environ.update(secret)
+        os.environ.update(zip(SECRET, ("token", secrets.token_hex(32)), strict=True))
     ray = _ray()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     if where == LOCAL:
@@ -99,8 +97,6 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
     finally:
         with contextlib.suppress(Exception):  # whatever is left of the cluster
             ray.shutdown()
-        for name in secret:
-            del os.environ[name]
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,6 +6,7 @@ from draftbench.harness.suite.points import Auto, Limits, LoadPoint
 from draftbench.harness.suite.read import (
     anchored,
     check_recorded,
+    load_points,
     load_suite,
     relocated,
     resolved_workloads,
@@ -34,6 +35,7 @@ __all__ = [
     "Workload",
     "anchored",
     "check_recorded",
+    "load_points",
     "load_suite",
     "relocated",
     "resolved_workloads",
