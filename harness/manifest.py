@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from draftbench.harness.corpora.contamination import Contamination
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import RecordError
+from draftbench.harness.host.devices import Device
 from draftbench.harness.models.fairness import Ledger
 from draftbench.harness.records import SCHEMA_VERSION
 from draftbench.harness.suite import Suite
@@ -43,12 +44,16 @@ class Manifest(BaseModel):
     git_commit: str = "unknown"
     host: dict[str, Any] = {}
     packages: dict[str, Any] = {}
+    draft_packages: dict[str, dict[str, str]] = {}
+    """Of architectures and SGLang plugins that others wrote: package, version, entry point, hash of their code."""
     finished: bool = False
     num_resumed: int = 0
     engine_starts: str | None = None
     """How engines were started."""
     engines: dict[str, Receipt] = {}
     """By arm; none of an arm whose launch has not ended."""
+    devices: dict[int, Device] = {}
+    """By launch, where launches were spread over devices."""
     endpoints: dict[str, dict[str, Any]] = {}
     """What servers that ran already told of themselves."""
     trained_tokens: dict[str, int] = {}
@@ -115,6 +120,12 @@ class Manifest(BaseModel):
     def sha256(self) -> str:
         """Hash of everything that manifest.json says, the suite's text and the engines' receipts too."""
         return hashlib.sha256(json.dumps(self.recorded, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def device(self) -> str:
+        """The GPU's name, or the processor's where there is none."""
+        gpu = self.host.get("gpu", "none")
+        return str(self.host.get("cpu", "unknown") if gpu == "none" else gpu)
 
     def _object(self, names: Iterable[str]) -> dict[str, Any]:
         """Fields as manifest.json has them."""

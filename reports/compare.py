@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.metrics.compare import MIN_LAUNCHES
 from draftbench.harness.metrics.moves import Interval, move
+from draftbench.harness.metrics.ratios import MIN_LAUNCHES
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import ReferenceRecord
 from draftbench.harness.store import REFERENCES, read_records
 from draftbench.harness.units import MISSING, fixed
 from draftbench.reports.files import Run
+from draftbench.reports.table import interval_text
 
 Change = Literal["faster", "slower", "no difference shown", "baseline", "not comparable"]
 NOTE = (
@@ -88,8 +89,8 @@ class Moved:
         arm, workload, load = self.name
         ratio = self.ratio
         moved = MISSING if ratio is None else fixed(ratio.value, 3)
-        if ratio is not None and ratio.low is not None:
-            moved += f" [{fixed(ratio.low, 3)}, {fixed(ratio.high, 3)}]"
+        if ratio is not None:
+            moved += interval_text(ratio.low, ratio.high, digits=3)
         pairs = [" → ".join(fixed(value, 2) for value in pair) for pair in (self.acceptance, self.speedups)]
         return [arm, workload, load, *pairs, moved, verdict]
 
@@ -181,7 +182,7 @@ def _change(ratio: Interval) -> Change:
 
 
 def _by_name(run: Run) -> dict[tuple[str, str, str], Row]:
-    return {(row.arm, row.workload, row.load): row for row in run.rows}
+    return {(row.arm, row.workload, row.load + (f" on {row.device}" if row.device else "")): row for row in run.rows}
 
 
 def _prompts(run: Run) -> dict[str, frozenset[tuple[str, int, str]]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Limits, Suite
@@ -16,7 +17,16 @@ from draftbench.reports.answer import answer
 from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
 from draftbench.reports.sections import sections
-from draftbench.reports.table import MAIN_HEADERS, clear_rows, main_headers, main_row, meanings, place
+from draftbench.reports.table import (
+    DEVICE_HEADERS,
+    MAIN_HEADERS,
+    clear_rows,
+    main_headers,
+    main_row,
+    meanings,
+    numeric_columns,
+    place,
+)
 
 REPRODUCE = (
     "`python bench.py verify` on this file makes every number here again from the records beside it; `python bench.py "
@@ -58,7 +68,8 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
 
 
 def _main(rows: Sequence[Row]) -> str:
-    best = clear_rows(rows)
+    best, headers = clear_rows(rows), main_headers(rows)
+    moved = len(DEVICE_HEADERS) if DEVICE_HEADERS[0] in headers else 0
     lines = []
     for index, row in enumerate(rows):
         cells = main_row(row, rows)
@@ -67,9 +78,9 @@ def _main(rows: Sequence[Row]) -> str:
         elif index in best:
             bold = (4, 5) if row.concurrency is not None else (5, len(MAIN_HEADERS))
             for place_ in bold:
-                cells[place_] = f"**{cells[place_]}**"
+                cells[moved + place_] = f"**{cells[moved + place_]}**"
         lines.append(cells)
-    return _table(main_headers(rows), lines)
+    return _table(headers, lines)
 
 
 def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
@@ -104,10 +115,12 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         *((("engines", manifest.engine_starts),) if manifest.engine_starts is not None else ()),
         *((("date in prompts", suite.rendering.date),) if suite.rendering.date is not None else ()),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
+        *_unscored(manifest),
         *_required(suite),
         ("prefix cache", "on" if suite.prefix_cache else "off"),
         *((name, str(value)) for name, value in manifest.host.items()),
         *((name, str(value)) for name, value in manifest.packages.items()),
+        *((f"draft package of {name}", package_text(facts)) for name, facts in manifest.draft_packages.items()),
         ("draftbench commit", manifest.git_commit),
         ("started", manifest.started_at),
         ("command", f"`{manifest.command}`"),
@@ -125,6 +138,15 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         ("records SHA-256", records_sha256),
     ]
     return [list(fact) for fact in facts]
+
+
+def _unscored(manifest: Manifest) -> list[tuple[str, str]]:
+    """Workloads whose records say what is right in a way that nothing is held against."""
+    found = {name: facts.get("num_unscored", 0) for name, facts in manifest.workloads.items()}
+    told = [
+        f"{name}: {count} prompts with an answer that nothing is held against" for name, count in found.items() if count
+    ]
+    return [("not scored", "; ".join(told))] if told else []
 
 
 def _required(suite: Suite) -> list[tuple[str, str]]:
@@ -163,41 +185,5 @@ def _design(suite: Suite) -> str:
 
 
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    right = {
-        "conc.",
-        "load",
-        "τ",
-        "tokens/s",
-        "TTFT ms",
-        "TPOT ms",
-        "c",
-        "τ / c",
-        "lossless",
-        "step ms",
-        "rounds",
-        "accepted drafts",
-        "identical",
-        "control",
-        "J/token",
-        "net J/token",
-        "latency ms",
-        "goodput/s",
-        "requests/s",
-        "steady",
-        "late ms",
-        "tokens",
-        "steps",
-        "seen",
-        "FLOPs",
-        "trained parameters",
-        "active",
-        "prompts",
-        "in the corpus",
-        "with a 13-gram",
-        "too short",
-        "13-grams",
-        "found",
-        "shared",
-    }
-    align = ["right" if name in right or name.startswith("α") else "left" for name in headers]
+    align = ["right" if numeric else "left" for numeric in numeric_columns(headers, lines)]
     return str(tabulate(lines, headers, "github", colalign=align, disable_numparse=True))

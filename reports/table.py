@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
-from draftbench.harness.metrics.compare import Ratio
 from draftbench.harness.metrics.gates.timing import UNSTABLE_STEP_TIME
 from draftbench.harness.metrics.overall import Overall
+from draftbench.harness.metrics.ratios import Ratio, too_few
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import ENDPOINT
 from draftbench.harness.units import MISSING, fixed
 
 Table = tuple[list[str], list[list[str]]]
 """Headers, and lines of cells."""
+SYNTHETIC_MARK = " †"
 MAIN_HEADERS = ("arm", "workload", "conc.", "τ", "tokens/s", "speedup [95%]", "TTFT ms", "TPOT ms", "c", "lossless")
 LATENCY_HEADERS = ("latency ms",)
 LIMIT_HEADERS = ("goodput/s",)
+DEVICE_HEADERS = ("device",)
 ENERGY_HEADERS = ("J/token", "net J/token")
 DECODE_HEADERS = ("decode speedup [95%]",)
+_NUMERIC = re.compile(r"[-−]?\d[\d.,:%x/s ]*(by \d+|of [\d.,]+)?( ?\[[\d., ]+\]|, too few \w+)?")
+_NO_NUMBER = {MISSING, "", "baseline"}
+"""Cells that a column of numbers may have besides."""
 COLUMN_MEANINGS = (
     "τ: tokens per verify step, bonus token included, 1 + Σ accepted / steps; tokens/s: delivered tokens over wall "
     "clock; speedup: throughput ratio to vanilla within a block, geometric mean; TTFT: time to first token; TPOT: "
@@ -44,6 +50,16 @@ DECODE_MEANING = (
 LIMIT_MEANING = "Goodput: requests a second that meet every limit of the suite, and their share of all requests."
 
 
+def numeric_columns(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> list[bool]:
+    """Which columns hold numbers, and so are set flush right, where equal decimals stand below each other."""
+    return [_is_numeric([line[at] for line in lines]) for at in range(len(headers))]
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    found = [cell.strip("*~") for cell in cells if cell.strip("*~") not in _NO_NUMBER]
+    return bool(found) and all(map(_NUMERIC.fullmatch, found))
+
+
 def main_headers(rows: Sequence[Row]) -> list[str]:
     """The main table's columns; latency, goodput and energy only where a row has them."""
     renamed = {"conc.": load_heading(rows)} | ({"speedup [95%]": "against vanilla [95%]"} if _has_open(rows) else {})
@@ -54,7 +70,8 @@ def main_headers(rows: Sequence[Row]) -> list[str]:
         (_has_energy, ENERGY_HEADERS),
         (_is_unsteady, DECODE_HEADERS),
     )
-    return [*headers, *(header for has, found in extra if has(rows) for header in found)]
+    device = DEVICE_HEADERS if _has_device(rows) else ()
+    return [headers[0], *device, *headers[1:], *(header for has, found in extra if has(rows) for header in found)]
 
 
 def meanings(rows: Sequence[Row]) -> str:
@@ -80,7 +97,8 @@ def load_text(row: Row) -> str:
 
 def place(row: Row, joint: str = " at ") -> str:
     """`gsm8k at concurrency 8`, `gsm8k at 4/s`."""
-    return row.workload + joint + (row.load if row.concurrency is None else f"concurrency {row.concurrency}")
+    load = row.load if row.concurrency is None else f"concurrency {row.concurrency}"
+    return row.workload + joint + load + _on(row)
 
 
 def _has_open(rows: Sequence[Row]) -> bool:
@@ -94,6 +112,10 @@ def _has_endpoint(rows: Sequence[Row]) -> bool:
 def arm_text(row: Row) -> str:
     """The arm's name, marked where it is an endpoint."""
     return row.arm + (" ‡" if row.architecture == ENDPOINT else "")
+
+
+def _has_device(rows: Sequence[Row]) -> bool:
+    return any(row.device is not None for row in rows)
 
 
 def _has_limits(rows: Sequence[Row]) -> bool:
@@ -114,9 +136,11 @@ def main_row(row: Row, rows: Sequence[Row]) -> list[str]:
     good = [f"{fixed(row.goodput_per_s, 2)}, {share_text(row.within_limits)}"] if _has_limits(rows) else []
     joules = [fixed(row.joules_per_token, 3), fixed(row.net_joules_per_token, 3)] if _has_energy(rows) else []
     decode = [decode_text(row)] if _is_unsteady(rows) else []
+    device = [row.device or MISSING] if _has_device(rows) else []
     return [
         arm_text(row),
-        workload_text(row),
+        *device,
+        row.workload + (SYNTHETIC_MARK if row.synthetic else ""),
         load_text(row),
         fixed(row.acceptance_length, 2),
         fixed(row.output_tokens_per_s, 1),
@@ -143,8 +167,15 @@ def speedup_text(row: Row) -> str:
         return MISSING
     if row.is_baseline:
         return "baseline"
-    interval = "" if row.speedup_low is None else f" [{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
-    return f"{row.speedup:.2f}x{interval}"
+    return f"{row.speedup:.2f}x" + interval_text(row.speedup_low, row.speedup_high, row.speed.speedup_scope or "")
+
+
+def interval_text(low: float | None, high: float | None, scope: str = "", digits: int = 2) -> str:
+    """What follows a ratio: ` [1.55, 1.70]`, nothing, or in place of an interval that says nothing why it does not."""
+    if low is None or high is None:
+        return ""
+    lack = too_few(low, high, scope)
+    return f" [{low:.{digits}f}, {high:.{digits}f}]" if lack is None else f", {lack}"
 
 
 def decode_text(row: Row) -> str:
@@ -152,8 +183,7 @@ def decode_text(row: Row) -> str:
     found = row.speed.decode_speedup
     if found is None:
         return "baseline" if row.is_baseline else MISSING
-    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{found.value:.2f}x{interval}"
+    return ratio_text(found)
 
 
 def latency_text(row: Row) -> str:
@@ -162,13 +192,17 @@ def latency_text(row: Row) -> str:
         return MISSING
     if row.is_baseline:
         return "baseline"
-    low, high = row.latency_ratio_low, row.latency_ratio_high
-    return f"latency {row.latency_ratio:.2f}x" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
+    interval = interval_text(row.latency_ratio_low, row.latency_ratio_high, row.speed.latency_scope or "")
+    return f"latency {row.latency_ratio:.2f}x{interval}"
 
 
 def workload_text(row: Row) -> str:
-    """The workload's name, marked where its prompts are synthetic."""
-    return row.workload + (" †" if row.synthetic else "")
+    """The workload's name, marked where its prompts are synthetic, and where the run's devices are of several kinds."""
+    return row.workload + (SYNTHETIC_MARK if row.synthetic else "") + _on(row)
+
+
+def _on(row: Row) -> str:
+    return "" if row.device is None else f" on {row.device}"
 
 
 def lossless_text(row: Row) -> str:
@@ -195,11 +229,13 @@ def best_rows(rows: Sequence[Row]) -> set[int]:
 
     What-if rows stand only where no draft has another.
     """
-    best: dict[tuple[str, str], tuple[float, int]] = {}
-    real = {(row.workload, row.load) for row in rows if row.architecture != "vanilla" and not row.is_simulated}
+    best: dict[tuple[str, str, str | None], tuple[float, int]] = {}
+    real = {
+        (row.workload, row.load, row.device) for row in rows if row.architecture != "vanilla" and not row.is_simulated
+    }
     for index, row in enumerate(rows):
         figure = row.output_tokens_per_s if row.concurrency is not None or row.latency_s is None else -row.latency_s
-        point = (row.workload, row.load)
+        point = (row.workload, row.load, row.device)
         if not row.valid or figure is None or (row.is_simulated and point in real):
             continue
         if point not in best or figure > best[point][0]:
@@ -221,17 +257,19 @@ def ratio_text(ratio: Ratio | None) -> str:
     """`1.62x [1.55, 1.70]`."""
     if ratio is None:
         return MISSING
-    interval = "" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
-    return f"{ratio.value:.2f}x{interval}"
+    return f"{ratio.value:.2f}x" + interval_text(ratio.low, ratio.high, ratio.scope)
 
 
 def overall_table(found: Sequence[Overall]) -> Table:
     """Every arm over all workloads of a load point."""
-    headers = ["arm", "conc.", "workloads", "τ", "speedup [95%]", "interval"]
+    has_device = any(each.device is not None for each in found)
+    headers = ["arm", *(DEVICE_HEADERS if has_device else ()), "conc.", "workloads", "τ", "speedup [95%]", "interval"]
     lines = []
     for each in found:
         counted = str(each.num_valid) if each.is_whole else f"{each.num_valid} of {each.num_workloads}"
         speedup = "baseline" if each.is_baseline else ratio_text(each.speedup)
         scope = MISSING if each.speedup is None else each.speedup.scope
-        lines.append([each.arm, str(each.concurrency), counted, fixed(each.acceptance_length, 2), speedup, scope])
+        device = [each.device or MISSING] if has_device else []
+        tau = fixed(each.acceptance_length, 2)
+        lines.append([each.arm, *device, str(each.concurrency), counted, tau, speedup, scope])
     return headers, lines

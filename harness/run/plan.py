@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
 from draftbench.harness.load.arrivals import arrival_times
 from draftbench.harness.records import CellKey
-from draftbench.harness.run.history import Seen
+from draftbench.harness.run.history import PastSpeed
 from draftbench.harness.suite import LoadPoint, Suite, Workload
 from draftbench.harness.suite.trace import read_trace
 from draftbench.harness.units import duration
@@ -118,12 +119,15 @@ class Estimate:
 
     Attributes:
         basis: at which speed, and where that is from.
+        launch_s: of the time, what each of the launches takes; the rest is the reference pass.
     """
 
     num_cells: int
     num_requests: int | None
     time_s: float | None
     basis: str = ""
+    num_launches: int = 1
+    launch_s: float = 0.0
 
     def __str__(self) -> str:
         if self.time_s is None:
@@ -132,8 +136,21 @@ class Estimate:
             f"{self.num_cells} cells, {self.num_requests} requests; at most about {duration(self.time_s)} {self.basis}"
         )
 
+    def with_launches(self, num_launches: int) -> Estimate:
+        """The same suite with another number of launches."""
+        assert self.time_s is not None
+        more = num_launches - self.num_launches
+        return replace(self, num_launches=num_launches, time_s=self.time_s + more * self.launch_s)
 
-def estimate(suite: Suite, seen: Seen | None = None) -> Estimate:
+    def on(self, devices: int) -> tuple[float, int]:
+        """Seconds with so many devices, each taking whole launches, and how many of them have work."""
+        assert self.time_s is not None
+        busy = min(devices, self.num_launches)
+        rest_s = self.time_s - self.num_launches * self.launch_s
+        return rest_s + math.ceil(self.num_launches / busy) * self.launch_s, busy
+
+
+def estimate(suite: Suite, seen: PastSpeed | None = None) -> Estimate:
     """Upper estimate: every output as long as it may be, every arm as fast as vanilla.
 
     Args:
@@ -146,19 +163,21 @@ def estimate(suite: Suite, seen: Seen | None = None) -> Estimate:
     if any(count is None for count in counts):
         return Estimate(cells, None, None)
     rounds = num_launches(suite) * suite.blocks_per_launch * len(suite.arms)
-    time_s, num_requests = ENGINE_START_S * num_launches(suite) * num_engines, 0
+    time_s, reference_s, num_requests = ENGINE_START_S * num_launches(suite) * num_engines, 0.0, 0
     for count, workload in zip(counts, suite.workloads, strict=True):
         tokens = (count or 0) * (workload.max_tokens or suite.sampling.max_tokens)
-        time_s += tokens / tokens_per_s  # the reference pass
+        time_s += tokens / tokens_per_s
+        reference_s += tokens / tokens_per_s
         for point in suite.load:
             asked = min(count or 0, point.num_prompts or count or 0)
             sent, span_s = _arrivals(point, workload, asked, suite.sampling.seed)
             num_requests += rounds * sent
             time_s += rounds * max(span_s, tokens * sent / (count or 1) / tokens_per_s)
-    return Estimate(cells, num_requests, time_s, _basis(suite, seen))
+    launch_s = (time_s - reference_s) / num_launches(suite)
+    return Estimate(cells, num_requests, time_s, _basis(suite, seen), num_launches(suite), launch_s)
 
 
-def _basis(suite: Suite, seen: Seen | None) -> str:
+def _basis(suite: Suite, seen: PastSpeed | None) -> str:
     if seen is not None:
         return f"({seen.tokens_per_s:.0f} tokens/s, as vanilla had here in {seen.folder})"
     known = f"{CPU_TOKENS_PER_S:.0f} tokens/s, as the tiny target has on two CPU cores"

@@ -4,7 +4,9 @@ from draftbench.harness.suite.arms import Arm, Target, Tuning
 from draftbench.harness.suite.fields import Name, Positive
 from draftbench.harness.suite.points import Auto, Limits, LoadPoint
 from draftbench.harness.suite.read import (
+    anchored,
     check_recorded,
+    load_points,
     load_suite,
     relocated,
     resolved_workloads,
@@ -31,7 +33,9 @@ __all__ = [
     "Tune",
     "Tuning",
     "Workload",
+    "anchored",
     "check_recorded",
+    "load_points",
     "load_suite",
     "relocated",
     "resolved_workloads",

@@ -19,7 +19,7 @@ from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.models.memory import CPU_RANK_BYTES, engine_bytes, kv_bytes, memory
 from draftbench.harness.models.required import target_needs
 from draftbench.harness.models.served import unshared
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite, load_suite
 from draftbench.harness.suite.devices import gpus_in_use
 from draftbench.reports.markdown import conditions
@@ -165,7 +165,7 @@ def test_a_target_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     (line,) = target_needs(suite, EMBEDDED / "tiny" / "target")
     assert line.startswith("arm vanilla: DOES NOT FIT: 4 attention heads")
     with pytest.raises(HarnessError, match=r"4 attention heads and 4 .*tensor_parallel: 3 devices"):
-        find_arms(suite, discover(), tmp_path, tmp_path, has_gpu=False)
+        find_fleet(suite, discover(), tmp_path, tmp_path, has_gpu=False)
 
 
 def test_devices_divide_weights_and_pool(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_devices_divide_weights_and_pool(tmp_path: Path) -> None:
 
 def test_a_receipt_of_other_devices_is_refused(tmp_path: Path) -> None:
     """The suite says two."""
-    arms = find_arms(suite_of(ranks=2), discover(), tmp_path, tmp_path, has_gpu=False)
+    arms = find_fleet(suite_of(ranks=2), discover(), tmp_path, tmp_path, has_gpu=False)
     assert arms.arguments("vanilla")["tp_size"] == 2
     arms._check_equal({"vanilla": receipt(tp_size=2)})
     with pytest.raises(EngineError, match="vanilla runs with tp_size 1, not 2"):
