@@ -10,7 +10,7 @@ from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Limits, Suite
-from draftbench.harness.suite.devices import SHARED, engines_of, gpus_in_use
+from draftbench.harness.suite.devices import gpus_in_use, shared_arguments
 from draftbench.harness.suite.engine_arguments import risky
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer
@@ -156,10 +156,9 @@ def _required(suite: Suite) -> list[tuple[str, str]]:
 
 def _devices(suite: Suite) -> list[tuple[str, str]]:
     """How an engine is spread over devices, where it is."""
-    shared = next((arm.engine for arm in engines_of(suite)), {})
     ranks = suite.target.tensor_parallel
     said = [f"tensor parallel {ranks}"] if ranks > 1 else []
-    said += [f"{name} {shared[name]}" for name in SHARED if name in shared]
+    said += [f"{name} {value}" for name, value in shared_arguments(suite).items()]
     count = len(gpus_in_use(suite))
     return [("devices of each engine", f"{count}: {', '.join(said)}")] if said else []
 

@@ -35,7 +35,7 @@ from draftbench.harness.runtime.preload import Preloaded, preloaded
 from draftbench.harness.runtime.starting import StartingArm
 from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
 from draftbench.harness.suite import Arm, Suite
-from draftbench.harness.suite.devices import gpus_in_use
+from draftbench.harness.suite.devices import gpus_in_use, shared_arguments
 
 STARTS_PER_CORE = 3
 """Engines that start at a time: a forked start takes some seconds of one core, and waits in between."""
@@ -261,7 +261,7 @@ def find_fleet(
     specs: dict[str, DraftSpec] = {}
     paths: dict[str, ModelPaths] = {}
     if arms and all(arm.architecture != "vanilla" for arm in arms.values()):
-        arms[REFERENCE.name] = REFERENCE
+        arms[REFERENCE.name] = REFERENCE.model_copy(update={"engine": shared_arguments(suite)})
     for arm in arms.values():
         if arm.architecture not in known:
             raise DraftError(f"arm {arm.name}: architecture {arm.architecture} is not installed; see bench.py list.")

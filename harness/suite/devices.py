@@ -22,13 +22,19 @@ def engines_of(suite: Suite) -> list[Arm]:
     return [arm for arm in suite.arms if not arm.is_endpoint]
 
 
+def shared_arguments(suite: Suite) -> Mapping[str, Any]:
+    """The engine arguments that place work on devices, as all arms have them."""
+    given = next((arm.engine for arm in engines_of(suite)), {})
+    return {name: given[name] for name in SHARED if name in given}
+
+
 def gpus_in_use(suite: Suite) -> tuple[int, ...]:
     """Numbers, among the visible GPUs, of those that an engine of this suite runs on; alike for every arm.
 
     Source: SGLang 0.5.17, entrypoints/engine.py and managers/data_parallel_controller.py: replicas beside each other,
     in each the pipeline's stages, in each stage the ranks that share layers. Attention's replicas are ranks of these.
     """
-    given: Mapping[str, Any] = next((arm.engine for arm in engines_of(suite)), {})
+    given = shared_arguments(suite)
     ranks, stages = suite.target.tensor_parallel, int(given.get("pp_size", 1))
     replicas = 1 if given.get("enable_dp_attention") else int(given.get("dp_size", 1))
     first, step = int(given.get("base_gpu_id", 0)), int(given.get("gpu_id_step", 1))

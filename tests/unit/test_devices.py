@@ -187,3 +187,14 @@ def test_a_receipt_of_other_devices_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="vanilla runs with tp_size 1, not 2"):
         arms._check_equal({"vanilla": receipt(tp_size=1)})
     assert "tp_size" not in replace(arms, suite=suite_of(ranks=1)).arguments("vanilla")
+
+
+def test_the_pass_of_vanilla_runs_where_the_arms_do(tmp_path: Path) -> None:
+    """Also where the suite has no vanilla arm and an engine stands in."""
+    draft = {"name": "lookup", "architecture": "prompt_lookup", "num_steps": 2, "topk": 1, "num_draft_tokens": 3}
+    engine = {"base_gpu_id": 1, "mem_fraction_static": 0.5}
+    target = {"model": "tiny", "dtype": "float32", "tensor_parallel": 2}
+    suite = Suite.model_validate(suite_object([draft | {"engine": engine}], target=target))
+    fleet = find_fleet(suite, discover(), tmp_path, tmp_path, has_gpu=False)
+    found = fleet.arguments("reference")
+    assert (found["tp_size"], found["base_gpu_id"], found["mem_fraction_static"]) == (2, 1, 0.85)
