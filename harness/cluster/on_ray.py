@@ -65,6 +65,8 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
     Raises:
         EngineError: Ray is not installed, or there is no such cluster.
     """
+    if cores is not None and cores < 1:
+        raise EngineError(f"--cores is {cores}; allowed: 1 or more.")
     folder: Path | None = None
     # Ray reads them when it is imported, and would else leave a secret in the user's home.
     if where == LOCAL and "ray" not in sys.modules and not any(name in os.environ for name in SECRET):

@@ -20,7 +20,9 @@ from draftbench.harness.cluster import launches, on_ray, work
 from draftbench.harness.cluster.seat import FOLDERS, Tail, remove_left
 from draftbench.harness.cluster.work import TOLD
 from draftbench.harness.errors import EngineError
+from draftbench.harness.host import devices
 from draftbench.harness.host.devices import Device, check_identical, labels
+from draftbench.harness.host.gpu import Gpu, GpuHost
 from draftbench.harness.records import ReferenceRecord
 from draftbench.harness.store import RunStore
 from tests.fakes.local_cluster import XEON, LocalCluster
@@ -215,19 +217,32 @@ def test_with_devices_any_each_kind_has_rows_of_its_own(play, spread):
     other = XEON.model_copy(update={"cpu": "EPYC"})
     assert spread(LocalCluster({1: XEON, 2: other}), suite=SPREAD + "devices: any\n") == 0
     rows = json.loads((play.out / "results.json").read_text())
-    devices = [row["detail"]["device"] for row in rows]
-    assert sorted(devices) == ["EPYC, 1 core"] * 3 + ["Xeon, 1 core"] * 3
+    kinds = [row["detail"]["device"] for row in rows]
+    assert sorted(kinds) == ["EPYC, 1 core"] * 3 + ["Xeon, 1 core"] * 3
     assert sum(row["num_requests"] for row in rows) == 6 * 2 * 4 * 3
     ran = [device["cpu"] for device in play.manifest["devices"].values()]
     for row in rows:
         assert row["detail"]["num_launches"] == ran.count(row["detail"]["device"][:4])
     with (play.out / "results.csv").open() as file:
-        assert {row["device"] for row in csv.DictReader(file)} == set(devices)
+        assert {row["device"] for row in csv.DictReader(file)} == set(kinds)
     report = (play.out / "report.md").read_text()
     assert "| arm     | device" in report
     assert "On Xeon, 1 core: " in report
     assert "chat on EPYC, 1 core" in report
     assert play.mismatches() == ()
+
+
+def test_a_device_is_the_gpu_that_is_visible_with_its_power_limit(monkeypatch):
+    """As Ray shows one of a host's GPUs to an actor; a host without a GPU is its cores."""
+    found = tuple(Gpu("H100", 80 * 2**30, 80 * 2**30, (9, 0), limit) for limit in (700.0, 500.0))
+    monkeypatch.setattr(devices, "read_gpu_host", lambda: GpuHost("580.1", found))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    device = devices.this_device()
+    assert (device.name, device.gpus, device.gpu_memory_gib, device.gpu_power_limit_w) == ("H100", 1, 80.0, 500.0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert devices.this_device().name == "2 x H100"
+    monkeypatch.setattr(devices, "read_gpu_host", lambda: GpuHost(None, ()))
+    assert devices.this_device().name.endswith(f"{len(os.sched_getaffinity(0))} cores")
 
 
 def test_devices_of_one_name_that_differ_are_told_apart():
@@ -391,6 +406,17 @@ CPU_NODE = {"Alive": True, "NodeID": "b", "NodeManagerAddress": "10.0.0.2", "Res
 def test_devices_of_a_cluster_are_its_gpus_or_shares_of_cores(nodes, cores, found):
     """A node without a GPU is no device where others have one; dead nodes are none."""
     assert [(place.gpus, place.cores) for place in on_ray.places_of(nodes, cores)] == found
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--cores", "2"), "--cores is of devices that --on names"), (("--on", "ray", "--cores", "0"), "--cores is 0")],
+)
+def test_cores_are_of_devices_and_one_or_more(play, words, said):
+    """Else it is told before anything starts."""
+    assert play(SOUND, *words, suite=ONE_LOAD) == 2
+    assert said in play.said_wrong
+    assert not play.out.exists()
 
 
 def test_without_ray_the_command_that_installs_it_is_told(play, monkeypatch):
