@@ -102,9 +102,10 @@ def test_vanilla_makes_its_passes_once_on_the_first_device(play, spread):
     assert spread(cluster) == 0
     assert len(play.stage.sent("l0-b-1-reference-")) == 3
     assert len(play.stage.sent("l0-b-50-control-")) == 6
-    first, second = cluster.jobs[:2]
+    first, second, *others = cluster.jobs
     assert first[1].records == {}
     assert len(second[1].records["references.jsonl"]) == 6
+    assert [job.records for _, job in others] == [{}, {}], "each device has them once"
     assert len(RunStore(play.out).read(ReferenceRecord)) == 6
 
 
@@ -143,6 +144,14 @@ def test_a_device_whose_process_is_gone_is_had_again(play, spread):
     assert lost == [1]
     assert len(play.lines("cells.jsonl")) == CELLS
     assert play.lines("interrupted.jsonl")
+
+
+def test_a_device_that_is_lost_again_and_again_is_left(play, spread):
+    """After three times; the run ends with what was measured."""
+    loses = lambda number, had: any(name != TOLD for name, _ in had)  # noqa: E731
+    assert spread(LocalCluster({1: XEON}, loses=loses, renews=True)) == 2
+    assert "launch 0 ended 3 devices; what was measured is kept, go on with --resume." in play.said_wrong
+    assert play.said_wrong.count("device 1: it was killed") == 3
 
 
 def test_where_no_device_is_left_the_run_goes_on_later(play, spread):
