@@ -235,6 +235,7 @@ def test_with_devices_any_each_kind_has_rows_of_its_own(play, spread):
     with (play.out / "results.csv").open() as file:
         assert {row["device"] for row in csv.DictReader(file)} == set(kinds)
     report = (play.out / "report.md").read_text()
+    assert f"EPYC, 1 core: {ran.count('EPYC')}; Xeon, 1 core: {ran.count('Xeon')}" in report
     assert "| arm     | device" in report
     assert "On Xeon, 1 core: " in report
     assert "chat on EPYC, 1 core" in report
@@ -315,6 +316,19 @@ def test_other_weights_or_data_there_are_told_with_both_hashes(play, spread, mon
     )
     assert spread(two()) == 2
     assert "chat.jsonl has SHA-256 none (it is missing) here, " in play.said_wrong
+
+
+def test_another_package_of_a_draft_there_is_told_with_both(play, spread, monkeypatch):
+    """Its code is not draftbench's own."""
+    here = work.same_here
+    theirs = {"plugged": {"package": "p", "version": "2", "entry_point": "p:S", "sha256": "a" * 64}}
+
+    def other(suite: Any, models: Any) -> Any:
+        return here(suite, models).model_copy(update={"draft_packages": theirs})
+
+    monkeypatch.setattr(launches, "same_here", other)
+    assert spread(two()) == 2
+    assert "plugged is p 2 (SHA-256 aaaaaaaa) here, no such package where bench.py runs" in play.said_wrong
 
 
 def test_other_versions_of_the_engine_are_told_with_both(play, spread, monkeypatch):
