@@ -30,6 +30,10 @@ LOCAL = "ray"
 """What --on says for a cluster of this host alone, which ends with the run."""
 SECRET = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 """Environment variables of what Ray's processes know each other by."""
+CLIENT_REMEDY = (
+    "\nWhere the client's server dies as it forks (Ray 2.60.0 with grpcio 1.85), start the head with "
+    "GRPC_ENABLE_FORK_SUPPORT=0 in its environment."
+)
 LOOPBACK = "127.0.0.2"
 """A local cluster's own address; Ray takes 127.0.0.1 for the host's address on the network, and would listen there."""
 INSTALL = "pip install 'draftbench[ray]'"
@@ -90,7 +94,8 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
             with _own_signals():
                 ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise EngineError(f"--on {where}: Ray cannot be reached: {error}") from error
+            remedy = CLIENT_REMEDY if where.startswith("ray://") else ""
+            raise EngineError(f"--on {where}: Ray cannot be reached: {error}{remedy}") from error
         cluster = RayCluster(ray, cores)
         try:
             yield cluster
