@@ -6,7 +6,6 @@ import csv
 import errno
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -398,13 +397,12 @@ def test_lines_are_handed_on_whole_and_before_what_speaks_of_them(tmp_path):
     assert tail.take() == []
 
 
-def test_folders_of_seats_that_were_killed_are_removed(tmp_path, monkeypatch):
+def test_folders_of_seats_that_were_killed_are_removed(tmp_path):
     """Those of processes that live stay."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dead, alive = tmp_path / f"{FOLDERS}99999999-a", tmp_path / f"{FOLDERS}{os.getpid()}-b"
     dead.mkdir()
     alive.mkdir()
-    remove_left()
+    remove_left(FOLDERS, tmp_path)
     assert not dead.exists()
     assert alive.exists()
 
