@@ -64,6 +64,8 @@ PLAIN: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "medusa-tree": ("medusa", "published/medusa", (4, 4, 16)),
     "prism-chain": ("prism", "tiny/prism", CHAIN),
     "prism-tree": ("prism", "tiny/prism", TREE),
+    "flash-tree": ("flash_text", "tiny/flash-text", TREE),
+    "chimera-tree": ("chimera", "tiny/chimera", (4, 4, 16)),
 }
 """Architecture, checkpoint and tree of every arm that is simulated."""
 if "DRAFTBENCH_TEST_ALL" in os.environ:  # as `make test-all` sets it
@@ -72,6 +74,8 @@ if "DRAFTBENCH_TEST_ALL" in os.environ:  # as `make test-all` sets it
         "stacked-chain": ("eagle", "tiny/stacked-2", CHAIN),
         "eagle3-chain": ("eagle3", "tiny/eagle3", CHAIN),
         "medusa-chain": ("medusa", "tiny/medusa", (4, 1, 5)),
+        "flash-chain": ("flash_text", "tiny/flash-text", CHAIN),
+        "chimera-chain": ("chimera", "tiny/chimera", (4, 1, 5)),
     }
 ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "prism-one": ("prism", "altered/one", TREE),
@@ -93,7 +97,7 @@ TABLES = {"trigram": "tiny/trigram"}
 DRAFTED = [*PLAIN, *LOOKUPS]
 SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "recycling"]
 if "DRAFTBENCH_TEST_ALL" in os.environ:
-    SAMPLED += ["trigram"]
+    SAMPLED += ["trigram", "flash-tree", "chimera-tree"]
 
 
 def publish(folder: Path) -> None:
@@ -462,6 +466,9 @@ def test_receipts_name_what_runs(measured):
     assert named["eagle-chain"] == named["stacked-tree"] == ("EAGLE", "LlamaForCausalLMEagle", "EagleDraftWorker")
     assert named["eagle3-tree"] == ("EAGLE3", "LlamaForCausalLMEagle3", "EagleDraftWorker")
     assert named["medusa-tree"] == ("EAGLE", "MedusaHeads", "MedusaDraftWorker")
+    assert named["flash-tree"] == named["chimera-tree"] == ("EAGLE", "StepwiseDraftModel", "SteppedDraftWorker")
+    assert receipts["flash-tree"].draft_facts["tokens_per_pass"] == 3
+    assert receipts["chimera-tree"].draft_facts["num_heads"] == 4
     assert named["prism-tree"] == ("EAGLE", "LlamaForCausalLMPrism", "PrismDraftWorker")
     assert {named[arm] for arm in LOOKUPS} == {("NGRAM", None, None)}
     assert receipts["recycling"].draft_facts == {"proposer": "TokenRecycling"}
