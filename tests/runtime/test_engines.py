@@ -466,7 +466,7 @@ def test_receipts_name_what_runs(measured):
     assert named["eagle-chain"] == named["stacked-tree"] == ("EAGLE", "LlamaForCausalLMEagle", "EagleDraftWorker")
     assert named["eagle3-tree"] == ("EAGLE3", "LlamaForCausalLMEagle3", "EagleDraftWorker")
     assert named["medusa-tree"] == ("EAGLE", "MedusaHeads", "MedusaDraftWorker")
-    assert named["flash-tree"] == named["chimera-tree"] == ("EAGLE", "StepwiseDraftModel", "SteppedDraftWorker")
+    assert named["flash-tree"] == named["chimera-tree"] == ("EAGLE", "StepwiseDraftModel", "StepwiseDraftWorker")
     assert receipts["flash-tree"].draft_facts["tokens_per_pass"] == 3
     assert receipts["chimera-tree"].draft_facts["num_heads"] == 4
     assert named["prism-tree"] == ("EAGLE", "LlamaForCausalLMPrism", "PrismDraftWorker")
