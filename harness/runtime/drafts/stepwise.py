@@ -110,12 +110,11 @@ class StepwiseDraftModel(nn.Module):
 class StepwiseDraftWorker(SteppedDraftWorker):
     """Captures no graphs for drafts with states of their own: SGLang's buffers are as wide as a hidden state."""
 
-    def init_cuda_graphs(self) -> None:
-        """As EAGLE's, or none."""
+    def _capture_cuda_graphs(self) -> None:
         if self.draft_runner.model.has_wide_states:
             self.cuda_graph_runner = self.cuda_graph_runner_for_draft_extend = None
         else:
-            super().init_cuda_graphs()
+            super()._capture_cuda_graphs()
 
 
 MODELS = (StepwiseDraftModel,)
