@@ -28,5 +28,8 @@ SPEC = DraftSpec(
     capabilities=Capabilities(draft_kv=True, children="beams", trainable=True),
     read=read,
     model="draftbench.drafts.standalone.model:made",
-    recipes={"standalone": "draftbench.drafts.standalone.recipe:STANDALONE"},
+    recipes={
+        "standalone": "draftbench.drafts.standalone.recipe:STANDALONE",
+        "direct-alignment": "draftbench.drafts.standalone.recipe:DIRECT",
+    },
 )

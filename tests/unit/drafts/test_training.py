@@ -18,6 +18,8 @@ from draftbench.drafts.api import Tree
 from draftbench.drafts.eagle.loss import EagleObjective, aligned_passes, eagle_loss
 from draftbench.drafts.eagle.model import EagleDraft, eagle_config, new_eagle
 from draftbench.drafts.eagle3.model import Eagle3Draft, new_eagle3
+from draftbench.drafts.fspad.loss import fspad_loss
+from draftbench.drafts.fspad.model import FspadDraft, new_fspad
 from draftbench.drafts.medusa.loss import MedusaObjective, medusa_loss
 from draftbench.drafts.medusa.model import new_medusa
 from draftbench.drafts.prism.model import PrismDraft, new_prism
@@ -70,8 +72,12 @@ def prism_of(target: LlamaForCausalLM, num_read: int = 0) -> PrismDraft:
     return draft
 
 
-def eagle3_of(target: LlamaForCausalLM) -> Eagle3Draft:
-    return new_eagle3(CONFIG, torch.arange(3, 60), embedding_of(target), head_of(target), 3)
+def eagle3_of(target: LlamaForCausalLM, num_layers: int = 1) -> Eagle3Draft:
+    return new_eagle3(CONFIG, torch.arange(3, 60), embedding_of(target), head_of(target), 3, num_layers=num_layers)
+
+
+def fspad_of(target: LlamaForCausalLM) -> FspadDraft:
+    return new_fspad(CONFIG, embedding_of(target), head_of(target), 3)
 
 
 FEATURE_DRAFTS: dict[str, Callable[[LlamaForCausalLM], Any]] = {
@@ -81,6 +87,8 @@ FEATURE_DRAFTS: dict[str, Callable[[LlamaForCausalLM], Any]] = {
     "prism": prism_of,
     "prism on three layers": partial(prism_of, num_read=3),
     "eagle3": eagle3_of,
+    "eagle3 of two layers": partial(eagle3_of, num_layers=2),
+    "fspad": fspad_of,
 }
 
 
@@ -169,6 +177,18 @@ def test_padding_does_not_change_the_loss(target: LlamaForCausalLM, features: Fe
     counts = [int(features.batch([index]).learned_BT.sum()) for index in (0, 5)]
     expected = (alone[0] * counts[0] + alone[1] * counts[1]) / sum(counts)
     torch.testing.assert_close(eagle_loss(draft, features.batch([0, 5]), objective), expected)
+
+
+def test_fspads_two_states_learn_apart(target: LlamaForCausalLM, features: Features) -> None:
+    """One pass: the loss on hidden states moves the state that goes on alone, that on scores the other alone."""
+    draft, batch, size = fspad_of(target), features.batch([0, 3]), 32
+    moved = {}
+    for name, weights in {"state": (1.0, 0.0), "scores": (0.0, 1.0)}.items():
+        draft.zero_grad()
+        fspad_loss(draft, batch, EagleObjective(1, *weights, 0.0, 10, 1.0, True)).backward()
+        halves = draft.layers[0].mlp.down_proj.weight.grad.split(size)
+        moved[name] = [bool(half.abs().sum() > 0) for half in halves]
+    assert moved == {"state": [False, True], "scores": [True, False]}
 
 
 def test_learned_entries_are_those_of_the_output(target: LlamaForCausalLM, features: Features) -> None:
