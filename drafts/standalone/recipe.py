@@ -52,10 +52,11 @@ class DirectOptions(StandaloneOptions):
 
 
 def _direct(options: DirectOptions) -> Recipe:
-    objectives = {
-        "kl": (StandaloneObjective(1.0, 0.0), standalone_loss),
-        "tvd": (VariationObjective(False), variation_loss),
-        "tvd++": (VariationObjective(True), variation_loss),
+    share = 1 - options.pretraining
+    alignments = {
+        "kl": Phase(share, StandaloneObjective(1.0, 0.0), standalone_loss),
+        "tvd": Phase(share, VariationObjective(False), variation_loss),
+        "tvd++": Phase(share, VariationObjective(True), variation_loss),
     }
     return Recipe(
         "standalone",
@@ -67,7 +68,7 @@ def _direct(options: DirectOptions) -> Recipe:
         partial(standalone_config, num_layers=options.num_layers),
         (
             Phase(options.pretraining, StandaloneObjective(soft_weight=0.0, hard_weight=1.0), standalone_loss),
-            Phase(1 - options.pretraining, *objectives[options.loss]),
+            alignments[options.loss],
         ),
         options=DirectOptions,
         adapt=_direct,

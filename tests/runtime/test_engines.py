@@ -58,6 +58,8 @@ PLAIN: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "eagle-tree": ("eagle", "tiny/eagle", TREE),
     "hass-tree": ("eagle", "tiny/hass", TREE),
     "stacked-tree": ("eagle", "tiny/stacked-2", TREE),
+    "fspad-tree": ("fspad", "tiny/fspad", TREE),
+    "s2d-tree": ("s2d", "tiny/s2d", TREE),
     "eagle3-tree": ("eagle3", "published/eagle3", TREE),
     "medusa-tree": ("medusa", "published/medusa", (4, 4, 16)),
     "prism-chain": ("prism", "tiny/prism", CHAIN),
@@ -68,6 +70,10 @@ if "DRAFTBENCH_TEST_ALL" in os.environ:  # as `make test-all` sets it
     PLAIN |= {
         "standalone-tree": ("standalone", "tiny/standalone", TREE),
         "stacked-chain": ("eagle", "tiny/stacked-2", CHAIN),
+        "fspad-chain": ("fspad", "tiny/fspad", CHAIN),
+        "s2d-chain": ("s2d", "tiny/s2d", CHAIN),
+        "direct-tree": ("standalone", "tiny/direct", TREE),
+        "eagle3-2-tree": ("eagle3", "tiny/eagle3-2", TREE),
         "eagle3-chain": ("eagle3", "tiny/eagle3", CHAIN),
         "medusa-chain": ("medusa", "tiny/medusa", (4, 1, 5)),
     }
@@ -87,7 +93,16 @@ LOOKUPS = {
 }
 """Drafts without weights: architecture and tree."""
 DRAFTED = [*PLAIN, *LOOKUPS]
-SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "recycling"]
+SAMPLED = [
+    "standalone-chain",
+    "eagle-tree",
+    "fspad-tree",
+    "s2d-tree",
+    "eagle3-tree",
+    "medusa-tree",
+    "prism-tree",
+    "recycling",
+]
 
 
 def publish(folder: Path) -> None:
@@ -442,6 +457,9 @@ def test_receipts_name_what_runs(measured):
     assert named["standalone-chain"] == ("STANDALONE", "LlamaForCausalLM", "StandaloneDraftWorker")
     assert named["eagle-chain"] == named["stacked-tree"] == ("EAGLE", "LlamaForCausalLMEagle", "EagleDraftWorker")
     assert named["eagle3-tree"] == ("EAGLE3", "LlamaForCausalLMEagle3", "EagleDraftWorker")
+    assert named["fspad-tree"] == ("EAGLE", "LlamaForCausalLMFspad", "EagleDraftWorker")
+    assert named["s2d-tree"] == ("STANDALONE", "LlamaForCausalLMNested", "StandaloneDraftWorker")
+    assert receipts["s2d-tree"].draft_facts == {"exits": [1, 2, 3], "exit_thresholds": [0.9, 0.9]}
     assert named["medusa-tree"] == ("EAGLE", "MedusaHeads", "MedusaDraftWorker")
     assert named["prism-tree"] == ("EAGLE", "LlamaForCausalLMPrism", "PrismDraftWorker")
     assert {named[arm] for arm in LOOKUPS} == {("NGRAM", None, None)}

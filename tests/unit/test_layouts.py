@@ -423,7 +423,7 @@ def test_one_exit_of_s2d_leaves_the_layers_behind_it_unread() -> None:
     spec = discover()["s2d"]
     facts = {name: TensorFacts(shape, True) for name, shape in nested().items()}
     load_one = lambda number: load_draft(  # noqa: E731
-        spec, Path("draft"), NESTED, TARGET, facts, spec.options(exit=number), TREE
+        spec, Path("draft"), NESTED, TARGET, facts, spec.options.model_validate({"exit": number}), TREE
     )
     found = load_one(1)
     assert (found.config["num_hidden_layers"], found.facts) == (1, {"exits": [1], "exit_thresholds": []})

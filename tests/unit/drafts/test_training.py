@@ -191,6 +191,18 @@ def test_fspads_two_states_learn_apart(target: LlamaForCausalLM, features: Featu
     assert moved == {"state": [False, True], "scores": [True, False]}
 
 
+def test_fspad_without_sampling_and_with_equal_states_is_eagle(target: LlamaForCausalLM, features: Features) -> None:
+    """Nothing sampled, both halves of the last matrix EAGLE's: the same scores at every step of aligned passes."""
+    eagle, draft, batch = eagle_of(target), fspad_of(target), features.batch([0, 3])
+    weights = {name: weight for name, weight in eagle.state_dict().items() if "embed" not in name}
+    last = "layers.0.mlp.down_proj.weight"
+    draft.load_state_dict(weights | {last: torch.cat((weights[last], weights[last]))}, strict=False)
+    torch.nn.init.zeros_(draft.sampling.down.weight)
+    passes = (aligned_passes(each, batch, batch.hidden_BTD, 4, detach=False) for each in (eagle, draft))
+    for (expected, _), (found, _) in zip(*passes, strict=True):
+        torch.testing.assert_close(draft.logits(found), eagle.logits(expected))
+
+
 def test_learned_entries_are_those_of_the_output(target: LlamaForCausalLM, features: Features) -> None:
     """The first learned entry predicts the output's second token, the last its last."""
     batch, sample = features.batch([0]), SAMPLES[0]
