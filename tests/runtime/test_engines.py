@@ -73,7 +73,6 @@ if "DRAFTBENCH_TEST_ALL" in os.environ:  # as `make test-all` sets it
         "fspad-chain": ("fspad", "tiny/fspad", CHAIN),
         "s2d-chain": ("s2d", "tiny/s2d", CHAIN),
         "direct-tree": ("standalone", "tiny/direct", TREE),
-        "eagle3-2-tree": ("eagle3", "tiny/eagle3-2", TREE),
         "eagle3-chain": ("eagle3", "tiny/eagle3", CHAIN),
         "medusa-chain": ("medusa", "tiny/medusa", (4, 1, 5)),
     }
