@@ -14,7 +14,7 @@ from draftbench.drafts.layout import default_layers
 from draftbench.drafts.training.recipe import Phase, Recipe, Start
 
 
-class Eagle3Options(Options):
+class Eagle3RecipeOptions(Options):
     """For EAGLE-3."""
 
     vocab_size: Annotated[
@@ -29,7 +29,7 @@ class Eagle3Options(Options):
     ] = None
 
 
-def _eagle3(options: Eagle3Options) -> Recipe:
+def _eagle3(options: Eagle3RecipeOptions) -> Recipe:
     def layers(num_layers: int) -> tuple[int, ...]:
         return default_layers(num_layers) if options.layers is None else tuple(options.layers)
 
@@ -52,7 +52,7 @@ def _eagle3(options: Eagle3Options) -> Recipe:
         ),
         (Phase(1.0, Eagle3Objective(5, 0.8), eagle3_loss),),
         layers,
-        Eagle3Options,
+        Eagle3RecipeOptions,
         _eagle3,
     )
 
@@ -61,4 +61,4 @@ def _counted(num_layers: int) -> str:
     return "A one-layer" if num_layers == 1 else f"A {num_layers}-layer"
 
 
-EAGLE3 = _eagle3(Eagle3Options())
+EAGLE3 = _eagle3(Eagle3RecipeOptions())

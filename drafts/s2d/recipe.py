@@ -15,7 +15,7 @@ from draftbench.drafts.standalone.loss import StandaloneObjective
 from draftbench.drafts.training.recipe import Phase, Recipe
 
 
-class NestedOptions(Options):
+class NestedRecipeOptions(Options):
     """For S2D."""
 
     exits: Annotated[
@@ -28,7 +28,7 @@ class NestedOptions(Options):
     ] = (0.9, 0.9)
 
     @model_validator(mode="after")
-    def _ascending(self) -> NestedOptions:
+    def _ascending(self) -> NestedRecipeOptions:
         if list(self.exits) != sorted(set(self.exits)):
             raise ValueError(f"exits {list(self.exits)} have to ascend")
         if len(self.thresholds) != len(self.exits) - 1:
@@ -36,7 +36,7 @@ class NestedOptions(Options):
         return self
 
 
-def _s2d(options: NestedOptions) -> Recipe:
+def _s2d(options: NestedRecipeOptions) -> Recipe:
     exits, thresholds = options.exits, options.thresholds
     return Recipe(
         "s2d",
@@ -46,9 +46,9 @@ def _s2d(options: NestedOptions) -> Recipe:
         lambda start: new_nested(start.config, exits, thresholds, start.embedding_VD, start.seed),
         partial(nested_config, exits=exits, thresholds=thresholds),
         (Phase(1.0, StandaloneObjective(soft_weight=1.0, hard_weight=0.0), nested_loss),),
-        options=NestedOptions,
+        options=NestedRecipeOptions,
         adapt=_s2d,
     )
 
 
-S2D = _s2d(NestedOptions())
+S2D = _s2d(NestedRecipeOptions())
