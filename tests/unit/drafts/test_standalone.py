@@ -9,16 +9,16 @@ from torch import Tensor
 from draftbench.drafts.s2d.loss import nested_loss
 from draftbench.drafts.s2d.model import NestedDraft, new_nested
 from draftbench.drafts.standalone.loss import StandaloneObjective, distillation, variation
-from draftbench.drafts.training.features import Features, Sample, features_of
+from draftbench.drafts.training.features import Example, Features, features_of
 from tests.fakes.target import CONFIG, new_target
 
-SAMPLES = [Sample((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(12 + i))) for i in range(4)]
+EXAMPLES = [Example((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(12 + i))) for i in range(4)]
 EMBEDDING_VD = torch.randn(64, 32, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
 def features() -> Features:
-    return features_of(new_target(), SAMPLES)
+    return features_of(new_target(), EXAMPLES)
 
 
 def nested_of(*thresholds: float) -> NestedDraft:
