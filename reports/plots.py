@@ -18,8 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from draftbench.harness.errors import RecordError
-from draftbench.harness.files import make_folder, write_whole
+from draftbench.harness.files import make_own_folder, write_whole
 from draftbench.harness.metrics.overall import by_step
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.throughput import crossovers
@@ -120,9 +119,7 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
 
 def save_figures(plots: Iterable[Plot], folder: Path) -> None:
     """Each figure as SVG and as PNG at 300 dots per inch; what earlier reports left there goes."""
-    if folder.is_symlink():
-        raise RecordError(f"{folder} is a link; remove it.")
-    make_folder(folder)
+    make_own_folder(folder)
     for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
         old.unlink()
     for plot in plots:

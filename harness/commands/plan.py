@@ -18,6 +18,7 @@ from draftbench.harness.run.history import seen_here
 from draftbench.harness.run.plan import estimate, plan_cells
 from draftbench.harness.suite import load_suite
 from draftbench.harness.suite.named import allow_argument, find_suite
+from draftbench.harness.texts import printable
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +31,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Print the cells in their order and what they will cost."""
     path = find_suite(args.suite, console.print)
     suite = load_suite(path, args.allow)
-    for cell in plan_cells(suite):
-        console.print(
-            f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}", highlight=False
-        )
+    cells = plan_cells(suite)
+    lines = [f"launch {cell.launch} block {cell.block} {cell.workload} {cell.load} {cell.arm}" for cell in cells]
+    print("\n".join(map(printable, lines)))  # thousands, which rich would look at word by word
     needs = needs_of(suite, path.parent)
     for line in (*needs, str(estimate(suite, seen_here(suite, RUNS, host())))):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from draftbench.harness.files import write_whole
 from draftbench.reports.beside import PRINTED, beside, read_printed
 from draftbench.reports.files import read_run
 from draftbench.reports.terminal import show
@@ -32,6 +33,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.beside is not None:
         printed = read_printed(args.beside, found.manifest.suite.target.model)
         text = beside(found.rows, found.manifest, printed)
-        (found.folder / f"beside-{args.beside}.md").write_text(text)
+        write_whole(found.folder / f"beside-{args.beside}.md", text)
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     return code

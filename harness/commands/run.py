@@ -14,11 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from draftbench.harness.run import run_suite
+from draftbench.harness.run import apart, measure_suite
 from draftbench.harness.run.folder import run_folder
 from draftbench.harness.suite import load_suite
 from draftbench.harness.suite.named import allow_argument, find_suite, with_only
-from draftbench.reports.terminal import show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,14 +48,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Load a suite, run it, write the report."""
     path = find_suite(args.suite, console.print)
     suite = with_only(load_suite(path, args.allow), args.only)
-    found = run_suite(
-        suite,
-        run_folder(args.out, args.resume, suite.name),
-        suite_folder=path.parent,
-        suite_text=path.read_text(),
-        command="python bench.py " + path.name + (f" --only {args.only}" if args.only else ""),
-        resume=args.resume,
-        cold_start=args.cold_start,
-        console=console,
+    folder = run_folder(args.out, args.resume, suite.name)
+    command = "python bench.py " + path.name + (f" --only {args.only}" if args.only else "")
+    measure_suite(
+        suite, folder, path.parent, path.read_text(), command, console, resume=args.resume, cold_start=args.cold_start
     )
-    return show(found, console)
+    return apart.report(folder)

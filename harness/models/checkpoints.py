@@ -11,6 +11,7 @@ from typing import Any
 from draftbench.drafts.api import Checkpoint, DraftSpec, Loadable, Options, Tree
 from draftbench.drafts.layout import llama_model, text_fields
 from draftbench.harness.errors import CheckpointError
+from draftbench.harness.files import make_own_folder, write_whole
 from draftbench.harness.models.find import read_config, read_target
 from draftbench.harness.models.served import unserved
 from draftbench.harness.runtime.tensors import TensorFacts, named_tensors, weight_files, write_tensors
@@ -108,7 +109,8 @@ def _compare(folder: Path, architecture: str, shapes: Mapping[str, tuple[int, ..
         if name in shapes and shapes[name] != shape
     ]
     missing = [name for name in expected if name not in shapes]
-    unexpected = [name for name in shapes if name not in expected and not name.endswith(loadable.unused)]
+    unknown = [name for name in shapes if name not in expected] if not loadable.among_others else []
+    unexpected = [name for name in unknown if not name.endswith(loadable.unused)]
     findings = [
         *(f"missing: {_listed(names)}" for names in [missing] if names),
         *(f"unexpected: {_listed(names)}" for names in [unexpected] if names),
@@ -134,7 +136,7 @@ def lay_out(loadable: Loadable, source: Path, folder: Path) -> Path:
     Raises:
         CheckpointError: they cannot be.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own_folder(folder, levels=3)
     files = weight_files(source)
     made = {
         "from": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files],
@@ -146,13 +148,13 @@ def lay_out(loadable: Loadable, source: Path, folder: Path) -> Path:
     for old in folder.iterdir():
         if not (keep and old in (record, written)):
             old.unlink()
-    (folder / "config.json").write_text(json.dumps(dict(loadable.config), indent=1) + "\n")
+    write_whole(folder / "config.json", json.dumps(dict(loadable.config), indent=1) + "\n")
     if loadable.as_filed:
         for path in [*files, *source.glob("*.index.json")]:
             (folder / path.name).symlink_to(path.resolve())
     elif not keep:
         write_tensors(source, written, loadable.renamed, loadable.zeros)
-        record.write_text(json.dumps(made))
+        write_whole(record, json.dumps(made))
     return folder
 
 

@@ -92,8 +92,10 @@ class Arm(Section):
 
     @property
     def label(self) -> str:
-        """The name that tables and figures show: simulated acceptance is told wherever the arm is."""
-        return self.name if self.simulated_acceptance is None else f"{self.name} (simulated acceptance)"
+        """The name that tables and figures show: simulated acceptance, or another rule of acceptance than SGLang's own,
+        is told wherever the arm is."""
+        rule = self.options.get("acceptance_rule") if self.simulated_acceptance is None else "simulated acceptance"
+        return self.name if rule is None else f"{self.name} ({rule})"
 
     def alphas(self, workload: str) -> tuple[float, ...] | None:
         """What is drawn on a workload; None where acceptance is measured."""

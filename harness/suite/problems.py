@@ -141,13 +141,25 @@ def _option_problems(index: int, arm: Arm, spec: DraftSpec) -> Problems:
     return [] if problem is None else [((*at, problem[0]), f"{spelled((*at, problem[0]))} {problem[1]}")]
 
 
+VERIFIED_APART = {
+    "NGRAM": "its draft learns from the tokens themselves",
+    "DFLASH": "SGLang verifies its blocks apart from trees",
+    "DSPARK": "SGLang verifies its blocks apart from trees",
+}
+"""Why acceptance cannot be drawn, by SGLang's algorithm."""
+
+
 def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, suite: Suite) -> Problems:
     at: Path_ = ("arms", index, "simulated_acceptance")
     alphas, name = arm.simulated_acceptance, f"arms[{index}].simulated_acceptance"
-    simulable = spec.drafts and spec.sglang_algorithm != "NGRAM" and spec.proposer_factory is None
+    simulable = spec.drafts and spec.sglang_algorithm not in VERIFIED_APART and spec.proposer_factory is None
     if alphas is not None and not simulable:
-        why = "it decodes without a draft" if not spec.drafts else "its draft learns from the tokens themselves"
+        why = "it decodes without a draft" if not spec.drafts else VERIFIED_APART.get(str(spec.sglang_algorithm))
+        why = why or VERIFIED_APART["NGRAM"]
         return [(at, f"{name} means nothing for {spec.name}: {why}; leave it out.")]
+    for option in ("adaptive_steps", "acceptance_rule"):
+        if alphas is not None and arm.options.get(option):
+            return [(at, f"{name} is drawn for a fixed tree, accepted as SGLang does; leave options.{option} out.")]
     assert not isinstance(alphas, str), "files are read first"
     if isinstance(alphas, dict):
         workloads = [workload.name for workload in suite.workloads]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from draftbench.drafts.api import Tree
 from draftbench.drafts.layout import default_layers
-from draftbench.drafts.training.acceptance import rounds_of_sample
+from draftbench.drafts.training.acceptance import accepted_drafts, rounds_of_sample
 from draftbench.drafts.training.draft import target_states
 from draftbench.drafts.training.features import Features, Sample, features_of
 from draftbench.drafts.training.hf import AutoModelForCausalLM
@@ -67,6 +67,14 @@ class Oracle:
         features = self._features(tuple(answers))
         for index, (prompt, output) in enumerate(answers):
             yield rounds_of_sample(draft, features.batch([index]), len(prompt), len(output), tree)
+
+    def accepted_from(self, draft: Any, answers: Sequence[tuple[Tokens, Tokens]], tree: Tree) -> Iterator[list[int]]:
+        """Accepted drafts of a round that starts at each token of every output, for every (prompt, output)."""
+        features = self._features(tuple(answers))
+        for index, (prompt, _) in enumerate(answers):
+            batch = features.batch([index])
+            hidden = target_states(draft, batch.hidden_BTD, batch.aux_BTE)
+            yield accepted_drafts(draft, batch.tokens_BT, hidden, len(prompt) - 1, tree).tolist()
 
     def _features(self, answers: Answers) -> Features:
         """The target's states along answers and what it would go on with; alike for every draft, so computed once."""

@@ -59,7 +59,6 @@ PLAIN: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "stacked-tree": ("eagle", "tiny/stacked-2", TREE),
     "eagle3-tree": ("eagle3", "published/eagle3", TREE),
     "medusa-tree": ("medusa", "published/medusa", (4, 4, 16)),
-    "prism-chain": ("prism", "tiny/prism", CHAIN),
     "prism-tree": ("prism", "tiny/prism", TREE),
 }
 """Architecture, checkpoint and tree of every arm that is simulated."""
@@ -69,13 +68,27 @@ if ALL:
         "stacked-chain": ("eagle", "tiny/stacked-2", CHAIN),
         "eagle3-chain": ("eagle3", "tiny/eagle3", CHAIN),
         "medusa-chain": ("medusa", "tiny/medusa", (4, 1, 5)),
+        "prism-chain": ("prism", "tiny/prism", CHAIN),
     }
-ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {
-    "prism-one": ("prism", "altered/one", TREE),
-    "prism-equal": ("prism", "altered/equal", TREE),
-    "prism-corrupt": ("prism", "altered/corrupt", CHAIN),
-}
+ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {"prism-equal": ("prism", "altered/equal", TREE)}
 """PRISM with HASS's weights in its one or two modules, and with noise in its second."""
+if ALL:
+    ALTERED |= {"prism-one": ("prism", "altered/one", TREE), "prism-corrupt": ("prism", "altered/corrupt", CHAIN)}
+ADAPTIVE: dict[str, list[int]] = {"eagle-adaptive": [1, 3, 5]}
+"""HASS's chain with numbers of steps that SGLang changes between."""
+ALTERED |= {name: ("eagle", "tiny/hass", CHAIN) for name in ADAPTIVE}
+RULED = {
+    "eagle-rsd": ("eagle", "tiny/hass", (5, 4, 21), "rsd"),
+    "standalone-spectr": ("standalone", "tiny/standalone", (3, 3, 10), "spectr"),
+}
+"""Drafts that are sampled and accepted by a paper's rule; greedily they are the tree's."""
+if ALL:
+    RULED |= {
+        "eagle-spectr": ("eagle", "tiny/hass", (5, 4, 21), "spectr"),
+        "standalone-rsd": ("standalone", "tiny/standalone", (3, 3, 10), "rsd"),
+        "prism-rsd": ("prism", "tiny/prism", (4, 2, 9), "rsd"),
+        "prism-spectr": ("prism", "tiny/prism", (4, 2, 9), "spectr"),
+    }
 SIMULATED = [name for name in PLAIN if not name.startswith("hass")]
 LOOKUPS = {
     "ngram": ("ngram", (8, 2, 12)),
@@ -88,15 +101,9 @@ LOOKUPS = {
 DRAFTED = [*PLAIN, *LOOKUPS]
 BESIDE = [name for name in DRAFTED if ALL or name != "hass-tree"]
 """Of these, those whose requests also run beside others; HASS is EAGLE's module with other weights."""
-SAMPLED = [
-    "standalone-chain",
-    "eagle-tree",
-    "medusa-tree",
-    "prism-tree",
-    "recycling",
-    *(["eagle3-tree"] if ALL else []),
-]
-"""EAGLE-3's worker is EAGLE's."""
+SAMPLED = ["standalone-chain", "eagle-tree", "recycling", *RULED]
+if ALL:  # verified by the same code of SGLang's
+    SAMPLED += ["eagle3-tree", "medusa-tree", "prism-tree"]
 
 
 def publish(folder: Path) -> None:
@@ -145,6 +152,12 @@ def suite(folder: Path, **changes: Any) -> Suite:
         path = checkpoint if checkpoint.startswith("tiny/") else str(folder / checkpoint)
         arms.append({"name": name, "architecture": architecture, "checkpoint": path, "engine": hurried,
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
+        if name in ADAPTIVE:
+            arms[-1]["options"] = {"adaptive_steps": ADAPTIVE[name]}
+    for name, (architecture, checkpoint, (steps, topk, tokens), rule) in RULED.items():
+        arms.append({"name": name, "architecture": architecture, "checkpoint": checkpoint, "engine": hurried,
+                     "num_steps": steps, "topk": topk, "num_draft_tokens": tokens,
+                     "options": {"acceptance_rule": rule}})  # fmt: skip
     for name, (architecture, (steps, topk, tokens)) in LOOKUPS.items():
         arms.append({"name": name, "architecture": architecture, "engine": hurried,
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
@@ -263,16 +276,19 @@ def measure(arms: Arms, name: str) -> dict[str, Any]:
             found["alone"], found["phases"] = blocks[0][0], [phases for _, phases in blocks]
             asyncio.run(go_away(engine, prompts()[:3]))
             found["after_aborts"], _ = run(engine, name, 2, greedy, prompts()[:4])
+        elif name in RULED:
+            found["alone"], _ = run(engine, name, 1, greedy, prompts_alone()[::ALONE_PER_FAMILY])
         else:
             # Vanilla alone answers all: that is what the others are compared with.
             for prompt in prompts()[: len(tasks())] if name == "vanilla" else prompts_alone():
                 records, phases = run(engine, name, 1, greedy, [prompt])
                 found["alone"] |= records
                 found["phases"].append(phases)
-        found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
+        if name not in RULED:
+            found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
         if name == "vanilla" or name in BESIDE:
             found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
-        if name.startswith("standalone"):
+        if name in PLAIN and name.startswith("standalone"):
             found["unshared"] = [run(engine, name, size, greedy, unshared_prompts())[0] for size in (1, CONCURRENCY)]
         if name == "vanilla" or name in SAMPLED:
             found["sampled"], _ = run(engine, name, SAMPLED_AT_ONCE, {"temperature": 0.7}, open_prompts())
@@ -285,7 +301,7 @@ def measure(arms: Arms, name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def measured(arms: Arms) -> dict[str, dict[str, Any]]:
     """Every arm, two engines at a time; nothing here is a timing."""
-    names = ["vanilla", *DRAFTED, *ALTERED]
+    names = ["vanilla", *DRAFTED, *ALTERED, *RULED]
     with ThreadPoolExecutor(2) as threads:
         return dict(zip(names, threads.map(lambda name: measure(arms, name), names), strict=True))
 
@@ -299,7 +315,7 @@ def accepted(record: RequestRecord) -> list[int]:
     return [round_.num_accepted_drafts for round_ in record.rounds or ()]
 
 
-@pytest.mark.parametrize("arm", ["vanilla", *DRAFTED, *ALTERED])
+@pytest.mark.parametrize("arm", ["vanilla", *DRAFTED, *ALTERED, *RULED])
 def test_greedy_output_equals_vanillas(measured, arm):
     """Token for token: alone, beside others with pieces of prompts, cached prefixes and retractions, after aborts."""
     truth = {record.prompt_sha256: record.output_ids for record in measured["vanilla"]["alone"].values()}
@@ -407,7 +423,7 @@ def test_torch_and_engine_score_drafts_alike(arms, measured, oracle, arm):
         torch.testing.assert_close(found["logits"][0], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arm", ["prism-one", "prism-equal"])
+@pytest.mark.parametrize("arm", [arm for arm in ALTERED if arm in ("prism-one", "prism-equal")])
 def test_prism_with_equal_modules_is_eagle(measured, arm):
     """One module, or two with the same weights, draft what EAGLE drafts with them, round for round."""
     assert measured[arm]["receipt"].draft_worker == "PrismDraftWorker"
@@ -415,6 +431,7 @@ def test_prism_with_equal_modules_is_eagle(measured, arm):
         assert accepted(record) == accepted(measured["hass-tree"]["alone"][name])
 
 
+@pytest.mark.skipif(not ALL, reason="test_prism.py shows it for PRISM on three layers; make test-all")
 def test_prisms_second_module_serves_the_later_steps_alone(measured):
     """Noise in module 2 changes nothing at step 1, wherever both runs begin a round, and much at the steps after."""
     later = {"prism-chain": Counter(), "prism-corrupt": Counter()}
@@ -431,6 +448,40 @@ def test_prisms_second_module_serves_the_later_steps_alone(measured):
     assert num_common > 100
     share = {arm: counts[2] / counts.total() for arm, counts in later.items()}
     assert share["prism-corrupt"] < 0.5 * share["prism-chain"]
+
+
+@pytest.mark.parametrize("arm", ADAPTIVE)
+def test_the_number_of_steps_follows_sglangs_rule(measured, oracle, arm):
+    """Every round has as many steps as the average of accepted drafts says, anew for each request after a flush, and
+    accepts what the whole chain would, as far as it goes.
+
+    The rule: 0.2 of a round's accepted drafts and 0.8 of what was, from one less than the first number of steps; looked
+    at after 10 rounds and every fifth one; up while above the number less 0.5, down while at most the next lower one
+    less 0.75.
+    """
+    steps, tree = ADAPTIVE[arm], Tree(*CHAIN)
+    assert measured[arm]["receipt"].adaptive_steps == steps
+    answers = [(prompt.prompt_ids, measured[arm]["alone"][prompt.prompt_id].output_ids) for prompt in prompts_alone()]
+    draft = load_draft("eagle", TINY / "hass", oracle.target, tree)
+    seen = Counter()
+    for prompt, longest in zip(prompts_alone(), oracle.accepted_from(draft, answers, tree), strict=True):
+        place, at, average = 0, len(steps) - 1, steps[-1] - 1.0
+        for number, round_ in enumerate(measured[arm]["alone"][prompt.prompt_id].rounds or (), 1):
+            seen[round_.num_proposed_drafts] += 1
+            assert round_.num_proposed_drafts == steps[at]
+            assert round_.num_accepted_drafts == min(longest[place], steps[at])
+            place += round_.num_accepted_drafts + 1
+            average = 0.8 * average + 0.2 * round_.num_accepted_drafts
+            if number <= 10 or number % 5:
+                continue
+            before = at
+            while at and average <= steps[at - 1] - 0.75:
+                at -= 1
+            if at == before:
+                while at + 1 < len(steps) and average > steps[at] - 0.5:
+                    at += 1
+    assert len(seen) > 1
+    assert set(seen) <= set(steps)
 
 
 def test_drafts_are_accepted(measured):
@@ -495,6 +546,19 @@ def test_sampled_output_is_distributed_as_vanillas(measured, arm):
         vanilla, drafted = kinds(measured["vanilla"]["sampled"], place), kinds(measured[arm]["sampled"], place)
         assert len(vanilla) > 5
         assert p_value(vanilla, drafted) > 1e-3, place
+
+
+@pytest.mark.parametrize("arm", RULED)
+def test_sampled_drafts_are_accepted_by_their_rule(measured, oracle, arm):
+    """The receipt names it, sampled drafts are accepted, and greedily every round is the tree's."""
+    architecture, checkpoint, tree, rule = RULED[arm]
+    assert measured[arm]["receipt"].acceptance_rule == rule
+    assert acceptance.acceptance_length(acceptance.rounds_of(measured[arm]["sampled"].values())) > 1.1
+    records = measured[arm]["alone"].values()
+    asked = {prompt.prompt_id: prompt.prompt_ids for prompt in prompts_alone()}
+    answers = [(asked[record.prompt_id], record.output_ids) for record in records]
+    draft = load_draft(architecture, TINY / Path(checkpoint).name, oracle.target, Tree(*tree))
+    assert [accepted(record) for record in records] == list(oracle.rounds(draft, answers, Tree(*tree)))
 
 
 def test_the_target_answers_well(measured):
