@@ -116,8 +116,10 @@ def test_the_preloaded_process_is_small_while_it_waits(quickstart, tmp_path):
 
 
 def test_a_stopped_engine_leaves_nothing_behind(engines):
-    """Forked or not: no process (server, fork server, scheduler, detokenizer, tracker), socket or shared memory. Whoever
-    asks those engines stands above."""
+    """Forked or not: no process (server, fork server, scheduler, detokenizer, tracker), socket or shared memory.
+
+    Tests that ask these engines stand above.
+    """
     for engine in engines.values():
         family = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
         assert len(family) >= 3
