@@ -28,6 +28,7 @@ CONTENTS = {
         "compare": "which rows moved between two runs, by how much, what differs",
         "rerun": "run a report's suite here; verdict for each row: reproduced or not",
         "profile": "a run's acceptance by step as a file that suites can simulate",
+        "site": "one page of all runs below a folder, to sort and filter",
         "publish": "redact a run and put it into reports/published",
     },
     "Drafts": {

@@ -43,6 +43,8 @@ class Manifest(BaseModel):
     git_commit: str = "unknown"
     host: dict[str, Any] = {}
     packages: dict[str, Any] = {}
+    draft_packages: dict[str, dict[str, str]] = {}
+    """Of architectures and SGLang plugins that others wrote: package, version, entry point, hash of their code."""
     finished: bool = False
     num_resumed: int = 0
     engine_starts: str | None = None
@@ -115,6 +117,12 @@ class Manifest(BaseModel):
     def sha256(self) -> str:
         """Hash of everything that manifest.json says, the suite's text and the engines' receipts too."""
         return hashlib.sha256(json.dumps(self.recorded, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def device(self) -> str:
+        """The GPU's name, or the processor's where there is none."""
+        gpu = self.host.get("gpu", "none")
+        return str(self.host.get("cpu", "unknown") if gpu == "none" else gpu)
 
     def _object(self, names: Iterable[str]) -> dict[str, Any]:
         """Fields as manifest.json has them."""

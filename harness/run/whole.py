@@ -52,6 +52,7 @@ def run_suite(
     from draftbench.harness.run.folder import run_folder
     from draftbench.harness.suite import load_suite
     from draftbench.harness.suite.named import find_suite
+    from draftbench.harness.suite.named import suite_text as text_of_suite
     from draftbench.harness.terminal import Terminal
     from draftbench.reports.files import read_run
 
@@ -60,7 +61,7 @@ def run_suite(
         path = find_suite(Path(suite), console.print)
         suite = load_suite(path, allow)
         suite_folder = path.parent if suite_folder is None else suite_folder
-        suite_text = path.read_text() if suite_text is None else suite_text
+        suite_text = text_of_suite(path) if suite_text is None else suite_text
     suite_text = suite.model_dump_json(indent=1, exclude_unset=True) if suite_text is None else suite_text
     folder = run_folder(None if out is None else Path(out), resume, suite.name)
     measure_suite(

@@ -17,7 +17,7 @@ from draftbench.harness.suite.strict_yaml import nearest, spelled
 from draftbench.harness.suite.trace import read_trace
 from draftbench.harness.suite.yaml_lines import Path_
 from draftbench.harness.workloads.regular import DATA_BYTES, TEMPLATE_BYTES, file_problem
-from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet
+from draftbench.harness.workloads.sources import COUNTED, EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet
 from draftbench.harness.workloads.synthetic import FAMILIES
 
 if TYPE_CHECKING:
@@ -207,7 +207,10 @@ MEANT_FOR = {
     "split": {"synthetic"},
     "subset": {"speed_bench", *EAGLE_QUESTIONS},
     "prompt_tokens": {"random"},
-    "tokenizer": {"random"},
+    "tokenizer": set(COUNTED),
+    "window_tokens": {"windows"},
+    "stride_tokens": {"windows"},
+    "answer": {"prompts", "chat_jsonl"},
     "run_programs": {"humaneval", "mbpp"},
     "field": {"prompts"},
     "revision": {name for name, source in SOURCES.items() if isinstance(source.home, HubSet)},
@@ -218,6 +221,7 @@ NEEDED_BY = {
     "family": {"synthetic"},
     "num_prompts": {"synthetic", "random"},
     "prompt_tokens": {"random"},
+    "window_tokens": {"windows"},
     "path": {name for name, source in SOURCES.items() if source.home is None and not source.synthetic},
 }
 
