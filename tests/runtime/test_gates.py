@@ -55,7 +55,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., tuple[i
     """The suite's run, in which one engine is killed in the middle of its first cell."""
     folder, ended = tmp_path_factory.mktemp("gates"), threading.Event()
     (folder / "gates.yaml").write_text(SUITE)
-    killer = threading.Thread(target=kill_at_first_sight, args=(folder / "run" / "requests.jsonl", ended))
+    asked = folder / "run" / "requests.jsonl"
+    killer = threading.Thread(target=kill_at_first_sight, args=(asked, ended), daemon=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(NAUGHTY))
         api.installed.cache_clear()
