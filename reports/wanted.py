@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.metrics.compare import MIN_LAUNCHES
 from draftbench.harness.metrics.launches import MOST_LAUNCHES, Wanted, launches_for, most
 from draftbench.harness.metrics.overall import overall
+from draftbench.harness.metrics.ratios import MIN_LAUNCHES
 from draftbench.harness.suite import Suite
 from draftbench.reports.files import Run
 
@@ -18,11 +18,12 @@ Point = tuple[str, str, str]
 
 def launches_table(
     run: Run, suite: Suite, half_width: float
-) -> tuple[list[str], list[list[str]], tuple[int | None, ...]]:
+) -> tuple[list[str], list[list[str]], dict[str, tuple[int | None, ...]]]:
     """For each speedup of the suite that the run has: the spread there, and the launches that it takes.
 
     Returns:
-        Headers, lines, and the launches after which every one of these intervals is as narrow.
+        Headers, lines, and the launches after which the intervals over all workloads, and every single one, are as
+        narrow.
 
     Raises:
         RecordError: the run has too few launches, or no valid speedup of the suite's arms.
@@ -45,7 +46,11 @@ def launches_table(
         raise RecordError(f"{run.folder} has no valid speedup of an arm, workload and load of this suite.")
     wanted = {point: launches_for(ratios, half_width) for point, ratios in long.items()}
     lines = [_line(point, each) for point, each in wanted.items()]
-    return list(HEADERS), lines, most({str(point): each for point, each in wanted.items()})
+    parts = {
+        "over all workloads": [each for point, each in wanted.items() if point[1] == OVER_ALL],
+        "every interval": list(wanted.values()),
+    }
+    return list(HEADERS), lines, {part: most(own) for part, own in parts.items() if own}
 
 
 OVER_ALL = "over all"

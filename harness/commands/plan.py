@@ -31,7 +31,7 @@ from draftbench.harness.suite.named import allow_argument, find_suite
 from draftbench.harness.texts import printable
 from draftbench.harness.units import duration
 from draftbench.reports.files import read_run
-from draftbench.reports.terminal import print_table
+from draftbench.reports.terminal_tables import print_table
 from draftbench.reports.wanted import launches_table
 
 
@@ -73,8 +73,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         if earlier is not None:
             headers, lines, launches = launches_table(earlier, suite, args.interval)
             print_table(f"launches for ±{args.interval:.1%}, from {args.run}", headers, lines, console)
-            for line in _for_launches(found, launches, args.devices):
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+            for part, counts in launches.items():
+                for line in _for_launches(part, found, counts, args.devices):
+                    console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in _cost(estimates, args.devices):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 1 if obstacles else 0
@@ -116,16 +117,16 @@ def _sum(estimates: Sequence[Estimate], devices: int) -> float:
     return sum(found.on(devices)[0] for found in estimates)
 
 
-def _for_launches(found: Estimate, launches: Sequence[int | None], devices: int | None) -> list[str]:
-    """What the wanted intervals cost."""
+def _for_launches(part: str, found: Estimate, launches: Sequence[int | None], devices: int | None) -> list[str]:
+    """What the wanted intervals of a part cost."""
     lines = []
     for number, how in zip(launches, ("as likely as not", "in nine of ten such runs"), strict=True):
         if number is None:
-            lines.append(f"every interval as narrow, {how}: more than a thousand launches")
+            lines.append(f"{part} as narrow, {how}: more than a thousand launches")
             continue
         cost = ""
         if found.time_s is not None:
             time_s, busy = found.with_launches(number).on(devices or 1)
             cost = f", at most about {duration(time_s)}" + (f" on {busy} devices" if devices else "")
-        lines.append(f"every interval as narrow, {how}: {number} launches{cost}")
+        lines.append(f"{part} as narrow, {how}: {number} launches{cost}")
     return lines

@@ -8,11 +8,11 @@ will see, and looks whether its interval (Student's t, as reports have it) is na
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import variance
 
-from draftbench.harness.metrics.compare import CONFIDENCE, MIN_LAUNCHES
+from draftbench.harness.metrics.ratios import CONFIDENCE, MIN_LAUNCHES
 
 NUM_STUDIES, SEED = 4000, 20261127
 MOST_LAUNCHES = 1000
@@ -71,7 +71,7 @@ def _fewest(share: Callable[[int], float], wanted: float) -> int | None:
     return low if low <= MOST_LAUNCHES else None
 
 
-def most(found: Mapping[str, Wanted]) -> tuple[int | None, ...]:
+def most(found: Sequence[Wanted]) -> tuple[int | None, ...]:
     """Launches after which every one of several intervals is as narrow."""
-    columns = zip(*(each.launches for each in found.values()), strict=True)
+    columns = zip(*(each.launches for each in found), strict=True)
     return tuple(None if None in column else max(number for number in column if number) for column in columns)

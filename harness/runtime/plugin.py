@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from draftbench.harness.files import write_whole
+from draftbench.harness.safe_files import write_whole
 
 ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
 DRAFT = "DRAFTBENCH_DRAFT"
-"""Environment variable: the arm's architecture, options, tree, dtype and simulated acceptance, as JSON."""
+"""Environment variable: the arm's architecture, options, tree, checkpoint of a proposer, dtype and simulated
+acceptance, as JSON."""
 RECEIPT, ROUNDS = "receipt.json", "rounds.log"
 
 
@@ -43,7 +44,7 @@ def _record_in_scheduler(folder: Path) -> None:
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
 
-        from draftbench.harness.runtime.adaptive import adaptive_steps, forget_steps_on_flush
+        from draftbench.harness.runtime.adaptive_steps import adaptive_steps, forget_steps_on_flush
         from draftbench.harness.runtime.events import RoundLog
         from draftbench.harness.runtime.graphs import record_graphs
         from draftbench.harness.runtime.rounds import clock_of, record_accepted_drafts, record_phases
@@ -77,7 +78,11 @@ def _record_in_scheduler(folder: Path) -> None:
 
 
 def install_architecture(
-    architecture: str, options: dict[str, Any], tree: list[int] | None, on_failure: Callable[[str], None]
+    architecture: str,
+    options: dict[str, Any],
+    tree: list[int] | None,
+    checkpoint: str | None,
+    on_failure: Callable[[str], None],
 ) -> None:
     """Give SGLang what the architecture brings along: a proposer, or models and a draft worker in place of EAGLE's."""
     from draftbench.drafts.api import Tree, discover
@@ -87,13 +92,14 @@ def install_architecture(
         from draftbench.harness.runtime.drafts import proposals
 
         validated = spec.options.model_validate(options)
-        proposals.install(spec, validated, Tree(*tree), lambda why: on_failure(f"{architecture}: {why}"))
+        folder = None if checkpoint is None else Path(checkpoint)
+        proposals.install(spec, validated, Tree(*tree), folder, lambda why: on_failure(f"{architecture}: {why}"))
     if spec.engine_module is not None:
         install_module(spec.engine_module)
     if (rule := options.get("acceptance_rule")) is not None:
-        from draftbench.harness.runtime.drafts import sampled
+        from draftbench.harness.runtime.drafts import sampled_paths
 
-        sampled.install(rule)
+        sampled_paths.install(rule)
 
 
 def install_module(name: str) -> None:
@@ -112,7 +118,7 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
     import sglang
     import torch
 
-    from draftbench.harness.runtime.adaptive import adaptive_steps
+    from draftbench.harness.runtime.adaptive_steps import adaptive_steps
     from draftbench.harness.runtime.graphs import captured_sizes
 
     worker = scheduler.draft_worker

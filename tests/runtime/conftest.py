@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from draftbench.bench import main
-from draftbench.harness.runtime import arms, launch
+from draftbench.harness.runtime import fleet, launch
 
 HERE = Path(__file__).parent
 PLUGINS = (HERE / "probe", HERE / "naughty")
@@ -29,7 +29,7 @@ def equal_environments() -> Iterator[None]:
         return {**found, "PYTHONPATH": path}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arms, "engine_environment", environment)
+        patch.setattr(fleet, "engine_environment", environment)
         yield
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from draftbench.drafts.api import discover
 from draftbench.harness.host.provenance import has_gpu
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
 
 SUITE = """\
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., tuple[i
     """The suite's run beside the server; the server outlives it."""
     folder = tmp_path_factory.mktemp("serving")
     (folder / "server.yaml").write_text(SUITE.replace("ARMS", SERVER))
-    arms = find_arms(load_suite(folder / "server.yaml"), discover(), folder, folder / "server", has_gpu())
+    arms = find_fleet(load_suite(folder / "server.yaml"), discover(), folder, folder / "server", has_gpu())
     server = arms.forking(pytest.fail).start("server")
     try:
         (folder / "serving.yaml").write_text(SUITE.replace("ARMS", ARMS.replace("URL", server.url)))

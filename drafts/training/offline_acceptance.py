@@ -4,7 +4,7 @@ Follows SGLang 0.5.17 step by step, including that a branch reads the keys and v
 it was continued from (srt/speculative/spec_utils.py `select_top_k_tokens`, eagle_utils.py `organize_draft_results`).
 
 Shapes: T entries of one sample, R entries at which a round may start, W tree width, D hidden size, H heads, C head
-size.
+size. States may be wider than D.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from draftbench.drafts.api import Tree
-from draftbench.drafts.training.draft import Draft, target_states
-from draftbench.drafts.training.features import Batch, Features, Sample
+from draftbench.drafts.training.draft import Draft, first_tokens, target_states
+from draftbench.drafts.training.features import Batch, Example, Features
 
 
 @dataclass(frozen=True)
-class Acceptance:
+class OfflineAcceptance:
     """What greedy verification accepts over some samples.
 
     Attributes:
@@ -36,8 +36,8 @@ class Acceptance:
 
 
 def measure_acceptance(
-    draft: Draft, features: Features, samples: Sequence[Sample], tree: Tree, follow_beams: bool = False
-) -> Acceptance:
+    draft: Draft, features: Features, samples: Sequence[Example], tree: Tree, follow_beams: bool = False
+) -> OfflineAcceptance:
     """Decode every sample's output in rounds, as the engine would, and count.
 
     Args:
@@ -48,7 +48,7 @@ def measure_acceptance(
 
 
 def all_rounds(
-    draft: Draft, features: Features, samples: Sequence[Sample], tree: Tree, follow_beams: bool = False
+    draft: Draft, features: Features, samples: Sequence[Example], tree: Tree, follow_beams: bool = False
 ) -> Iterator[tuple[int, list[int]]]:
     """Each sample's output tokens after the first, and the accepted drafts of each of its rounds."""
     for index, sample in enumerate(samples):
@@ -56,7 +56,7 @@ def all_rounds(
         yield sizes[1] - 1, rounds_of_sample(draft, features.batch([index]), *sizes, tree, follow_beams)
 
 
-def accepted_over(counted: Sequence[tuple[int, Sequence[int]]], tree: Tree) -> Acceptance:
+def accepted_over(counted: Sequence[tuple[int, Sequence[int]]], tree: Tree) -> OfflineAcceptance:
     """Acceptance over samples, each its number of output tokens after the first and its rounds' accepted drafts."""
     histogram = torch.zeros(tree.num_steps + 1, dtype=torch.long)
     for _, rounds in counted:
@@ -65,7 +65,7 @@ def accepted_over(counted: Sequence[tuple[int, Sequence[int]]], tree: Tree) -> A
     reached = histogram.flip(0).cumsum(0).flip(0)
     rates = [int(b) / int(a) if a else 0.0 for a, b in pairwise(reached)]
     num_tokens = sum(tokens for tokens, _ in counted)
-    return Acceptance(round(num_tokens / int(reached[0]), 3), [round(rate, 4) for rate in rates])
+    return OfflineAcceptance(round(num_tokens / int(reached[0]), 3), [round(rate, 4) for rate in rates])
 
 
 @torch.no_grad()
@@ -146,13 +146,16 @@ def accepted_drafts(
         return _causal(index, q, k, v)
 
     device = tokens_1T.device
-    output = draft(tokens_1T, hidden_1TX, torch.arange(entries, device=device)[None], read, 1)[0, first:]
+    positions_1T = torch.arange(entries, device=device)[None]
+    output = draft(first_tokens(draft, tokens_1T, positions_1T), hidden_1TX, positions_1T, read, 1)[0, first:]
     starts_R = torch.arange(first, entries, device=device)
     probs, tokens = draft.logits(output, 1).float().softmax(-1).topk(tree.topk)
     own: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
     def branch(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         own.setdefault(index, []).append((k, v))
+        if not q.shape[2]:
+            return q
         return _branch_attention(q, *prefix[index], own[index], starts_R)
 
     # Candidates of all steps, flat per round: token, score, parent's place (-1: the root), depth.

@@ -39,7 +39,7 @@ REFERENCE = Arm.model_validate({"name": "reference", "architecture": "vanilla"})
 
 
 @dataclass(frozen=True)
-class Arms:
+class SglangFleet:
     """Every arm of a suite with its models found and checked, ready to be started."""
 
     suite: Suite
@@ -118,7 +118,7 @@ class Arms:
         """The process that these arms' engines can be forked from; it is not waited for here."""
         return preloaded(engine_environment(self.has_gpu, self.suite.target.dtype == "float32"))
 
-    def forking(self, note: Callable[[str], None]) -> Arms:
+    def forking(self, note: Callable[[str], None]) -> SglangFleet:
         """These arms, their engines forked from a preloaded process where it can be had; else it is said why not."""
         try:
             if self.has_gpu and len(list(NODES.glob("node[0-9]*"))) > 1:
@@ -135,7 +135,9 @@ class Arms:
     def arguments(self, name: str) -> dict[str, Argument]:
         """An arm's server arguments; its draft is laid out where they say."""
         paths, loadable = self.paths[name], self.loadables.get(name)
-        if loadable is not None and paths.draft is not None:
+        if self.specs[name].proposer_factory is not None:
+            paths = ModelPaths(paths.target, None)  # SGLang's NGRAM loads nothing
+        elif loadable is not None and paths.draft is not None:
             draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
             paths = ModelPaths(paths.target, draft)
         asked = server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
@@ -165,11 +167,12 @@ class Arms:
             EngineError: the preloaded process is gone.
         """
         arm, spec, arguments = self.by_name[name], self.specs[name], self.arguments(name)
-        tree = None if arm.tree is None else astuple(arm.tree)
+        tree, folder = None if arm.tree is None else astuple(arm.tree), self.paths[name].draft
         draft = {
             "architecture": spec.name,
             "options": arm.options,
             "tree": tree,
+            "checkpoint": str(folder) if folder is not None and spec.proposer_factory is not None else None,
             "dtype": self.suite.target.dtype,
             "simulation": _simulation(arm, self.suite),
         }
@@ -219,14 +222,14 @@ class Arms:
             )
 
 
-def find_arms(
+def find_fleet(
     suite: Suite,
     known: Mapping[str, DraftSpec],
     suite_folder: Path,
     run_folder: Path,
     has_gpu: bool,
     preload: bool = False,
-) -> Arms:
+) -> SglangFleet:
     """Find and check every model of a suite before an engine is started.
 
     Args:
@@ -279,7 +282,9 @@ def find_arms(
         for name, found in paths.items()
         if found.draft is not None and arms[name].tree is not None
     }
-    return Arms(suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints)
+    return SglangFleet(
+        suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints
+    )
 
 
 def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:
