@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-from draftbench.harness.metrics.trained import Point, Trained, by_layers, interval, log_linear, mean_length
+from draftbench.harness.metrics.trained import ScalingPoint, Trained, by_layers, interval, log_linear, mean_length
 from draftbench.harness.units import MISSING
 
 MEANING = (
@@ -22,7 +22,7 @@ def layers_section(drafts: Mapping[str, Sequence[Trained]]) -> str:
     return "\n\n".join(_family(name, points) for name, points in by_layers(drafts).items())
 
 
-def _family(name: str, points: Sequence[Point]) -> str:
+def _family(name: str, points: Sequence[ScalingPoint]) -> str:
     told = (
         f"`{name}`, acceptance length [95%] by layers and training tokens; FLOPs are those of its longest training, "
         "parameters those that a later draft step reads."
@@ -30,7 +30,7 @@ def _family(name: str, points: Sequence[Point]) -> str:
     return "\n\n".join((told, _table(points), _line(points), MEANING))
 
 
-def _table(points: Sequence[Point]) -> str:
+def _table(points: Sequence[ScalingPoint]) -> str:
     amounts = sorted({point.tokens for point in points})
     rows = []
     for layers in sorted({point.layers for point in points}):
@@ -48,7 +48,7 @@ def _length(seeds: Sequence[Trained]) -> str:
     return f"{mean_length(seeds):.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _line(points: Sequence[Point]) -> str:
+def _line(points: Sequence[ScalingPoint]) -> str:
     found = log_linear(points)
     if found is None:
         return "Too few drafts for a line."

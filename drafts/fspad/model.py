@@ -24,7 +24,7 @@ from draftbench.drafts.training.draft import FeatureDraft
 from draftbench.drafts.training.layer import Attend, Layer, LayerShape, Norm, reset
 
 
-class Sampling(nn.Module):
+class FeatureSampling(nn.Module):
     """The gated block that lets the token choose from the state."""
 
     def __init__(self, shape: LayerShape) -> None:
@@ -61,7 +61,7 @@ class FspadDraft(FeatureDraft):
         super().__init__(shape.vocab_size, shape.hidden_size)
         self.size = shape.hidden_size
         self.fc = nn.Linear(2 * shape.hidden_size, shape.hidden_size)
-        self.sampling = Sampling(shape)
+        self.sampling = FeatureSampling(shape)
         self.layers = nn.ModuleList([TwoStates(shape)])
 
     def forward(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1) -> Tensor:

@@ -102,7 +102,7 @@ def by_size(drafts: Mapping[str, Sequence[Trained]]) -> dict[str, list[tuple[int
 
 
 @dataclass(frozen=True)
-class Point:
+class ScalingPoint:
     """One draft of a grid of layers and tokens."""
 
     layers: int
@@ -110,14 +110,14 @@ class Point:
     seeds: Sequence[Trained]
 
 
-def by_layers(drafts: Mapping[str, Sequence[Trained]]) -> dict[str, list[Point]]:
+def by_layers(drafts: Mapping[str, Sequence[Trained]]) -> dict[str, list[ScalingPoint]]:
     """Of drafts that were trained with several numbers of layers on several amounts (NAME-LAYERS-TOKENSk): those with
     the tokens that they saw."""
-    found: dict[str, list[Point]] = defaultdict(list)
+    found: dict[str, list[ScalingPoint]] = defaultdict(list)
     for name, seeds in drafts.items():
         if match := re.fullmatch(r"(.+)-(\d+)-\d+k", name):
             tokens = int(seeds[0].ledger["num_entries_seen"])
-            found[match[1]].append(Point(int(match[2]), tokens, seeds))
+            found[match[1]].append(ScalingPoint(int(match[2]), tokens, seeds))
     grids = {}
     for family, points in found.items():
         points.sort(key=lambda point: (point.layers, point.tokens))
@@ -142,7 +142,7 @@ class LogLinear:
     farthest: float
 
 
-def log_linear(points: Sequence[Point]) -> LogLinear | None:
+def log_linear(points: Sequence[ScalingPoint]) -> LogLinear | None:
     """The least-squares line through a grid's acceptance lengths; None where there are too few drafts to judge it.
 
     The form is Scylla's (arXiv 2505.07858, theorems 1.1 and 1.2), which fits each alone. Intervals come from resampling
