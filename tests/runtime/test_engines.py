@@ -36,7 +36,7 @@ from draftbench.harness.metrics import acceptance
 from draftbench.harness.metrics.phases import round_split
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
-from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
 from draftbench.harness.workloads.synthetic import FAMILIES, SyntheticTask, generate, is_correct
@@ -261,17 +261,17 @@ async def go_away(engine: Any, asked: list[Prompt]) -> None:
 
 
 @pytest.fixture(scope="module")
-def arms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arms]:
+def arms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SglangFleet]:
     """All arms, with the tests' own plugin on the engines' path."""
     folder = tmp_path_factory.mktemp("run")
     publish(folder / "published")
     alter(folder / "altered")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(PROBE), os.environ.get("PYTHONPATH")))))
-        yield find_arms(suite(folder), discover(), Path.cwd(), folder, has_gpu()).forking(pytest.fail)
+        yield find_fleet(suite(folder), discover(), Path.cwd(), folder, has_gpu()).forking(pytest.fail)
 
 
-def measure(arms: Arms, name: str) -> dict[str, Any]:
+def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
     """One arm's records: alone, with nothing cached but what learns online; beside others; at a temperature."""
     greedy = {"temperature": 0.0}
     engine = arms.start(name)
@@ -305,7 +305,7 @@ def measure(arms: Arms, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def measured(arms: Arms) -> dict[str, dict[str, Any]]:
+def measured(arms: SglangFleet) -> dict[str, dict[str, Any]]:
     """Every arm, two engines at a time; nothing here is a timing."""
     names = ["vanilla", *DRAFTED, *ALTERED, *RULED]
     with ThreadPoolExecutor(2) as threads:
@@ -592,7 +592,7 @@ def test_the_target_answers_well(measured):
 def test_an_engine_that_dies_at_start_shows_its_log(tmp_path):
     """The last lines of its log, and no process left."""
     bad = suite(tmp_path, arms=({"name": "vanilla", "architecture": "vanilla", "engine": {"quantization": "gptq"}},))
-    arms = find_arms(bad, discover(), Path.cwd(), tmp_path, has_gpu()).forking(pytest.fail)
+    arms = find_fleet(bad, discover(), Path.cwd(), tmp_path, has_gpu()).forking(pytest.fail)
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     with pytest.raises(EngineError, match=r"(?s)arm vanilla: the engine ended while it started.*the last lines of"):
         arms.start("vanilla")

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from draftbench.drafts.api import Tree, discover
-from draftbench.drafts.training.features import Sample
+from draftbench.drafts.training.features import Example
 from draftbench.drafts.training.load import load_draft
 from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.metrics import acceptance
-from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from tests.runtime.oracle import Oracle
 from tests.runtime.published_prism import LAYERS, TINY, fitted_fusion, write_ours, write_sglang, write_torch
 from tests.runtime.test_engines import CHAIN, PROBE, TREE, accepted, prompts, run, suite
@@ -51,7 +51,7 @@ def oracle() -> Oracle:
 def folder(tmp_path_factory: pytest.TempPathFactory, oracle: Oracle) -> Path:
     """Every draft in every layout."""
     out = tmp_path_factory.mktemp("drafts")
-    samples = [Sample(prompt.prompt_ids, oracle.continued(prompt.prompt_ids, 24)) for prompt in prompts()[-12:]]
+    samples = [Example(prompt.prompt_ids, oracle.continued(prompt.prompt_ids, 24)) for prompt in prompts()[-12:]]
     fusion = fitted_fusion(oracle.target, samples)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(fusion["fusion_layer.weight"].shape, generator=generator).half()
@@ -83,7 +83,7 @@ def spoil_second_module(folder: Path, generator: torch.Generator) -> None:
 
 
 @pytest.fixture(scope="module")
-def arms(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[Arms]:
+def arms(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[SglangFleet]:
     out = tmp_path_factory.mktemp("run")
     entries: list[dict[str, Any]] = [{"name": "vanilla", "architecture": "vanilla"}]
     for name, (architecture, place, (steps, topk, tokens), options) in ARMS.items():
@@ -92,11 +92,11 @@ def arms(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[Arm
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(PROBE), os.environ.get("PYTHONPATH")))))
         wanted = suite(out, arms=tuple(entries), max_total_tokens=1024)
-        yield find_arms(wanted, discover(), Path.cwd(), out, has_gpu()).forking(pytest.fail)
+        yield find_fleet(wanted, discover(), Path.cwd(), out, has_gpu()).forking(pytest.fail)
 
 
 @pytest.fixture(scope="module")
-def measured(arms: Arms) -> dict[str, dict[str, Any]]:
+def measured(arms: SglangFleet) -> dict[str, dict[str, Any]]:
     """Every arm on the same prompts one after the other, then side by side."""
 
     def measure(name: str) -> dict[str, Any]:

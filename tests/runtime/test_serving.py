@@ -16,7 +16,7 @@ import pytest
 
 from draftbench.drafts.api import discover
 from draftbench.harness.host.provenance import has_gpu
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The suite's run beside the server; the server outlives it."""
     folder = tmp_path_factory.mktemp("serving")
     (folder / "server.yaml").write_text(SUITE.replace("ARMS", SERVER))
-    arms = find_arms(load_suite(folder / "server.yaml"), discover(), folder, folder / "server", has_gpu())
+    arms = find_fleet(load_suite(folder / "server.yaml"), discover(), folder, folder / "server", has_gpu())
     server = arms.forking(pytest.fail).start("server")
     try:
         (folder / "serving.yaml").write_text(SUITE.replace("ARMS", ARMS.replace("URL", server.url)))

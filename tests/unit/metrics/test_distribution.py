@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import chi2_contingency
 
 from draftbench.harness.metrics.distribution import SHARE_OF_FIRST, same_distribution, same_odds
-from draftbench.harness.metrics.gates.outputs import (
+from draftbench.harness.metrics.gates.target_outputs import (
     LEAST_P,
     LOSSY_SETTING,
     UNTESTED_DISTRIBUTION,
