@@ -297,11 +297,10 @@ def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
             found["alone"], found["phases"] = blocks[0][0], [phases for _, phases in blocks]
             asyncio.run(go_away(engine, prompts()[:3]))
             found["after_aborts"], _ = run(engine, name, 2, greedy, prompts()[:4])
-        elif name in RULED:
-            found["alone"], _ = run(engine, name, 1, greedy, prompts_alone()[::ALONE_PER_FAMILY])
         else:
             # Vanilla alone answers all: that is what the others are compared with.
-            for prompt in prompts() if name == "vanilla" else prompts_alone():
+            asked = prompts_alone()[::ALONE_PER_FAMILY] if name in RULED else prompts_alone()
+            for prompt in prompts() if name == "vanilla" else asked:
                 records, phases = run(engine, name, 1, greedy, [prompt])
                 found["alone"] |= records
                 found["phases"].append(phases)
