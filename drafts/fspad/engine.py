@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from draftbench.harness.runtime.drafts.fusion import FusedDraft
 
 
-class FeatureSampling(nn.Module):
+class EngineFeatureSampling(nn.Module):
     """The gated block that lets the token choose from the state."""
 
     def __init__(self, config: Any) -> None:
@@ -42,7 +42,7 @@ class FspadModel(nn.Module):
         size = config.hidden_size
         self.embed_tokens = VocabParallelEmbedding(config.vocab_size, size)
         self.fc = nn.Linear(2 * size, size)
-        self.sampling = FeatureSampling(config)
+        self.sampling = EngineFeatureSampling(config)
         layer = LlamaDecoderLayer(config, 0, quant_config=quant_config, prefix=f"{prefix}.layers.0")
         layer.mlp.down_proj = RowParallelLinear(
             config.intermediate_size,
