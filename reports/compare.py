@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.metrics.compare import MIN_LAUNCHES
 from draftbench.harness.metrics.moves import Interval, move
+from draftbench.harness.metrics.ratios import MIN_LAUNCHES
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import ReferenceRecord
 from draftbench.harness.store import REFERENCES, read_records
@@ -182,7 +182,7 @@ def _change(ratio: Interval) -> Change:
 
 
 def _by_name(run: Run) -> dict[tuple[str, str, str], Row]:
-    return {(row.arm, row.workload, row.load): row for row in run.rows}
+    return {(row.arm, row.workload, row.load + (f" on {row.device}" if row.device else "")): row for row in run.rows}
 
 
 def _prompts(run: Run) -> dict[str, frozenset[tuple[str, int, str]]]:

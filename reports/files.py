@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from draftbench.harness.files import write_whole
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import FIGURES as NUMBERS
 from draftbench.harness.metrics.row import Row, rows_as_json
 from draftbench.harness.records import (
     Line,
 )
+from draftbench.harness.safe_files import write_whole
 from draftbench.harness.store import FILES
 from draftbench.reports.latex import render_latex
 from draftbench.reports.markdown import render_markdown
@@ -105,9 +105,10 @@ def records_sha256(run: Path) -> str:
 def _csv(rows: tuple[Row, ...]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_FIELDS)
+    fields = (*CSV_FIELDS, "device") if any(row.device is not None for row in rows) else CSV_FIELDS
+    writer.writerow(fields)
     for row in rows:
-        writer.writerow([_csv_value(getattr(row, name)) for name in CSV_FIELDS])
+        writer.writerow([_csv_value(getattr(row, name)) for name in fields])
     return text.getvalue()
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from statistics import fmean, variance
 
-from draftbench.harness.metrics.compare import MIN_LAUNCHES, Against, Part, Ratio, half_width
-from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.ratios import MIN_LAUNCHES, Against, Ratio, VarianceComponent, half_width
+from draftbench.harness.metrics.row import Row, by_device
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Overall:
     acceptance_length: float | None
     speedup: Ratio | None
     against: Mapping[str, Ratio]
+    device: str | None = None
+    """As the rows have it."""
 
     @property
     def is_whole(self) -> bool:
@@ -49,6 +51,13 @@ def overall(rows: Sequence[Row], first_stage: int | None = None) -> tuple[Overal
     Args:
         first_stage: launches from which the suite's `auto` chose how many there would be.
     """
+    return tuple(
+        replace(each, device=device) for device, own in by_device(rows).items() for each in _overall(own, first_stage)
+    )
+
+
+def _overall(rows: Sequence[Row], first_stage: int | None) -> list[Overall]:
+    """Of one kind of device."""
     found = []
     for load in dict.fromkeys(row.load for row in rows if row.concurrency is not None):
         here = [row for row in rows if row.load == load]
@@ -81,11 +90,11 @@ def overall(rows: Sequence[Row], first_stage: int | None = None) -> tuple[Overal
                     against=against,
                 )
             )
-    return tuple(found)
+    return found
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepAcceptance:
     """α_k of an arm at a load point, each the mean over its valid workloads; `row` is one of them."""
 
     row: Row
@@ -93,16 +102,18 @@ class Steps:
     alphas: tuple[float | None, ...]
 
 
-def by_step(rows: Sequence[Row]) -> tuple[Steps, ...]:
+def by_step(rows: Sequence[Row]) -> tuple[StepAcceptance, ...]:
     """Every arm's conditional acceptance over all workloads, at every load point; none where there is one workload."""
     found = []
-    for arm, load in dict.fromkeys((row.arm, row.load) for row in rows):
-        own = [row for row in rows if (row.arm, row.load) == (arm, load) and row.valid]
+    for which in dict.fromkeys((row.arm, row.load, row.device) for row in rows):
+        own = [row for row in rows if (row.arm, row.load, row.device) == which and row.valid]
         curves = [curve for row in own if (curve := row.acceptance.conditional_acceptance)]
         if len(curves) < 2:
             continue
         columns = [[alpha for alpha in column if alpha is not None] for column in zip_longest(*curves)]
-        found.append(Steps(own[0], len(curves), tuple(fmean(column) if column else None for column in columns)))
+        found.append(
+            StepAcceptance(own[0], len(curves), tuple(fmean(column) if column else None for column in columns))
+        )
     return tuple(found)
 
 
@@ -132,7 +143,7 @@ def _mean(found: Sequence[Against], first_stage: int | None) -> Ratio | None:
     scope = next(iter(scopes))
     over_launches = scope.startswith("over") and len(units) >= MIN_LAUNCHES and "blocks" not in scope
     seen = units[:first_stage] if over_launches else units
-    half = half_width([Part(variance(seen) / len(units), len(seen) - 1)])
+    half = half_width([VarianceComponent(variance(seen) / len(units), len(seen) - 1)])
     return Ratio(math.exp(centre), math.exp(centre - half), math.exp(centre + half), _for_these(scope), tuple(units))
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from draftbench.harness.metrics.acceptance import Acceptance
-from draftbench.harness.metrics.compare import IF_KNOWN, UNTOLD, Against
 from draftbench.harness.metrics.distribution import SameDistribution
 from draftbench.harness.metrics.energy import WhyNoEnergy
 from draftbench.harness.metrics.gates.gate import Finding
 from draftbench.harness.metrics.lossless import Losslessness
 from draftbench.harness.metrics.machine import HostLoad, Moment
 from draftbench.harness.metrics.phases import RoundCost
-from draftbench.harness.metrics.scores import Answers
+from draftbench.harness.metrics.ratios import IF_KNOWN, UNTOLD, Against
+from draftbench.harness.metrics.scores import ScoredAnswers
 from draftbench.harness.metrics.speed import Speed
 
 
@@ -70,7 +70,7 @@ class Row:
     rounds: RoundCost
     lossless: Losslessness | None
     sampling: SameDistribution | None
-    answers: Answers | None
+    answers: ScoredAnswers | None
     synthetic: bool
     energy: WhyNoEnergy
     processes: HostLoad | None
@@ -79,11 +79,21 @@ class Row:
     against: Mapping[str, Against]
     """By the other row's arm; none of an invalid row."""
     crossover_concurrency: float | None
+    device: str | None = field(default=None, metadata=IF_KNOWN)
+    """What the row's launches ran on, where a run's ran on devices of several kinds."""
 
     @property
     def is_simulated(self) -> bool:
         """Whether the row's acceptance was drawn, not measured."""
         return self.simulated_acceptance is not None
+
+
+def by_device(rows: Iterable[Row]) -> dict[str | None, list[Row]]:
+    """Rows of one kind of device together: nothing is held against another kind's."""
+    found: dict[str | None, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.device, []).append(row)
+    return found
 
 
 _NAMES = tuple(each.name for each in fields(Row))

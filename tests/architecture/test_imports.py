@@ -13,7 +13,7 @@ import pytest
 HEAVY = {"torch", "transformers", "sglang"}
 ROOMS = ("harness", "drafts", "reports")
 SOURCES = sorted(path for folder in ROOMS for path in Path(folder).rglob("*.py"))
-LEAVES = {"harness/errors.py", "harness/units.py", "harness/records.py", "harness/telemetry/records.py"}
+LEAVES = {"harness/errors.py", "harness/units.py", "harness/records.py", "harness/telemetry/window_records.py"}
 ENGINE_MODULES = ("engine", "tree")
 """Of an architecture's folder: what runs in the engine's process."""
 ARCHITECTURES = {path.parent for path in SOURCES if path.name == "spec.py"}
@@ -42,6 +42,8 @@ def in_engine(path: Path) -> bool:
 def test_only_allowed_imports(path: Path):
     """SGLang only on the engine's side; torch there and in models, losses and training; nobody bench."""
     name, found = str(path), set(imports(path))
+    if name != "harness/cluster/on_ray.py":
+        assert "ray" not in {top(module) for module in found}
     tops = {top(module) for module in found}
     own = {module.removeprefix("draftbench.") for module in found if top(module) == "draftbench"}
     assert "bench" not in tops
@@ -62,27 +64,28 @@ def test_only_allowed_imports(path: Path):
         assert not [module for module in own if module.startswith(NAMES_OF_ARCHITECTURES)], "ask its spec"
     if name.startswith("harness/metrics/"):
         allowed = (
-            "harness.metrics", "harness.records", "harness.telemetry.records", "harness.units", "harness.errors",
+            "harness.metrics", "harness.records", "harness.telemetry.window_records", "harness.units", "harness.errors",
             "harness.suite", "harness.engine",
         )  # fmt: skip
         assert not [module for module in own if not module.startswith(allowed)]
 
 
 def test_the_harness_process_imports_nothing_heavy():
-    """Everything that a run's command imports leaves torch, transformers and sglang out."""
+    """Everything that a run's command imports leaves torch, transformers, sglang and Ray out."""
     modules = [
         "bench",
         "harness.commands.run",
         "harness.commands.report",
         "harness.run.live",
-        "harness.runtime.arms",
+        "harness.cluster.on_ray",
+        "harness.runtime.fleet",
         "harness.host.doctor",
         "reports.files",
-        "reports.terminal",
+        "reports.terminal_tables",
     ]
     code = (
         f"import sys, {', '.join('draftbench.' + module for module in modules)};"
-        "print(sorted({'torch', 'transformers', 'sglang'} & set(sys.modules)))"
+        "print(sorted({'torch', 'transformers', 'sglang', 'ray'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
