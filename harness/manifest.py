@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from draftbench.harness.corpora.contamination import Contamination
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import RecordError
+from draftbench.harness.facts import EndpointFacts, HostFacts, WorkloadFacts
 from draftbench.harness.models.fairness import Ledger
 from draftbench.harness.records import SCHEMA_VERSION
 from draftbench.harness.suite import Suite
@@ -41,23 +42,23 @@ class Manifest(BaseModel):
     command: str = ""
     started_at: str = "unknown"
     git_commit: str = "unknown"
-    host: dict[str, Any] = {}
-    packages: dict[str, Any] = {}
+    host: HostFacts = HostFacts()
+    packages: dict[str, str] = {}
     finished: bool = False
     num_resumed: int = 0
     engine_starts: str | None = None
     """How engines were started."""
     engines: dict[str, Receipt] = {}
     """By arm; none of an arm whose launch has not ended."""
-    endpoints: dict[str, dict[str, Any]] = {}
-    """What servers that ran already told of themselves."""
+    endpoints: dict[str, EndpointFacts] = {}
+    """By arm."""
     trained_tokens: dict[str, int] = {}
     """Positions that an arm's draft was made for, where the target has more."""
     models: dict[str, str] = {}
     """Hashes of the target's and the drafts' weights and configurations."""
     training: dict[str, Ledger | None] = {}
     """The ledger of each arm with weights; None where its checkpoint has none."""
-    workloads: dict[str, dict[str, Any]] = {}
+    workloads: dict[str, WorkloadFacts] = {}
     contamination: Contamination | None = None
 
     _recorded: dict[str, Any] = PrivateAttr(default_factory=dict)

@@ -129,7 +129,7 @@ def differences(rows: Sequence[Row], manifest: Manifest, printed: Printed) -> It
 
     if _letters(printed.column) not in _letters(suite.target.model):
         yield f"target: {suite.target.model} here, {printed.target} there"
-    yield from pair("device", manifest.host.get("gpu"), theirs["device"])
+    yield from pair("device", manifest.host.gpu, theirs["device"])
     yield from pair("engine", f"SGLang {manifest.packages.get('sglang')}", theirs["engine"])
     yield from pair("dtype", suite.target.dtype, theirs["dtype"])
     yield from pair("prefix cache", suite.prefix_cache, theirs["prefix_cache"])

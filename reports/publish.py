@@ -124,9 +124,8 @@ def _redacted(path: Path, redactor: Redactor, suite: str) -> Iterator[bytes]:
 
 
 def _index_line(run: Run) -> list[str]:
-    host, target = run.manifest.host, run.manifest.suite.target
-    device = host.get("cpu", "unknown") if host.get("gpu", "none") == "none" else host["gpu"]
+    target = run.manifest.suite.target
     name = run.folder.name
-    facts = (run.manifest.started_at[:10], f"{target.model}, {target.dtype}", str(device))
+    facts = (run.manifest.started_at[:10], f"{target.model}, {target.dtype}", run.manifest.host.device)
     said = markdown_text(answer(run.rows, run.manifest).replace("**", ""))
     return [f"[{name}]({name}/{REPORT})", *map(markdown_text, facts), said]

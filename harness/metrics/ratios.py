@@ -22,6 +22,8 @@ MIN_LAUNCHES = 3
 CONFIDENCE = 0.95
 UNTOLD, IF_KNOWN = {"told": "never"}, {"told": "if known"}
 """Of fields that results.json leaves out, always or where they are None."""
+AGAINST_BASELINE = {"against": "baseline"}
+"""Of fields that say nothing where the baseline does not count."""
 
 
 @dataclass(frozen=True)
