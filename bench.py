@@ -28,10 +28,12 @@ CONTENTS = {
         "compare": "which rows moved between two runs, by how much, what differs",
         "rerun": "run a report's suite here; verdict for each row: reproduced or not",
         "profile": "a run's acceptance by step as a file that suites can simulate",
+        "site": "one page of all runs below a folder, to sort and filter",
         "publish": "redact a run and put it into reports/published",
     },
     "Drafts": {
         "train": "train drafts on one corpus and one budget",
+        "table": "count a corpus's tri-grams, for adaptive_trigram",
         "study": "the page of a training study: acceptance, ledgers, curves",
         "outputs": "the target's own answers as JSONL, to train drafts on",
         "tune": "find each draft's best tree",

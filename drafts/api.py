@@ -146,6 +146,7 @@ class Loadable:
         trained_tokens: positions that the draft was made for, where the target has more; None where it has not.
         sglang_algorithm: the one that this checkpoint needs, where it is not the architecture's.
         draft_model_class: likewise, the class as which SGLang must report it.
+        among_others: the file is the target's own: tensors that are not expected are its other ones.
     """
 
     config: Mapping[str, Any]
@@ -157,6 +158,7 @@ class Loadable:
     trained_tokens: int | None = None
     sglang_algorithm: str | None = None
     draft_model_class: str | None = None
+    among_others: bool = False
 
     @property
     def as_filed(self) -> bool:
@@ -209,11 +211,17 @@ class DraftSpec:
     Raises a CheckpointError that names the key or tensor."""
     largest_tree: Callable[[int, int], int] = stepwise_tree
     """Most nodes, the root included, that it can propose with so many steps and so wide a tree."""
-    engine_arguments: Callable[[Tree, Any], Mapping[str, int | str]] = eagle_arguments
-    """SGLang's server arguments for a tree and options; the three of `eagle_arguments` are checked in the receipt."""
+    takes_checkpoint: bool = False
+    """A checkpoint can be given though it works without."""
+    engine_arguments: Callable[[Tree, Any], Mapping[str, int | str | Mapping[str, Any]]] = eagle_arguments
+    """SGLang's server arguments for a tree and options; what it resolved them to is checked in the receipt. A mapping
+    stands for the path of a JSON file that holds it."""
     proposer_factory: str | None = None
     """For a draft without a KV cache of its own: "package.module:name", called as name(options, tree, vocab_size) in
-    the engine's process. It runs under SGLang's NGRAM, its trees in place of the trie's."""
+    the engine's process, with the checkpoint's folder as a fourth where the arm has one. It runs under SGLang's NGRAM,
+    its trees in place of the trie's."""
+    needs_gpu: str | None = None
+    """Why it cannot run without one; None where it can."""
     engine_module: str | None = None
     """Module that engine processes import. If it has `MODELS`, they are added to SGLang's; if it has a `DRAFT_WORKER`,
     that takes the place of SGLang's `EagleDraftWorker`."""

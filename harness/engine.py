@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -29,6 +30,10 @@ class Receipt(BaseModel):
     draft_class: str | None
     draft_worker: str | None = None
     draft_facts: dict[str, Any] = {}
+    adaptive_steps: list[int] | None = None
+    """Numbers of draft steps that it changes between while it runs; None where they stay."""
+    acceptance_rule: str | None = None
+    """The paper's by which drafts are accepted at temperatures above 0; None for SGLang's own."""
     target_class: str
     max_total_num_tokens: int
     cuda_graphs: dict[str, list[int]] = {}
@@ -41,11 +46,12 @@ class Receipt(BaseModel):
 @dataclass(frozen=True)
 class EngineEvents:
     """What an engine recorded since it was last asked: accepted drafts per verify step by request, summed phases and
-    passes in CUDA graphs."""
+    passes in CUDA graphs; and where it changes from round to round, how many nodes each of the same steps proposed."""
 
     accepted: dict[str, list[int]]
     phases: PhaseTimes | None
     graphs: GraphUse | None = None
+    proposed: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 class Engine(Protocol):

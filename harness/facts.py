@@ -50,6 +50,7 @@ class WorkloadFacts(Facts):
         home: where the set comes from if no path is given; None for a user's own file.
         file_sha256: of the user's file.
         num_skipped: records that hold no conversation.
+        num_answers: prompts of which the set says what is right; of `num_unscored` it says it in a way that is not scored.
         prompts_sha256: of all prompts.
     """
 
@@ -60,6 +61,8 @@ class WorkloadFacts(Facts):
     licence: str | None = None
     num_prompts: int | None = None
     num_skipped: int | None = None
+    num_answers: int | None = None
+    num_unscored: int | None = None
     prompts_sha256: str | None = None
 
 

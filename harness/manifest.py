@@ -44,6 +44,8 @@ class Manifest(BaseModel):
     git_commit: str = "unknown"
     host: HostFacts = HostFacts()
     packages: dict[str, str] = {}
+    draft_packages: dict[str, dict[str, str]] = {}
+    """Of architectures and SGLang plugins that others wrote: package, version, entry point, hash of their code."""
     finished: bool = False
     num_resumed: int = 0
     engine_starts: str | None = None

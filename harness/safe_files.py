@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 
@@ -19,11 +20,21 @@ def write_whole(path: Path, data: str | bytes) -> None:
     Raises:
         RecordError: it cannot be written; what stood there before still does.
     """
+    write_parts(path, [data.encode() if isinstance(data, str) else data])
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """The same of a file that memory should not hold as a whole.
+
+    Raises:
+        RecordError: as `write_whole`.
+    """
     partial = path.with_name(path.name + PARTIAL)
     try:
         partial.unlink(missing_ok=True)
         with _new(partial, os.O_WRONLY | os.O_EXCL) as file:
-            _write(file, data.encode() if isinstance(data, str) else data)
+            for part in parts:
+                _write(file, part)
         os.replace(partial, path)
     except OSError as error:
         raise unwritten(path, error) from error
@@ -36,7 +47,7 @@ def append_line(path: Path, line: bytes) -> None:
         RecordError: it cannot be written, or is a link; nothing of the line is.
     """
     try:
-        with _new(path, os.O_WRONLY | os.O_APPEND) as file:
+        with open_to_append(path) as file:
             size = os.fstat(file.fileno()).st_size
             try:
                 _write(file, line + b"\n")
@@ -46,6 +57,27 @@ def append_line(path: Path, line: bytes) -> None:
                 raise
     except OSError as error:
         raise unwritten(path, error) from error
+
+
+def open_to_append(path: Path) -> FileIO:
+    """A file to which lines are added unbuffered, made if it is not there.
+
+    Raises:
+        OSError: it cannot be opened, or is a link.
+    """
+    return _new(path, os.O_WRONLY | os.O_APPEND)
+
+
+def make_own_folder(path: Path, levels: int = 1) -> None:
+    """A folder with all above it, the last `levels` of which must be no links: what lies elsewhere is not ours.
+
+    Raises:
+        RecordError: it cannot be made, or one of these is a link or something else.
+    """
+    for folder in (path, *path.parents)[:levels]:
+        if folder.is_symlink():
+            raise RecordError(f"{folder} is a link; remove it.")
+    make_folder(path)
 
 
 def make_folder(path: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +33,7 @@ from draftbench.harness.records import (
     SampleScoreRecord,
     ScoreRecord,
 )
-from draftbench.harness.safe_files import append_line, make_folder, write_whole
+from draftbench.harness.safe_files import append_line, make_folder, write_parts, write_whole
 from draftbench.harness.telemetry.window_records import WindowRecord
 
 REQUESTS, CELLS, REFERENCES = "requests.jsonl", "cells.jsonl", "references.jsonl"
@@ -163,25 +164,22 @@ class RunStore:
 
     def _write_lines(self, name: str, records: Iterable[Line]) -> None:
         lines = (self._first(record) if not index else record for index, record in enumerate(records))
-        write_whole(self.folder / name, "".join(line.model_dump_json() + "\n" for line in lines))
+        write_parts(self.folder / name, (line.model_dump_json().encode() + b"\n" for line in lines))
 
     def _set_damaged_aside(self) -> Iterator[str]:
         """Lines that are no records would be in the way; the last one may have been cut off when the process ended."""
         for kind, name in FILES.items():
             path = self.folder / name
-            kept: list[Line] = []
             problems: list[str] = []
-            for number, line, found in _lines(path, kind):
+            for number, _, line, found in _lines(path, kind):
                 if isinstance(found, str):
                     problems.append(f"{name}:{number}: {found}")
                     append_line(self.folder / DAMAGED, line.rstrip(b"\n"))
-                else:
-                    kept.append(found)
             if problems:
                 more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
                 yield f"{problems[0]}{more}: set aside in {DAMAGED}"
             if problems or (path.exists() and not _is_whole(path)):
-                self._write_lines(name, kept)
+                self._write_lines(name, (found for *_, found in _lines(path, kind) if not isinstance(found, str)))
 
     def _set_unsealed_aside(self) -> Iterator[str]:
         present = Counter(request.cell for request in self.each(RequestRecord))
@@ -191,18 +189,18 @@ class RunStore:
             if seal.cell not in sealed:
                 there = f"{present[seal.cell]} of its {seal.num_requests} requests are there"
                 yield f"{seal.cell.slug} was sealed, but {there}: it is measured anew"
+
+        def is_sealed(record: RequestRecord | CellRecord | WindowRecord) -> bool:
+            return record.cell is None or record.cell in sealed
+
         kinds: tuple[type[RequestRecord | CellRecord | WindowRecord], ...] = (RequestRecord, CellRecord, WindowRecord)
         for kind in kinds:
-            kept: list[Line] = []
             loose = False
-            for record in self.each(kind):
-                if record.cell is None or record.cell in sealed:
-                    kept.append(record)
-                else:
-                    append_line(self.folder / INTERRUPTED, record.model_dump_json().encode())
-                    loose = True
+            for record in filterfalse(is_sealed, self.each(kind)):
+                append_line(self.folder / INTERRUPTED, record.model_dump_json().encode())
+                loose = True
             if loose:
-                self._write_lines(FILES[kind], kept)
+                self._write_lines(FILES[kind], (record for record in self.each(kind) if is_sealed(record)))
 
 
 def read_records(
@@ -219,30 +217,42 @@ def read_records(
     Raises:
         RecordError: such a line where there is nobody to tell, a file of another suite, or one that is no file.
     """
-    for number, _, found in _lines(path, kind):
+    return (record for _, record in placed_records(path, kind, on_broken, suite_sha256))
+
+
+def placed_records(
+    path: Path, kind: type[R], on_broken: Callable[[str], None] | None, suite_sha256: str | None
+) -> Iterator[tuple[int, R]]:
+    """As `read_records`, each with its place in the file, in bytes."""
+    for number, place, _, found in _lines(path, kind):
         if isinstance(found, str):
             if on_broken is None:
                 raise RecordError(f"{path}:{number}: {found}")
             on_broken(f"{path.name}:{number}: {found}")
             continue
-        if found.suite_sha256 is not None:
-            if suite_sha256 is not None and found.suite_sha256 != suite_sha256:
-                raise RecordError(
-                    f"{path}:{number}: it was measured with another suite (SHA-256 {found.suite_sha256[:8]}, this "
-                    f"run's is {suite_sha256[:8]}); put the run's own file back, or start a new run."
-                )
-            found = found.model_copy(update={"suite_sha256": None})
-        yield found
+        if found.suite_sha256 is not None and suite_sha256 not in (None, found.suite_sha256):
+            raise RecordError(
+                f"{path}:{number}: it was measured with another suite (SHA-256 {found.suite_sha256[:8]}, this "
+                f"run's is {suite_sha256[:8]}); put the run's own file back, or start a new run."
+            )
+        yield place, unmarked(found)
 
 
-def _lines(path: Path, kind: type[R]) -> Iterator[tuple[int, bytes, R | str]]:
-    """Every whole line of a file with its number: a record, or why it is none."""
+def unmarked(record: R) -> R:
+    """The record without its file's mark."""
+    return record if record.suite_sha256 is None else record.model_copy(update={"suite_sha256": None})
+
+
+def _lines(path: Path, kind: type[R]) -> Iterator[tuple[int, int, bytes, R | str]]:
+    """Every whole line of a file with its number and place: a record, or why it is none."""
     if not path.exists():
         return
     if not path.is_file():
         raise RecordError(f"{path} is no regular file; move it away.")
     with path.open("rb") as file:
+        end = 0
         for number, line in enumerate(file, 1):
+            place, end = end, end + len(line)
             if not line.endswith(b"\n"):
                 return
             try:
@@ -250,9 +260,9 @@ def _lines(path: Path, kind: type[R]) -> Iterator[tuple[int, bytes, R | str]]:
             except ValidationError as error:
                 first = error.errors()[0]
                 field = ".".join(map(str, first["loc"]))
-                yield number, line, f"not a {kind.__name__}: {field + ': ' if field else ''}{first['msg']}"
+                yield number, place, line, f"not a {kind.__name__}: {field + ': ' if field else ''}{first['msg']}"
             else:
-                yield number, line, _version_problem(record) or record
+                yield number, place, line, _version_problem(record) or record
 
 
 def _is_whole(path: Path) -> bool:

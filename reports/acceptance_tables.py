@@ -21,6 +21,10 @@ ACCEPTANCE_MEANING = (
     "all rounds, the share that accepted k or more; τ = 1 + Σ S_k."
 )
 SPREAD_MEANING = "Acceptance length τ of the rounds of each kind; a round belongs to the stretch in which it began."
+CHANGING_MEANING = (
+    "Of arms whose number of drafts the engine changes while it runs: rounds by the drafts of a round, and how often a "
+    "request's round had others than its round before. α_k is over the rounds that drafted k or more; τ over all."
+)
 SERVED_MEANING = (
     "Of endpoints that tell of their drafts; our own engines' rounds are recorded one by one. Rounds: verify steps. "
     "What a server does not say is –. Over a whole cell only where nobody else asked the server."
@@ -78,6 +82,20 @@ def spread_table(rows: Sequence[Row]) -> Table:
                 text = ", ".join(f"{name} {length:.2f}" for name, length in parts)
                 lines.append([arm_text(row), workload_text(row), load_text(row), kind, text])
     return headers, lines
+
+
+def changing_table(rows: Sequence[Row]) -> Table:
+    """How many drafts the rounds had, for every row whose engine changed that."""
+    lines = []
+    for row in rows:
+        found = row.acceptance.rounds_by_nodes
+        if found is not None:
+            total = sum(found.values())
+            shares = ", ".join(f"{nodes}: {count / total:.0%}" for nodes, count in found.items())
+            mean = fixed(sum(nodes * count for nodes, count in found.items()) / total, 2)
+            changes = str(row.acceptance.changes_of_nodes)
+            lines.append([arm_text(row), workload_text(row), load_text(row), shares, mean, changes])
+    return ["arm", "workload", "conc.", "rounds by drafts", "mean", "changes"], lines
 
 
 def served_table(rows: Sequence[Row]) -> Table:

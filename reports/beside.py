@@ -19,6 +19,7 @@ from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Suite, Workload
 from draftbench.harness.units import MISSING
+from draftbench.reports.table import interval_text
 
 PRINTED: Mapping[str, Path] = {"paper": Path(__file__).with_name("printed") / "prism_table4.json"}
 """What `--beside` can name."""
@@ -105,7 +106,7 @@ def _line(row: Row, printed: Printed) -> list[str] | None:
     if row.temperature != printed.settings["temperature"]:
         return None
     tau, speedup = there["acceptance_length"], printed.speedup(method, row.workload)
-    interval = "" if row.speedup_low is None else f" [{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
+    interval = interval_text(row.speedup_low, row.speedup_high, row.speed.speedup_scope or "")
     return [
         row.workload,
         row.arm,

@@ -15,6 +15,7 @@ from draftbench.harness.records import ReferenceRecord
 from draftbench.harness.store import REFERENCES, read_records
 from draftbench.harness.units import MISSING, fixed
 from draftbench.reports.files import Run
+from draftbench.reports.table import interval_text
 
 Change = Literal["faster", "slower", "no difference shown", "baseline", "not comparable"]
 NOTE = (
@@ -88,8 +89,8 @@ class Moved:
         arm, workload, load = self.name
         ratio = self.ratio
         moved = MISSING if ratio is None else fixed(ratio.value, 3)
-        if ratio is not None and ratio.low is not None:
-            moved += f" [{fixed(ratio.low, 3)}, {fixed(ratio.high, 3)}]"
+        if ratio is not None:
+            moved += interval_text(ratio.low, ratio.high, digits=3)
         pairs = [" → ".join(fixed(value, 2) for value in pair) for pair in (self.acceptance, self.speedups)]
         return [arm, workload, load, *pairs, moved, verdict]
 

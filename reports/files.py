@@ -5,41 +5,23 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from draftbench.harness.errors import RecordError
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
-from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import FIGURES as NUMBERS
 from draftbench.harness.metrics.row import Row, rows_as_json
 from draftbench.harness.records import (
-    CellKey,
-    CellRecord,
-    ControlRecord,
     Line,
-    ReferenceRecord,
-    RequestRecord,
-    RescoreRecord,
-    SampleRecord,
-    SampleScoreRecord,
-    ScoreRecord,
 )
 from draftbench.harness.safe_files import write_whole
-from draftbench.harness.store import FILES, REQUESTS, read_records
-from draftbench.harness.suite import Suite
-from draftbench.harness.telemetry.window_records import WindowRecord
-from draftbench.harness.texts import printable
-from draftbench.harness.workloads.sources import SYNTHETIC
-from draftbench.reports.foreign import with_strings
+from draftbench.harness.store import FILES
 from draftbench.reports.latex import render_latex
 from draftbench.reports.markdown import render_markdown
 from draftbench.reports.page import render_page
 from draftbench.reports.plots import Plot, draw_figures, save_figures
+from draftbench.reports.rows import rows_of_run
 
 R = TypeVar("R", bound=Line)
 REPORT, PAGE, CSV, JSON, LATEX = "report.md", "report.html", "results.csv", "results.json", "results.tex"
@@ -108,93 +90,6 @@ def results(run: Run) -> dict[str, str]:
         JSON: rows_as_json(run.rows),
         LATEX: render_latex(run.rows, run.manifest),
     }
-
-
-def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] | None = None) -> tuple[Row, ...]:
-    """Every row of a run, from its records alone; on_broken as read_records has it.
-
-    Texts of the rows are printable: what servers and engines said reaches no terminal or table as it came.
-    """
-    sha256 = None if manifest.suite_sha256 == "unknown" else manifest.suite_sha256
-    names = SuiteNames(manifest.suite)
-
-    def records(kind: type[R]) -> Iterator[R]:
-        for record in read_records(run / FILES[kind], kind, tell, sha256):
-            problem = names.problem(record)
-            if problem is None:
-                yield record
-            elif tell is None:
-                raise RecordError(f"{run / FILES[kind]}: {problem}")
-            else:
-                tell(f"{FILES[kind]}: {problem}")
-
-    tell = None if on_broken is None else lambda text: on_broken(printable(text))
-
-    requests = list(records(RequestRecord))
-    present = Counter(request.cell for request in requests)
-    rows = build_rows(
-        tuple(
-            KnownArm(arm, manifest.engines.get(arm.name), manifest.trained_tokens.get(arm.name))
-            for arm in manifest.suite.arms
-        ),
-        requests,
-        [_complete(cell, present[cell.cell]) for cell in records(CellRecord)],
-        Judged.of(
-            records(ReferenceRecord),
-            records(ControlRecord),
-            records(RescoreRecord),
-            records(SampleRecord),
-            records(ScoreRecord),
-            records(SampleScoreRecord),
-        ),
-        _design(manifest.suite),
-        records(WindowRecord),
-    )
-    return with_strings(rows, printable)
-
-
-class SuiteNames:
-    """What records of a suite's run may name; a name of theirs that is none could be a path."""
-
-    def __init__(self, suite: Suite) -> None:
-        self._arms = {arm.name for arm in suite.arms}
-        self._workloads = {workload.name for workload in suite.workloads}
-        self._loads = {point.name for point in suite.load}
-
-    def problem(self, record: Line) -> str | None:
-        """What a record names that is not the suite's."""
-        cell: CellKey | None = getattr(record, "cell", None)
-        named = [
-            ("arm", self._arms, getattr(record, "arm", None) if cell is None else cell.arm),
-            ("workload", self._workloads, getattr(record, "workload", None) if cell is None else cell.workload),
-            ("load", self._loads, None if cell is None else cell.load),
-        ]
-        for what, known, name in named:
-            if name is not None and name not in known:
-                return f"{what} {name!r:.80} is not of the run's suite"
-        return None
-
-
-def _design(suite: Suite) -> Design:
-    return Design(
-        temperature=suite.sampling.temperature,
-        dtype=suite.target.dtype,
-        samples=frozenset(workload.name for workload in suite.workloads if workload.prompts == "sample"),
-        synthetic=frozenset(workload.name for workload in suite.workloads if workload.source in SYNTHETIC),
-        first_stage=suite.first_stage,
-        limits=suite.limits,
-        random_weights=suite.target.random_weights,
-        prefix_cache=suite.prefix_cache,
-        has_passes=not suite.target.random_weights and not all(arm.is_endpoint for arm in suite.arms),
-    )
-
-
-def _complete(cell: CellRecord, num_present: int) -> CellRecord:
-    """The cell, failed if records of its requests are missing: what is left may be the easier part."""
-    if cell.error is not None or num_present == cell.num_requests:
-        return cell
-    error = f"{REQUESTS} holds {num_present} of its {cell.num_requests} requests"
-    return cell.model_copy(update={"error": error})
 
 
 def records_sha256(run: Path) -> str:

@@ -12,7 +12,17 @@ SHOWN = 20
 """Lines of each part that are shown before the rest is counted."""
 LONGEST = 160
 """Characters of a line."""
-PARTS = ("suite.", "models.", "packages.", "git_commit", "host.", "workloads.", "engines.", "engine_starts")
+PARTS = (
+    "suite.",
+    "models.",
+    "packages.",
+    "draft_packages.",
+    "git_commit",
+    "host.",
+    "workloads.",
+    "engines.",
+    "engine_starts",
+)
 """Of a manifest, what can move a number, in the order in which it is asked for; what else there is comes folded."""
 _ENGINE = re.compile(r"engines\.([^.]+)\.(.*)", re.DOTALL)
 _ENTRY = re.compile(r"suite\.(arms|workloads|load)\[[^\]]+\]|workloads\.[^.:]+|(engines|training)\.[^.:]+")

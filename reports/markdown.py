@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from draftbench.harness.facts import EndpointFacts
+from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Limits, Suite
@@ -16,7 +17,7 @@ from draftbench.reports.answer import answer
 from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
 from draftbench.reports.sections import sections
-from draftbench.reports.table import MAIN_HEADERS, clear_rows, main_headers, main_row, meanings, place
+from draftbench.reports.table import MAIN_HEADERS, clear_rows, main_headers, main_row, meanings, numeric_columns, place
 
 REPRODUCE = (
     "`python bench.py verify` on this file makes every number here again from the records beside it; `python bench.py "
@@ -107,10 +108,12 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         *((("engines", manifest.engine_starts),) if manifest.engine_starts is not None else ()),
         *((("date in prompts", suite.rendering.date),) if suite.rendering.date is not None else ()),
         ("synthetic workloads", ", ".join(synthetic) or "none"),
+        *_unscored(manifest),
         *_required(suite),
         ("prefix cache", "on" if suite.prefix_cache else "off"),
         *((name, str(value)) for name, value in sorted(manifest.host.said().items())),
         *sorted(manifest.packages.items()),
+        *((f"draft package of {name}", package_text(facts)) for name, facts in manifest.draft_packages.items()),
         ("draftbench commit", manifest.git_commit),
         ("started", manifest.started_at),
         ("command", f"`{manifest.command}`"),
@@ -122,6 +125,15 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         ("records SHA-256", records_sha256),
     ]
     return [list(fact) for fact in facts]
+
+
+def _unscored(manifest: Manifest) -> list[tuple[str, str]]:
+    """Workloads whose records say what is right in a way that nothing is held against."""
+    found = {name: facts.num_unscored or 0 for name, facts in manifest.workloads.items()}
+    told = [
+        f"{name}: {count} prompts with an answer that nothing is held against" for name, count in found.items() if count
+    ]
+    return [("not scored", "; ".join(told))] if told else []
 
 
 def _required(suite: Suite) -> list[tuple[str, str]]:
@@ -150,41 +162,5 @@ def _design(suite: Suite) -> str:
 
 
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    right = {
-        "conc.",
-        "load",
-        "τ",
-        "tokens/s",
-        "TTFT ms",
-        "TPOT ms",
-        "c",
-        "τ / c",
-        "lossless",
-        "step ms",
-        "rounds",
-        "accepted drafts",
-        "identical",
-        "control",
-        "J/token",
-        "net J/token",
-        "latency ms",
-        "goodput/s",
-        "requests/s",
-        "steady",
-        "late ms",
-        "tokens",
-        "steps",
-        "seen",
-        "FLOPs",
-        "trained parameters",
-        "active",
-        "prompts",
-        "in the corpus",
-        "with a 13-gram",
-        "too short",
-        "13-grams",
-        "found",
-        "shared",
-    }
-    align = ["right" if name in right or name.startswith("α") else "left" for name in headers]
+    align = ["right" if numeric else "left" for numeric in numeric_columns(headers, lines)]
     return str(tabulate(lines, headers, "github", colalign=align, disable_numparse=True))

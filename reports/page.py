@@ -21,7 +21,7 @@ from draftbench.reports.foreign import with_strings
 from draftbench.reports.markdown import conditions, notes
 from draftbench.reports.plots import INK, Plot
 from draftbench.reports.sections import sections
-from draftbench.reports.table import clear_rows, main_headers, main_row, meanings
+from draftbench.reports.table import clear_rows, main_headers, main_row, meanings, numeric_columns
 
 _FOLDER = Path(__file__).parent
 _SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
@@ -34,6 +34,10 @@ class TableLine:
     cells: Sequence[str]
     valid: bool = True
     best: bool = False
+
+
+Content = tuple[Sequence[tuple[str, bool]], Sequence[bool], Sequence[TableLine]]
+"""Headings, which columns hold numbers, and lines."""
 
 
 def render_page(
@@ -55,17 +59,19 @@ def render_page(
         style=Markup((_FOLDER / "page.css").read_text()),
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        answer=_with_bold(answer(rows, manifest)),
-        headers=main_headers(rows),
-        lines=[TableLine(main_row(row, rows), row.valid, index in best) for index, row in enumerate(rows)],
+        answer=with_bold(answer(rows, manifest)),
+        results=_table(
+            main_headers(rows),
+            [TableLine(main_row(row, rows), row.valid, index in best) for index, row in enumerate(rows)],
+        ),
         meanings=meanings(rows),
-        notes=[_with_bold(note) for note in notes(rows, broken)],
+        notes=[with_bold(note) for note in notes(rows, broken)],
         arms=_plain_table(*arms_table(manifest.suite.arms, manifest.engines)),
         training=_plain_table(*training_table(manifest)),
         training_meaning=TRAINING_MEANING,
         sections=[(section, _plain_table(section.headers, section.lines)) for section in sections(rows, manifest)],
         conditions=_plain_table(("what", "value"), conditions(manifest, records_sha256)),
-        figures={kind: [_figure(plot) for plot in plots if plot.kind == kind] for kind in {p.kind for p in plots}},
+        figures={kind: [drawn(plot) for plot in plots if plot.kind == kind] for kind in {p.kind for p in plots}},
     )
 
 
@@ -74,15 +80,21 @@ def without_figures(page: str) -> str:
     return re.sub(r'^<div class="figures">.*</div>$', "", page, flags=re.MULTILINE)
 
 
-def _plain_table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[TableLine]]:
-    return headers, [TableLine(cells) for cells in lines]
+def _plain_table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> Content:
+    return _table(headers, [TableLine(cells) for cells in lines])
 
 
-def _with_bold(text: str) -> Markup:
+def _table(headers: Sequence[str], lines: Sequence[TableLine]) -> Content:
+    numeric = numeric_columns(headers, [line.cells for line in lines])
+    return list(zip(headers, numeric, strict=True)), numeric, lines
+
+
+def with_bold(text: str) -> Markup:
+    """Text with its stars as bold letters, and all else of it escaped."""
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text))))
 
 
-def _figure(plot: Plot) -> tuple[Markup, str]:
+def drawn(plot: Plot) -> tuple[Markup, str]:
     """The drawing on one line, in the page's own text colour and without names that two drawings would share."""
     found = _SVG.search(plot.svg())
     assert found is not None, plot.name

@@ -15,15 +15,16 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from draftbench.harness.errors import RecordError
 from draftbench.harness.metrics.overall import by_step
+from draftbench.harness.metrics.ratios import too_few
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.throughput import crossovers
 from draftbench.harness.records import load_slug
-from draftbench.harness.safe_files import make_folder, write_whole
+from draftbench.harness.safe_files import make_own_folder, write_whole
 from draftbench.reports.table import place
 
 WIDTH_IN = 3.35
@@ -31,15 +32,15 @@ WIDTH_IN = 3.35
 INK = "#222222"
 """Text and axes; the page puts its own text colour in its place."""
 _BASELINE = "#808080"
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a800")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a800")
 """Okabe and Ito's colours, which the colour-blind can tell apart; their yellow is darkened to show on white."""
 _PARTS = {"draft": "#0072b2", "verify": "#e69f00", "extend": "#009e73", "other": "#c0c0c0"}
 """Of a round; they differ in lightness too."""
 _FINE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4)
 _COARSE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 512, 2048)
 """Speedups that are marked on a short axis and on a long one."""
-_MARKERS, _LINES = "osD^vPX", ("-", "--", "-.", ":")
-_STYLE: dict[Any, Any] = {
+MARKERS, _LINES = "osD^vPX", ("-", "--", "-.", ":")
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "legend.fontsize": 7,
@@ -80,14 +81,14 @@ class Plot:
         """The figure at 300 dots per inch, the same bytes for the same rows."""
         assert self._drawn, "each time that a figure is drawn its layout moves a little: SVG comes first"
         picture = io.BytesIO()
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(STYLE):
             self.figure.savefig(picture, format="png", dpi=300)
         return picture.getvalue()
 
     @cached_property
     def _drawn(self) -> str:
         text = io.StringIO()
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(STYLE):
             self.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
         return text.getvalue()
 
@@ -97,7 +98,7 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
     valid = [row for row in rows if row.valid]
     looks = {arm: index for index, arm in enumerate(dict.fromkeys(r.arm for r in rows if r.architecture != "vanilla"))}
     plots: list[Plot] = []
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         plots += _by_step_over_all(valid, looks)
         for workload in dict.fromkeys(row.workload for row in valid):
             here = [row for row in valid if row.workload == workload]
@@ -120,9 +121,7 @@ def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
 
 def save_figures(plots: Iterable[Plot], folder: Path) -> None:
     """Each figure as SVG and as PNG at 300 dots per inch; what earlier reports left there goes."""
-    if folder.is_symlink():
-        raise RecordError(f"{folder} is a link; remove it.")
-    make_folder(folder)
+    make_own_folder(folder)
     for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
         old.unlink()
     for plot in plots:
@@ -137,21 +136,32 @@ def _speedup(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) 
     figure, axes = _axes(where, 0.75 + 0.25 * len(drawn))
     for height, row in enumerate(drawn):
         value = row.speedup or 0.0
-        ends = None if row.speedup_low is None else [[value - row.speedup_low], [(row.speedup_high or value) - value]]
+        told = None if _lack(row) else row.speedup_low
+        ends = None if told is None else [[value - told], [(row.speedup_high or value) - value]]
         axes.errorbar(value, height, xerr=ends, capsize=2, **_look(row, looks, line=False))
     axes.axvline(1, color=INK, linewidth=0.8, linestyle="--")
-    axes.set_yticks(range(len(drawn)), [_plain(row.arm) for row in drawn])
+    axes.set_yticks(range(len(drawn)), [plain_text(row.arm) + _lack(row) for row in drawn])
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xscale("log")  # twice as fast and half as fast are as far from 1
-    low, high = axes.get_xlim()
-    steps = _FINE if high / low < 4 else _COARSE
-    ticks = [step for step in steps if low <= step <= high]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
+    mark_speedups(axes.xaxis, *axes.get_xlim())
     axes.set_xlabel("speedup over vanilla [95%]")
     values = ", ".join(f"{row.arm} {row.speedup:.2f}" for row in drawn)
     return [Plot(name, "speedup", f"Speedup over vanilla on {where}: {values}.", figure)]
+
+
+def _lack(row: Row) -> str:
+    """Follows the name of an arm whose interval is too wide to be drawn."""
+    lack = too_few(row.speedup_low, row.speedup_high, row.speed.speedup_scope or "")
+    return "" if lack is None else f"\n({lack})"
+
+
+def mark_speedups(axis: Axis, low: float, high: float) -> None:
+    """Round speedups as the ticks of a logarithmic axis."""
+    steps = _FINE if high / low < 4 else _COARSE
+    ticks = [step for step in steps if low <= step <= high]
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
 
 
 _STEP_FIGURES: dict[str, tuple[str, str, Callable[[Row], list[float | None]]]] = {
@@ -168,13 +178,13 @@ def _by_step(name: str, kind: str, where: str, rows: Sequence[Row], looks: dict[
     figure, axes = _axes(where, 2.3)
     for row in drawn:
         curve = [float("nan") if value is None else value for value in curve_of(row)]
-        axes.plot(range(1, len(curve) + 1), curve, label=_plain(row.arm), **_look(row, looks))
+        axes.plot(range(1, len(curve) + 1), curve, label=plain_text(row.arm), **_look(row, looks))
     lowest = min(value for row in drawn for value in curve_of(row) if value is not None)
     axes.set_ylim(math.floor(10 * lowest) / 10 - 0.02, 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("draft step k")
     axes.set_ylabel(label)
-    _legend(figure, axes)
+    legend(figure, axes)
     return [Plot(name, kind, f"{words} over the draft step on {where}, a line for each arm.", figure)]
 
 
@@ -203,11 +213,11 @@ def _round(name: str, where: str, rows: Sequence[Row]) -> list[Plot]:
         widths = [1000 * step_s * getattr(split, part) for _, split, step_s in drawn]
         axes.barh(range(len(drawn)), widths, 0.65, left, label=part, color=colour, edgecolor="white", linewidth=0.5)
         left = [start + width for start, width in zip(left, widths, strict=True)]
-    axes.set_yticks(range(len(drawn)), [_plain(row.arm) for row, _, _ in drawn])
+    axes.set_yticks(range(len(drawn)), [plain_text(row.arm) for row, _, _ in drawn])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("ms per round")
-    _legend(figure, axes)
+    legend(figure, axes)
     return [Plot(name, "round", f"Where a round's time goes on {where}: draft, verify, extend, other.", figure)]
 
 
@@ -218,7 +228,7 @@ def _energy(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) -
     figure, axes = _axes(where, 0.75 + 0.25 * len(drawn))
     colours = [_look(row, looks)["color"] for row, _ in drawn]
     axes.barh(range(len(drawn)), [joules for _, joules in drawn], 0.65, color=colours)
-    axes.set_yticks(range(len(drawn)), [_plain(row.arm) for row, _ in drawn])
+    axes.set_yticks(range(len(drawn)), [plain_text(row.arm) for row, _ in drawn])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("J per delivered token, gross")
@@ -237,14 +247,14 @@ def _machine(rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
     for row in drawn:
         look = _look(row, looks) | {"linestyle": "none"}
         at_s = [cell.at_s for cell in row.over_time]
-        label = {} if row.arm in told else {"label": _plain(row.arm)}
+        label = {} if row.arm in told else {"label": plain_text(row.arm)}
         power.plot(at_s, [cell.power_w for cell in row.over_time], **look, **label)
         clocks.plot(at_s, [cell.sm_clock_mhz for cell in row.over_time], **look)
         told.add(row.arm)
     power.set_ylabel("power, W")
     clocks.set_ylabel("SM clock, MHz")
     clocks.set_xlabel("seconds since the run began")
-    _legend(figure, power)
+    legend(figure, power)
     return [Plot("machine", "machine", "Mean power and SM clock of the GPUs in each cell over the run.", figure)]
 
 
@@ -259,12 +269,12 @@ def _throughput(name: str, workload: str, rows: Sequence[Row], looks: dict[str, 
     figure, axes = _axes(workload, 2.4)
     crossed = []
     baseline = next((curve for curve in curves.values() if next(iter(curve.values())).architecture == "vanilla"), {})
-    plain = {concurrency: row.output_tokens_per_s or 0.0 for concurrency, row in baseline.items()}
+    alone = {concurrency: row.output_tokens_per_s or 0.0 for concurrency, row in baseline.items()}
     for arm, curve in curves.items():
         values = {concurrency: row.output_tokens_per_s or 0.0 for concurrency, row in sorted(curve.items())}
         look = _look(next(iter(curve.values())), looks)
-        axes.plot(list(values), list(values.values()), label=_plain(arm), **look)
-        for concurrency, tokens_per_s in crossovers(values, plain):
+        axes.plot(list(values), list(values.values()), label=plain_text(arm), **look)
+        for concurrency, tokens_per_s in crossovers(values, alone):
             axes.plot(concurrency, tokens_per_s, "x", color=INK, markersize=6, zorder=5)
             crossed.append(f"{arm} and vanilla cross near concurrency {concurrency:.1f}")
     axes.set_xscale("log", base=2)
@@ -273,7 +283,7 @@ def _throughput(name: str, workload: str, rows: Sequence[Row], looks: dict[str, 
     axes.set_ylim(bottom=0)
     axes.set_xlabel("concurrency")
     axes.set_ylabel("output tokens/s")
-    _legend(figure, axes)
+    legend(figure, axes)
     end = f"; {', '.join(crossed)} (×)" if crossed else "; no draft's line crosses vanilla's"
     return [Plot(name, "throughput", f"Output throughput over concurrency on {workload}{end}.", figure)]
 
@@ -281,11 +291,11 @@ def _throughput(name: str, workload: str, rows: Sequence[Row], looks: dict[str, 
 def _axes(title: str, height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(_plain(title), loc="left")
+    axes.set_title(plain_text(title), loc="left")
     return figure, axes
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes) -> None:
     count = len(axes.get_legend_handles_labels()[0])
     if count > 1:
         figure.legend(loc="outside lower center", ncols=count if count < 5 else 3, handlelength=1.8, columnspacing=1)
@@ -295,11 +305,11 @@ def _look(row: Row, looks: dict[str, int], line: bool = True) -> dict[str, Any]:
     if row.architecture == "vanilla":
         return {"color": _BASELINE, "marker": "_", "linestyle": "-"}
     index = looks[row.arm]
-    style = _LINES[index // len(_COLOURS) % len(_LINES)] if line else "none"
-    colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    style = _LINES[index // len(COLOURS) % len(_LINES)] if line else "none"
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     return {"color": colour, "marker": marker, "linestyle": style}
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text without matplotlib's mathematics."""
     return text.replace("$", r"\$")

@@ -13,10 +13,12 @@ from draftbench.harness.models.fairness import LedgerFacts, Ledgers
 from draftbench.harness.units import MISSING, fixed
 from draftbench.reports.acceptance_tables import (
     ACCEPTANCE_MEANING,
+    CHANGING_MEANING,
     SERVED_MEANING,
     SPREAD_MEANING,
     STEPS_MEANING,
     acceptance_table,
+    changing_table,
     overall_acceptance_table,
     served_table,
     spread_table,
@@ -56,6 +58,7 @@ def sections(rows: Sequence[Row], manifest: Manifest) -> list[ReportSection]:
         ReportSection(
             "Acceptance length by kind of prompt, turn and place in the output", *spread_table(rows), SPREAD_MEANING
         ),
+        ReportSection("Drafts of a round", *changing_table(rows), CHANGING_MEANING),
         ReportSection("Acceptance that servers count", *served_table(rows), SERVED_MEANING),
         ReportSection("Gain and cost", *why_table(rows), WHY_MEANING),
         ReportSection("Where a round's time goes", *round_table(rows), ROUND_MEANING, ("round",)),
@@ -196,7 +199,7 @@ def graph_table(rows: Sequence[Row]) -> Table:
         if shares is not None:
             found = (shares.target, shares.draft, shares.extend)
             texts = [MISSING if share is None else f"{share:.0%}" for share in found]
-            lines.append([row.arm, workload_text(row), str(row.concurrency), *texts])
+            lines.append([arm_text(row), workload_text(row), str(row.concurrency), *texts])
     return ["arm", "workload", "conc.", "target", "draft", "extend"], lines
 
 

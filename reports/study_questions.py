@@ -40,6 +40,7 @@ QUESTIONS = (
     Question("Gradients through the passes, or stopped?", "prism", "prism-detached"),
     Question("The loss on hidden states left out, or kept?", "prism", "prism-features"),
     Question("Our way of training it, or the artifact's?", "prism", "prism-artifact"),
+    Question("Trained as the artifact does, more than HASS for as long?", "prism-artifact", "hass-artifact"),
 )
 """Source of the artifact's: Akemiiii/prism-mlsys-ae at 3b00014, evaluation/prep_figure1456/draw. Its HASS had 40 epochs
 where its PRISM had those and 10 more; its pair of modules is with three layers."""

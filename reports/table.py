@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from draftbench.harness.metrics.gates.timing import UNSTABLE_STEP_TIME
 from draftbench.harness.metrics.overall import Overall
-from draftbench.harness.metrics.ratios import Ratio
+from draftbench.harness.metrics.ratios import Ratio, too_few
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import ENDPOINT
 from draftbench.harness.units import MISSING, fixed
@@ -19,6 +20,9 @@ LATENCY_HEADERS = ("latency ms",)
 LIMIT_HEADERS = ("goodput/s",)
 ENERGY_HEADERS = ("J/token", "net J/token")
 DECODE_HEADERS = ("decode speedup [95%]",)
+_NUMERIC = re.compile(r"[-−]?\d[\d.,:%x/s ]*(by \d+|of [\d.,]+)?( ?\[[\d., ]+\]|, too few \w+)?")
+_NO_NUMBER = {MISSING, "", "baseline"}
+"""Cells that a column of numbers may have besides."""
 COLUMN_MEANINGS = (
     "τ: tokens per verify step, bonus token included, 1 + Σ accepted / steps; tokens/s: delivered tokens over wall "
     "clock; speedup: throughput ratio to vanilla within a block, geometric mean; TTFT: time to first token; TPOT: "
@@ -42,6 +46,16 @@ DECODE_MEANING = (
     "times were unstable here, and long tails, as other programs make them, hardly move it."
 )
 LIMIT_MEANING = "Goodput: requests a second that meet every limit of the suite, and their share of all requests."
+
+
+def numeric_columns(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> list[bool]:
+    """Which columns hold numbers, and so are set flush right, where equal decimals stand below each other."""
+    return [_is_numeric([line[at] for line in lines]) for at in range(len(headers))]
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    found = [cell.strip("*~") for cell in cells if cell.strip("*~") not in _NO_NUMBER]
+    return bool(found) and all(map(_NUMERIC.fullmatch, found))
 
 
 def main_headers(rows: Sequence[Row]) -> list[str]:
@@ -143,8 +157,15 @@ def speedup_text(row: Row) -> str:
         return MISSING
     if row.is_baseline:
         return "baseline"
-    interval = "" if row.speedup_low is None else f" [{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
-    return f"{row.speedup:.2f}x{interval}"
+    return f"{row.speedup:.2f}x" + interval_text(row.speedup_low, row.speedup_high, row.speed.speedup_scope or "")
+
+
+def interval_text(low: float | None, high: float | None, scope: str = "", digits: int = 2) -> str:
+    """What follows a ratio: ` [1.55, 1.70]`, nothing, or in place of an interval that says nothing why it does not."""
+    if low is None or high is None:
+        return ""
+    lack = too_few(low, high, scope)
+    return f" [{low:.{digits}f}, {high:.{digits}f}]" if lack is None else f", {lack}"
 
 
 def decode_text(row: Row) -> str:
@@ -152,8 +173,7 @@ def decode_text(row: Row) -> str:
     found = row.speed.decode_speedup
     if found is None:
         return "baseline" if row.is_baseline else MISSING
-    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{found.value:.2f}x{interval}"
+    return ratio_text(found)
 
 
 def latency_text(row: Row) -> str:
@@ -162,8 +182,8 @@ def latency_text(row: Row) -> str:
         return MISSING
     if row.is_baseline:
         return "baseline"
-    low, high = row.latency_ratio_low, row.latency_ratio_high
-    return f"latency {row.latency_ratio:.2f}x" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
+    interval = interval_text(row.latency_ratio_low, row.latency_ratio_high, row.speed.latency_scope or "")
+    return f"latency {row.latency_ratio:.2f}x{interval}"
 
 
 def workload_text(row: Row) -> str:
@@ -221,8 +241,7 @@ def ratio_text(ratio: Ratio | None) -> str:
     """`1.62x [1.55, 1.70]`."""
     if ratio is None:
         return MISSING
-    interval = "" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
-    return f"{ratio.value:.2f}x{interval}"
+    return f"{ratio.value:.2f}x" + interval_text(ratio.low, ratio.high, ratio.scope)
 
 
 def overall_table(found: Sequence[Overall]) -> Table:

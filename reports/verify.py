@@ -13,7 +13,7 @@ import matplotlib
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.host.provenance import suite_sha256
-from draftbench.reports.files import FIGURES, PAGE, REPORT, figures_of, read_run, results
+from draftbench.reports.files import FIGURES, PAGE, REPORT, Run, figures_of, read_run, results
 from draftbench.reports.page import render_page, without_figures
 from draftbench.reports.plots import Plot
 
@@ -44,7 +44,12 @@ def verify(report: Path) -> Verdict:
     folder = report if report.is_dir() else report.parent
     if not (folder / REPORT).exists():
         raise RecordError(f"{folder} holds no {REPORT}; give the report of a run, or write it with bench.py report.")
-    run = read_run(folder)
+    return verify_run(read_run(folder))
+
+
+def verify_run(run: Run) -> Verdict:
+    """The same of a run that was read already."""
+    folder = run.folder
     figures = figures_of(run)
     notes = tuple(_other_version(folder / FIGURES))
     fresh = results(run)

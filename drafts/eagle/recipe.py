@@ -17,6 +17,8 @@ from draftbench.drafts.training.recipe import Phase, Recipe, Start
 
 ONE_STEP = EagleObjective(1, 1.0, 1.0, 0.0, 10, 1.0, True)
 ALIGNED = EagleObjective(5, 1.0, 1.0, 1.0, 10, 1.0, False)
+AS_PRISMS_ARTIFACT = EagleObjective(3, 1.0, 0.1, 0.0, 10, 1.0, True)
+"""What the first phase of PRISM's artifact learns by. Source: Akemiiii/prism-mlsys-ae at 3b00014."""
 
 StackedLayers = Annotated[int, Field(ge=1, description="Stacked layers, all of which run at every step.")]
 ReadsLayers = Annotated[
@@ -86,6 +88,12 @@ HASS = _eagle(
     "compute of `eagle` on the same tokens. Differs from HASS: cross-entropy weighs 1.0, not 0.1, and gradients "
     "flow through the passes.",
     ALIGNED,
+    LayerOptions(),
+)
+HASS_ARTIFACT = _eagle(
+    "An EAGLE head, trained all along as in `prism-artifact`'s first phase: 3 passes, smooth L1 1.0, cross-entropy "
+    "0.1, gradients stopped between the passes. Its control on equal tokens.",
+    AS_PRISMS_ARTIFACT,
     LayerOptions(),
 )
 STACKED = _eagle(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from draftbench.drafts.adaptive import adaptive_arguments
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
 from draftbench.drafts.layout import (
     FUSION,
@@ -18,6 +19,7 @@ from draftbench.drafts.layout import (
     whole_context,
     without_prefix,
 )
+from draftbench.drafts.sampled import EagleOptions
 
 ARCHITECTURE = "LlamaForCausalLMEagle"
 FUSED = "LlamaForCausalLMEagleFused"
@@ -58,12 +60,15 @@ SPEC = DraftSpec(
     draft_model_class=ARCHITECTURE,
     needs_checkpoint=True,
     capabilities=Capabilities(Needs("last"), draft_kv=True, children="beams", trainable=True),
+    options=EagleOptions,
     read=read,
+    engine_arguments=adaptive_arguments,
     engine_module="draftbench.drafts.eagle.engine",
     model="draftbench.drafts.eagle.model:made",
     recipes={
         "eagle": "draftbench.drafts.eagle.recipe:EAGLE",
         "hass": "draftbench.drafts.eagle.recipe:HASS",
+        "hass-artifact": "draftbench.drafts.eagle.recipe:HASS_ARTIFACT",
         "stacked-2": "draftbench.drafts.eagle.recipe:STACKED",
         "stacked-3": "draftbench.drafts.eagle.recipe:STACKED_3",
     },

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from draftbench.drafts.adaptive import AdaptiveOptions, adaptive_arguments
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Shape, Tree
 from draftbench.drafts.layout import (
     ROTARY,
@@ -154,7 +155,9 @@ SPEC = DraftSpec(
     draft_model_class=ARCHITECTURE,
     needs_checkpoint=True,
     capabilities=Capabilities(Needs("layers"), draft_kv=True, children="beams", trainable=True),
+    options=AdaptiveOptions,
     read=read,
+    engine_arguments=adaptive_arguments,
     model="draftbench.drafts.eagle3.model:made",
     recipes={"eagle3": "draftbench.drafts.eagle3.recipe:EAGLE3"},
 )

@@ -11,7 +11,7 @@ from torch import nn
 
 from draftbench.drafts.api import Options
 from draftbench.drafts.eagle.loss import EagleObjective, eagle_loss
-from draftbench.drafts.eagle.recipe import ALIGNED, ReadsLayers, layers_for, reading
+from draftbench.drafts.eagle.recipe import ALIGNED, AS_PRISMS_ARTIFACT, ReadsLayers, layers_for, reading
 from draftbench.drafts.prism.loss import begin_switching, begin_warm_up
 from draftbench.drafts.prism.model import new_prism, prism_config
 from draftbench.drafts.training.recipe import Phase, Recipe, Start
@@ -111,7 +111,7 @@ ARTIFACT = _prism(
         "As the authors' artifact: one module learns by 3 passes, smooth L1 1.0 and cross-entropy 0.1, gradients "
         "stopped between the passes; then cross-entropy alone at a third of the learning rate. Differs from it: keys "
         "and values of the context are the first module's, as they are served, and no noise is added.",
-        EagleObjective(3, 1.0, 0.1, 0.0, 10, 1.0, True),
+        AS_PRISMS_ARTIFACT,
         3,
         1 / 3,
     ),

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Options, Tree
+from draftbench.drafts.adaptive import adaptive_arguments
+from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Needs, Tree
 from draftbench.drafts.layout import (
     FUSION,
     LAST,
@@ -21,6 +22,7 @@ from draftbench.drafts.layout import (
     renamed,
     whole_context,
 )
+from draftbench.drafts.sampled import EagleOptions
 from draftbench.harness.errors import CheckpointError
 
 ARCHITECTURE = "LlamaForCausalLMPrism"
@@ -35,14 +37,15 @@ NAMES = (
 """Names in the authors' files: the module's number in one of two places, then the rest; and the module's part."""
 
 
-class PrismOptions(Options):
+class PrismOptions(EagleOptions):
     """`step_to_module` takes the place of the checkpoint's."""
 
     step_to_module: list[int] | None = Field(None, description="Module, from 0, of each draft step.", min_length=1)
 
     def problem(self, tree: Tree) -> tuple[str, str] | None:
         """The map needs an entry for every step."""
-        return None if self.step_to_module is None else _too_short(self.step_to_module, tree)
+        short = None if self.step_to_module is None else _too_short(self.step_to_module, tree)
+        return short or super().problem(tree)
 
 
 def _too_short(steps: list[int], tree: Tree) -> tuple[str, str] | None:
@@ -151,6 +154,7 @@ SPEC = DraftSpec(
     capabilities=Capabilities(Needs("last"), draft_kv=True, children="beams", trainable=True),
     options=PrismOptions,
     read=read,
+    engine_arguments=adaptive_arguments,
     engine_module="draftbench.drafts.prism.engine",
     model="draftbench.drafts.prism.model:made",
     recipes={

@@ -2,6 +2,7 @@
 
 from draftbench.drafts.api import Capabilities, Checkpoint, DraftSpec, Loadable, Options, Tree
 from draftbench.drafts.layout import ROTARY, check_sizes, llama_model, whole_context
+from draftbench.drafts.sampled import SampledOptions
 
 ROTARY_KEYS = ("rope_theta", "rope_scaling", "rope_parameters")
 """A configuration with one of them has positions that can go on; another's are the engine's affair."""
@@ -26,6 +27,7 @@ SPEC = DraftSpec(
     draft_model_class=None,
     needs_checkpoint=True,
     capabilities=Capabilities(draft_kv=True, children="beams", trainable=True),
+    options=SampledOptions,
     read=read,
     model="draftbench.drafts.standalone.model:made",
     recipes={"standalone": "draftbench.drafts.standalone.recipe:STANDALONE"},

@@ -60,7 +60,7 @@ def load_draft(
 
 
 def _is_read(name: str, loadable: Loadable) -> bool:
-    return name in (loadable.expected or ()) or not name.endswith(loadable.unused)
+    return name in (loadable.expected or ()) or not (loadable.among_others or name.endswith(loadable.unused))
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

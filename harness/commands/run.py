@@ -1,6 +1,7 @@
 """Run a suite: find its models, measure every cell, write the report.
 
 What is measured is kept whatever happens: Ctrl-C, a dead engine or a full disk leaves a run that --resume goes on with.
+A suite with a matrix is run point by point, each in a folder of its own below the run's.
 Exit code 0 if some row is valid, 1 if none is, 2 for a mistake that is told before anything starts, 130 for Ctrl-C.
 
   bench.py suites/quickstart.yaml --only hass,prism
@@ -14,11 +15,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from draftbench.harness.run import run_suite
+from draftbench.harness.errors import HarnessError
+from draftbench.harness.manifest import MANIFEST
+from draftbench.harness.run import apart, measure_suite
 from draftbench.harness.run.folder import run_folder
-from draftbench.harness.suite import load_suite
-from draftbench.harness.suite.named import allow_argument, find_suite, with_only
-from draftbench.reports.terminal_tables import show
+from draftbench.harness.suite import Suite, load_points
+from draftbench.harness.suite.named import allow_argument, find_suite, suite_text, with_only
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,17 +48,27 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Load a suite, run it, write the report."""
+    """Load a suite, run it, write the report; of a matrix one after the other, and the table over all."""
     path = find_suite(args.suite, console.print)
-    suite = with_only(load_suite(path, args.allow), args.only)
-    found = run_suite(
-        suite,
-        run_folder(args.out, args.resume, suite.name),
-        suite_folder=path.parent,
-        suite_text=path.read_text(),
-        command="python bench.py " + path.name + (f" --only {args.only}" if args.only else ""),
-        resume=args.resume,
-        cold_start=args.cold_start,
-        console=console,
+    points = [(point, with_only(suite, args.only)) for point, suite in load_points(path, args.allow)]
+    if len(points) == 1 and not points[0][0]:
+        return _run(args, path, points[0][1], run_folder(args.out, args.resume, points[0][1].name), console)
+    folder = run_folder(args.out, args.resume, points[0][1].name.removesuffix(f"-{points[0][0]}"))
+    codes = []
+    for point, suite in points:
+        console.print(f"\nmatrix: {point}, {len(codes) + 1} of {len(points)}", style="bold", markup=False)
+        own = argparse.Namespace(**{**vars(args), "resume": args.resume and (folder / point / MANIFEST).exists()})
+        try:
+            codes.append(_run(own, path, suite, folder / point, console))
+        except HarnessError as error:  # the others are measured all the same
+            console.print(f"{point}: {error}", style="red", markup=False, highlight=False)
+            codes.append(1)
+    return max(*codes, apart.report(folder))
+
+
+def _run(args: argparse.Namespace, path: Path, suite: Suite, folder: Path, console: Console) -> int:
+    command = "python bench.py " + path.name + (f" --only {args.only}" if args.only else "")
+    measure_suite(
+        suite, folder, path.parent, suite_text(path), command, console, resume=args.resume, cold_start=args.cold_start
     )
-    return show(found, console)
+    return apart.report(folder)

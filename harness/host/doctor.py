@@ -18,7 +18,7 @@ from draftbench.harness.models.memory import CPU_ENGINE_BYTES, SHARE
 from draftbench.harness.models.required import is_obstacle, needs_of
 from draftbench.harness.places import setup_command
 from draftbench.harness.runtime.cuda_probe import IMPORTED, CudaFacts, probe_cuda
-from draftbench.harness.runtime.launch import TESTED_SGLANG
+from draftbench.harness.runtime.tested import TESTED_SGLANG
 from draftbench.harness.suite import Arm, Suite
 from draftbench.harness.telemetry.sampler import open_sensors
 from draftbench.harness.telemetry.sensor import energy_problem

@@ -30,6 +30,7 @@ class RoundBook:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._accepted: dict[str, list[int]] = {}
+        self._proposed: dict[str, list[int]] = {}
         self._phases: list[PhaseTimes] = []
         self._graphs: list[GraphUse] = []
         engine.take_events()
@@ -39,6 +40,8 @@ class RoundBook:
         events = self._engine.take_events()
         for owner, accepted in events.accepted.items():
             self._accepted.setdefault(owner, []).extend(accepted)
+        for owner, nodes in events.proposed.items():
+            self._proposed.setdefault(owner, []).extend(nodes)
         if events.phases is not None:
             self._phases.append(events.phases)
         if events.graphs is not None:
@@ -46,9 +49,11 @@ class RoundBook:
         proposed = self._engine.num_proposed_drafts
         if proposed is None:
             return None
+        counts = self._accepted.pop(request_id, [])
+        each = self._proposed.pop(request_id, [proposed] * len(counts))
         return tuple(
-            Round(num_accepted_drafts=accepted, num_proposed_drafts=proposed)
-            for accepted in self._accepted.pop(request_id, [])
+            Round(num_accepted_drafts=accepted, num_proposed_drafts=nodes)
+            for accepted, nodes in zip(counts, each, strict=True)
         )
 
     def phases(self) -> PhaseTimes | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
+from draftbench.harness.metrics.ratios import IF_KNOWN
 from draftbench.harness.records import RequestRecord, Round
 
 STRETCH = 32
@@ -44,6 +46,10 @@ class Acceptance:
     draft_acceptance: float | None
     verify_utilisation: float | None
     delivered_tokens_per_round: float | None
+    rounds_by_nodes: Mapping[int, int] | None = field(default=None, metadata=IF_KNOWN)
+    """How many rounds drafted so many nodes, where the engine changes that while it runs; None where it does not."""
+    changes_of_nodes: int | None = field(default=None, metadata=IF_KNOWN)
+    """How often a request's round drafted more or fewer nodes than its round before."""
 
     @classmethod
     def of(cls, requests: Sequence[RequestRecord], depth: int, drafts: bool) -> Acceptance:
@@ -55,6 +61,7 @@ class Acceptance:
         """
         rounds = rounds_of(requests) if drafts else []
         told = requests if drafts else ()
+        by_nodes = rounds_by_nodes(told)
         return cls(
             survival=tuple(survival(rounds)),
             conditional_acceptance=tuple(conditional_acceptance(rounds, depth)) if rounds else (),
@@ -64,6 +71,8 @@ class Acceptance:
             draft_acceptance=draft_acceptance(rounds),
             verify_utilisation=verify_utilisation(rounds),
             delivered_tokens_per_round=delivered_tokens_per_round(requests),
+            rounds_by_nodes=by_nodes if len(by_nodes) > 1 else None,
+            changes_of_nodes=changes_of_nodes(told) if len(by_nodes) > 1 else None,
         )
 
 
@@ -86,9 +95,30 @@ def survival(rounds: Sequence[Round]) -> list[float]:
 
 
 def conditional_acceptance(rounds: Sequence[Round], depth: int) -> list[float | None]:
-    """α_k for k = 1 … depth: of the steps with k − 1 accepted drafts or more, the share with k or more."""
-    counts = [sum(round_.num_accepted_drafts >= k for round_ in rounds) for k in range(depth + 1)]
-    return [counts[k] / counts[k - 1] if counts[k - 1] else None for k in range(1, depth + 1)]
+    """α_k for k = 1 … depth: of the steps with k − 1 accepted drafts or more, the share with k or more.
+
+    Where the number of draft steps changes, those that drafted fewer than k nodes had no k-th draft to accept and do
+    not count.
+    """
+    counts = []
+    for k in range(1, depth + 1):
+        offered = [each for each in rounds if each.num_proposed_drafts is None or each.num_proposed_drafts >= k]
+        reached = sum(each.num_accepted_drafts >= k - 1 for each in offered)
+        counts.append((sum(each.num_accepted_drafts >= k for each in offered), reached))
+    return [taken / reached if reached else None for taken, reached in counts]
+
+
+def rounds_by_nodes(requests: Iterable[RequestRecord]) -> dict[int, int]:
+    """Rounds by the nodes that they drafted, of requests whose rounds our recorder wrote."""
+    own = rounds_of(request for request in requests if request.rounds_from is None)
+    counted = Counter(each.num_proposed_drafts for each in own if each.num_proposed_drafts is not None)
+    return dict(sorted(counted.items()))
+
+
+def changes_of_nodes(requests: Iterable[RequestRecord]) -> int:
+    """How often a request's round drafted more or fewer nodes than its round before."""
+    own = [request.rounds or () for request in requests if request.error is None and request.rounds_from is None]
+    return sum(a.num_proposed_drafts != b.num_proposed_drafts for rounds in own for a, b in pairwise(rounds))
 
 
 def draft_acceptance(rounds: Sequence[Round]) -> float | None:

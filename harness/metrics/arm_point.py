@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from draftbench.harness.metrics import acceptance
-from draftbench.harness.metrics.blocks import Blocks, chosen_prompts, per_block, speeds
+from draftbench.harness.metrics.blocks import Blocks, Pace, per_block
 from draftbench.harness.metrics.distribution import SameDistribution, same_distribution
 from draftbench.harness.metrics.endpoint_acceptance import EndpointAcceptance, served, steps_by_counters
 from draftbench.harness.metrics.energy import Figure, joules_per_token, net_joules_per_token
@@ -95,8 +95,12 @@ class ArmPoint:
     @cached_property
     def faster(self) -> Ratio | None:
         """Against the baseline: throughput, in an open loop the reciprocal of latency."""
-        part = chosen_prompts(self.blocks, self.vanilla, self.design)
-        return compare(speeds(self.blocks), speeds(self.vanilla), part, self.design.first_stage)
+        return self.pace.over(Pace.of(self.vanilla), self.design)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """What other rows are held against."""
+        return Pace.of(self.blocks)
 
     @property
     def is_open(self) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from draftbench.harness.metrics.evidence import Design
 from draftbench.harness.metrics.latency import latency_s, mean
-from draftbench.harness.metrics.ratios import BlockKey, VarianceComponent, Work, prompt_part
+from draftbench.harness.metrics.ratios import BlockKey, Ratio, VarianceComponent, Work, compare, prompt_part
 from draftbench.harness.metrics.throughput import output_tokens_per_s, whole_window_s
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.units import seconds
@@ -42,12 +43,34 @@ def served_per_s(requests: Sequence[RequestRecord]) -> float | None:
     return sum(request.error is None for request in requests) / window_s if window_s else None
 
 
-def chosen_prompts(blocks: Blocks, other: Blocks, design: Design) -> VarianceComponent | None:
-    """What the choice of prompts adds to the variance; at concurrency above 1 prompts share time, so they are fixed."""
-    cell = next(iter(blocks), None)
-    if cell is None or cell.concurrency != 1 or cell.workload not in design.samples:
-        return None
-    return prompt_part(_work(blocks), _work(other))
+@dataclass(frozen=True)
+class Pace:
+    """What of a row's cells is held against another row's, so that their requests need not stand in memory together.
+
+    Attributes:
+        cell: the first one; None where there is none.
+        speeds: of each block.
+        work: what each conversation cost over all blocks.
+    """
+
+    cell: CellKey | None
+    speeds: Mapping[BlockKey, float]
+    work: Mapping[str, Work]
+
+    @classmethod
+    def of(cls, blocks: Blocks) -> Pace:
+        """From a row's cells."""
+        return cls(next(iter(blocks), None), speeds(blocks), _work(blocks))
+
+    def over(self, other: Pace, design: Design) -> Ratio | None:
+        """This over the other one's; None where no block has both."""
+        return compare(self.speeds, other.speeds, self._chosen_prompts(other, design), design.first_stage)
+
+    def _chosen_prompts(self, other: Pace, design: Design) -> VarianceComponent | None:
+        """What the choice of prompts adds to the variance; where prompts share time they are fixed."""
+        if self.cell is None or self.cell.concurrency != 1 or self.cell.workload not in design.samples:
+            return None
+        return prompt_part(self.work, other.work)
 
 
 def _work(blocks: Blocks) -> dict[str, Work]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from draftbench.harness.engine import Receipt
 from draftbench.harness.metrics.distribution import Odds
 from draftbench.harness.metrics.lossless import Output, ReferenceKey, key_of
 from draftbench.harness.records import (
     CellKey,
+    CellRecord,
     ReferenceRecord,
+    RequestRecord,
     RescoreRecord,
     SampleRecord,
     SampleScoreRecord,
@@ -126,23 +128,41 @@ class Judged:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """The windows of cells, and those of launches at rest."""
+    """The windows of cells, and those of launches at rest.
+
+    Attributes:
+        began_ns: when the run's first window began.
+    """
 
     by_cell: Mapping[CellKey, WindowRecord]
     rests: tuple[WindowRecord, ...]
-
-    @classmethod
-    def of(cls, windows: Iterable[WindowRecord]) -> Telemetry:
-        """From records."""
-        found = list(windows)
-        by_cell = {window.cell: window for window in found if window.cell is not None}
-        return cls(by_cell, tuple(window for window in found if window.cell is None))
-
-    @property
-    def began_ns(self) -> int:
-        """When the run's first window began."""
-        return min((window.started_ns for window in (*self.by_cell.values(), *self.rests)), default=0)
+    began_ns: int
 
     def of_cells(self, cells: Iterable[CellKey]) -> list[WindowRecord]:
         """The windows that there are of these cells."""
         return [self.by_cell[cell] for cell in cells if cell in self.by_cell]
+
+
+Point = tuple[str, str]
+"""Workload and load."""
+
+
+class Records(Protocol):
+    """A run's records, asked for in parts: a long run's are more than memory should hold."""
+
+    @property
+    def cells(self) -> Sequence[CellRecord]:
+        """The seals of all cells, in their order."""
+        ...
+
+    def requests(self, arm: str, point: Point) -> Iterable[RequestRecord]:
+        """An arm's requests at a point, in their order."""
+        ...
+
+    def telemetry(self, arms: Iterable[str], point: Point) -> Telemetry:
+        """The windows of these arms at a point, and of launches at rest."""
+        ...
+
+    def judged(self, workload: str) -> Judged:
+        """What a workload's outputs are judged by."""
+        ...

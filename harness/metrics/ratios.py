@@ -20,6 +20,8 @@ BlockKey = tuple[int, int]
 MIN_LAUNCHES = 3
 """With fewer, launch effects are unknown: the interval holds within the launches that there were."""
 CONFIDENCE = 0.95
+WIDEST = 4.0
+"""Ends of an interval that are further apart than this factor say nothing: half as fast and twice as fast are in it."""
 UNTOLD, IF_KNOWN = {"told": "never"}, {"told": "if known"}
 """Of fields that results.json leaves out, always or where they are None."""
 AGAINST_BASELINE = {"against": "baseline"}
@@ -117,6 +119,13 @@ def compare(
     return Ratio(math.exp(centre), math.exp(centre - half), math.exp(centre + half), scope, tuple(units))
 
 
+def too_few(low: float | None, high: float | None, scope: str = "") -> str | None:
+    """What is said in place of an interval that is too wide to say anything: `too few blocks`; None where it does."""
+    if low is None or high is None or (low > 0 and high / low <= WIDEST):
+        return None
+    return "too few launches" if scope.startswith("over ") and "blocks" not in scope else "too few blocks"
+
+
 def half_width(parts: Sequence[VarianceComponent]) -> float:
     """Half of the interval around a mean whose variance is the sum of parts (degrees of freedom by Satterthwaite)."""
     from scipy.stats import t
@@ -155,15 +164,22 @@ def verdict(arm: str, other: str, ratio: Ratio) -> str:
     """
     if ratio.low is None or ratio.high is None:
         return f"{arm} against {other}: {percent(ratio.value)}, without an interval"
+    lack = too_few(ratio.low, ratio.high, ratio.scope)
+    if ratio.low > 1 and lack:
+        return f"{arm} is faster than {other}, {lack} to say by how much"
     if ratio.low > 1:
         return f"{arm} is faster than {other} by {percent(ratio.value)} [{percent(ratio.low)}, {percent(ratio.high)}]"
     if ratio.high < 1:
         return verdict(other, arm, Ratio(1 / ratio.value, 1 / ratio.high, 1 / ratio.low, ratio.scope))
+    if lack:
+        return f"no difference shown between {arm} and {other}: {lack}"
     return f"no difference shown between {arm} and {other}, at most {percent(max(ratio.high, 1 / ratio.low))}"
 
 
 def percent(ratio: float) -> str:
-    """1.063 as 6.3%; whole numbers from 10% on."""
+    """1.063 as 6.3%; whole numbers from 10% on; from ten times on the factor, 12x."""
+    if ratio >= 10:
+        return f"{ratio:.0f}x"
     change = 100 * (ratio - 1)
     return f"{change:.0f}%" if abs(change) >= 10 else f"{change:.1f}%"
 

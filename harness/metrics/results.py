@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from draftbench.harness.metrics import gates
 from draftbench.harness.metrics.acceptance import Acceptance
 from draftbench.harness.metrics.arm_point import ArmPoint
-from draftbench.harness.metrics.blocks import Blocks, chosen_prompts, geometric_mean, per_block, speeds
+from draftbench.harness.metrics.blocks import Blocks, Pace, geometric_mean, per_block
 from draftbench.harness.metrics.endpoint_acceptance import acceptance_of
 from draftbench.harness.metrics.energy import WhyNoEnergy
-from draftbench.harness.metrics.evidence import Design, Judged, KnownArm, Telemetry
+from draftbench.harness.metrics.evidence import Design, KnownArm, Point, Records
 from draftbench.harness.metrics.latency import itl_chunk_s, itl_token_s, latency_s, mean, tpot_s, ttft_s
 from draftbench.harness.metrics.machine import host_load, over_time
 from draftbench.harness.metrics.phases import RoundCost
-from draftbench.harness.metrics.ratios import AGAINST_BASELINE, Against, compare, launches_needed, verdict
+from draftbench.harness.metrics.ratios import AGAINST_BASELINE, Against, launches_needed, verdict
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.scores import answers_of
 from draftbench.harness.metrics.speed import Speed
@@ -30,54 +30,53 @@ from draftbench.harness.metrics.throughput import (
     steady_tokens_per_s,
     within_limits,
 )
-from draftbench.harness.records import CellKey, CellRecord, RequestRecord
-from draftbench.harness.telemetry.window_records import WindowRecord
+from draftbench.harness.records import CellKey, RequestRecord
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Point = tuple[str, str]
-"""Workload and load."""
 Figures = TypeVar("Figures", bound="DataclassInstance")
 
 
-def build_rows(
-    arms: Sequence[KnownArm], requests: Iterable[RequestRecord], cells: Iterable[CellRecord], judged: Judged,
-    design: Design, windows: Iterable[WindowRecord] = (),
-) -> tuple[Row, ...]:  # fmt: skip
+def build_rows(arms: Sequence[KnownArm], records: Records, design: Design) -> tuple[Row, ...]:
     """All rows of a run, workload by workload, arms in the suite's order.
 
     The baseline is the first vanilla arm. Cells that were not sealed do not count; the first failed cell of a row
-    makes the row invalid.
+    makes the row invalid. The requests of two arms at one point are in memory at a time, the baseline's and one more.
     """
-    sealed = {record.cell: record for record in cells}
-    telemetry = Telemetry.of(windows)
-    by_cell: dict[CellKey, list[RequestRecord]] = defaultdict(list)
-    for request in requests:
-        if request.cell in sealed:
-            by_cell[request.cell].append(request)
+    sealed = {record.cell: record for record in records.cells}
+    cells: dict[Point, dict[str, list[CellKey]]] = defaultdict(lambda: defaultdict(list))
+    for cell in sealed:
+        cells[cell.workload, cell.load][cell.arm].append(cell)
     plain = next((known for known in arms if known.arm.architecture == "vanilla"), None)
-    points: list[Point] = list(dict.fromkeys((cell.workload, cell.load) for cell in sealed))
     rows: list[Row] = []
-    for point in points:
-        blocks: dict[str, Blocks] = {
-            known.arm.label: {
-                cell: by_cell[cell]
-                for cell in sealed
-                if (cell.arm, cell.workload, cell.load) == (known.arm.name, *point)
-            }
-            for known in arms
-        }
-        vanilla = blocks.get(plain.arm.name, {}) if plain is not None else {}
-        found = [
-            _row(ArmPoint(known, blocks[known.arm.label], vanilla, sealed, judged, design, telemetry, plain))
-            for known in arms
-            if blocks[known.arm.label]
-        ]
+    for point, by_arm in cells.items():
+        judged = records.judged(point[0])
+        vanilla = _blocks(records, by_arm, plain.arm.name, point) if plain is not None else {}
+        found: list[Row] = []
+        paces: dict[str, Pace] = {}
+        for known in arms:
+            if known.arm.name not in by_arm:
+                continue
+            blocks = vanilla if known is plain else _blocks(records, by_arm, known.arm.name, point)
+            watched = {known.arm.name, *(cell.arm for cell in vanilla)}
+            telemetry = records.telemetry(watched, point)
+            at = ArmPoint(known, blocks, vanilla, sealed, judged, design, telemetry, plain)
+            found.append(_row(at))
+            paces[known.arm.label] = at.pace
         if any(row.is_baseline and not row.valid for row in found):
             found = [_without_baseline(row) for row in found]
-        rows += [_with_verdicts(row, found, blocks, design) for row in found]
+        rows += [_with_verdicts(row, found, paces, design) for row in found]
     return tuple(_with_crossover(row, rows) for row in rows)
+
+
+def _blocks(records: Records, by_arm: Mapping[str, list[CellKey]], arm: str, point: Point) -> Blocks:
+    """An arm's sealed cells at a point with their requests."""
+    found: dict[CellKey, list[RequestRecord]] = {cell: [] for cell in by_arm.get(arm, ())}
+    for request in records.requests(arm, point) if found else ():
+        if request.cell in found:
+            found[request.cell].append(request)
+    return found
 
 
 def _row(at: ArmPoint) -> Row:
@@ -160,7 +159,7 @@ def _without_baseline(value: Figures) -> Figures:
     return replace(value, **changes)
 
 
-def _with_verdicts(row: Row, rivals: Sequence[Row], blocks: Mapping[str, Blocks], design: Design) -> Row:
+def _with_verdicts(row: Row, rivals: Sequence[Row], paces: Mapping[str, Pace], design: Design) -> Row:
     """The row with a verdict on every other valid row of its point: on throughput, in an open loop on latency.
 
     What-if rows are not held against drafts that were measured, nor against vanilla beside them.
@@ -168,12 +167,11 @@ def _with_verdicts(row: Row, rivals: Sequence[Row], blocks: Mapping[str, Blocks]
     found: dict[str, Against] = {}
     only_what_if = all(rival.architecture == "vanilla" or rival.is_simulated for rival in rivals)
     for other in rivals if row.valid else ():
-        ours, theirs = blocks[row.arm], blocks[other.arm]
         if other.arm == row.arm or not other.valid:
             continue
         if row.is_simulated != other.is_simulated and not only_what_if:
             continue
-        ratio = compare(speeds(ours), speeds(theirs), chosen_prompts(ours, theirs, design), design.first_stage)
+        ratio = paces[row.arm].over(paces[other.arm], design)
         if ratio is not None:
             scope = ratio.over(row.architecture, other.architecture)
             said = verdict(row.arm, other.arm, ratio)

@@ -56,12 +56,13 @@ def model_folder(name: str, suite_folder: Path, revision: str | None = None, nee
 
 def local_folder(name: str, suite_folder: Path) -> Path | None:
     """As `model_folder`, without the network; None if the model is not here."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     path = _folder(name, suite_folder)
     if (path / "config.json").exists():
         return path.resolve()
+
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     hub = _hub_name(name, None)
     try:
         snapshot = snapshot_download(

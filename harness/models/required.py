@@ -20,7 +20,7 @@ from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.suite import Arm, Suite, Workload, with_tokenizer
 from draftbench.harness.workloads.conversations import home_of, load_workload
 from draftbench.harness.workloads.render import ChatRenderer
-from draftbench.harness.workloads.sources import SOURCES
+from draftbench.harness.workloads.sources import COUNTED, SOURCES
 
 LONGEST_READ = 8
 """Of a workload's prompts those with the most characters, whose tokens are counted."""
@@ -135,7 +135,7 @@ def _prompts(suite: Suite, workload: Workload, target: Path | None) -> str:
     if target is not None:
         suite = with_tokenizer(suite, target)
         workload = next(own for own in suite.workloads if own.name == workload.name)
-    elif workload.source == "random":
+    elif workload.source in COUNTED:
         return "made with the target's tokenizer, which is not here"
     found = load_workload(workload, suite.sampling.seed)
     if target is None:

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from draftbench.drafts.api import DraftSpec, Loadable
-from draftbench.harness.runtime.launch import TESTED_SGLANG
+from draftbench.harness.runtime.tested import TESTED_SGLANG
 
 SHARES, LAYERS = "get_embed_and_head", "set_eagle3_layers_to_capture"
-"""Methods of a model class: it hands its embedding and head to drafts; it hands out the outputs of layers."""
+BLOCK_LAYERS = "set_dflash_layers_to_capture"
+"""Methods of a model class: it hands its embedding and head to drafts; it hands out the outputs of layers, to EAGLE-3
+or to drafts that make a block at once."""
+BLOCKS = ("DFLASH", "DSPARK")
+"""SGLang's algorithms of these."""
 BARE_LAYERS = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
 """Models whose layers SGLang 0.5.17 hands out before their residual is added (models/gemma3_causal.py), which is
 nothing that a draft was trained on."""
@@ -55,7 +59,8 @@ def unserved(config: Mapping[str, Any], spec: DraftSpec, loadable: Loadable | No
             f"SGLang {TESTED_SGLANG} does not share {name}'s embedding and head with drafts, which {spec.name} needs."
         )
     reads_layers = spec.capabilities.needs.hidden == "layers" or spec.algorithm_of(loadable) == "EAGLE3"
-    if reads_layers and (LAYERS not in methods or name in BARE_LAYERS):
+    asked = BLOCK_LAYERS if spec.sglang_algorithm in BLOCKS else LAYERS
+    if reads_layers and (asked not in methods or name in BARE_LAYERS):
         bare = " but before their residual is added" if name in BARE_LAYERS else ""
         return (
             f"SGLang {TESTED_SGLANG} does not hand out the outputs of {name}'s layers{bare}, which {spec.name} reads."

@@ -4,6 +4,6 @@ from draftbench.harness.run import run_suite
 run = run_suite("my.yaml")
 """
 
-from draftbench.harness.run.whole import run_suite
+from draftbench.harness.run.whole import measure_suite, run_suite
 
-__all__ = ["run_suite"]
+__all__ = ["measure_suite", "run_suite"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from draftbench.drafts.api import discover
 from draftbench.harness.errors import RecordError
+from draftbench.harness.host.draft_packages import check_unchanged, draft_packages
 from draftbench.harness.host.provenance import git_commit, host, package_versions, suite_sha256
 from draftbench.harness.manifest import MANIFEST, Manifest
 from draftbench.harness.records import SCHEMA_VERSION
@@ -42,10 +44,14 @@ def open_store(suite: Suite, folder: Path, command: str, suite_text: str, resume
     """The run's records: new ones, or those to go on with.
 
     Raises:
-        RecordError: the folder holds a run already, or to resume none of this suite.
+        RecordError: the folder holds a run already, or to resume none of this suite, or one whose drafts were of other
+            packages.
     """
     resolved = suite.model_dump(mode="json")
+    packages = draft_packages((arm.architecture for arm in suite.arms), discover())
     if resume:
+        if (folder / MANIFEST).exists() and "draft_packages" in (before := Manifest.read(folder)).model_fields_set:
+            check_unchanged(before.draft_packages, packages)
         return RunStore.reopen(folder, suite_sha256(resolved))
     manifest = Manifest(
         version=SCHEMA_VERSION,
@@ -57,6 +63,7 @@ def open_store(suite: Suite, folder: Path, command: str, suite_text: str, resume
         git_commit=git_commit(),
         host=host(),
         packages=package_versions(),
+        draft_packages=packages,
         finished=False,
     )
     return RunStore.create(folder, manifest)

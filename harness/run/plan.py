@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TypeVar
@@ -118,12 +119,15 @@ class Estimate:
 
     Attributes:
         basis: at which speed, and where that is from.
+        launch_s: of the time, what each of the launches takes; the rest is the reference pass.
     """
 
     num_cells: int
     num_requests: int | None
     time_s: float | None
     basis: str = ""
+    num_launches: int = 1
+    launch_s: float = 0.0
 
     def __str__(self) -> str:
         if self.time_s is None:
@@ -131,6 +135,19 @@ class Estimate:
         return (
             f"{self.num_cells} cells, {self.num_requests} requests; at most about {duration(self.time_s)} {self.basis}"
         )
+
+    def with_launches(self, num_launches: int) -> Estimate:
+        """The same suite with another number of launches."""
+        assert self.time_s is not None
+        more = num_launches - self.num_launches
+        return replace(self, num_launches=num_launches, time_s=self.time_s + more * self.launch_s)
+
+    def on(self, devices: int) -> tuple[float, int]:
+        """Seconds with so many devices, each taking whole launches, and how many of them have work."""
+        assert self.time_s is not None
+        busy = min(devices, self.num_launches)
+        rest_s = self.time_s - self.num_launches * self.launch_s
+        return rest_s + math.ceil(self.num_launches / busy) * self.launch_s, busy
 
 
 def estimate(suite: Suite, seen: PastSpeed | None = None) -> Estimate:
@@ -146,16 +163,18 @@ def estimate(suite: Suite, seen: PastSpeed | None = None) -> Estimate:
     if any(count is None for count in counts):
         return Estimate(cells, None, None)
     rounds = num_launches(suite) * suite.blocks_per_launch * len(suite.arms)
-    time_s, num_requests = ENGINE_START_S * num_launches(suite) * num_engines, 0
+    time_s, reference_s, num_requests = ENGINE_START_S * num_launches(suite) * num_engines, 0.0, 0
     for count, workload in zip(counts, suite.workloads, strict=True):
         tokens = (count or 0) * (workload.max_tokens or suite.sampling.max_tokens)
-        time_s += tokens / tokens_per_s  # the reference pass
+        time_s += tokens / tokens_per_s
+        reference_s += tokens / tokens_per_s
         for point in suite.load:
             asked = min(count or 0, point.num_prompts or count or 0)
             sent, span_s = _arrivals(point, workload, asked, suite.sampling.seed)
             num_requests += rounds * sent
             time_s += rounds * max(span_s, tokens * sent / (count or 1) / tokens_per_s)
-    return Estimate(cells, num_requests, time_s, _basis(suite, seen))
+    launch_s = (time_s - reference_s) / num_launches(suite)
+    return Estimate(cells, num_requests, time_s, _basis(suite, seen), num_launches(suite), launch_s)
 
 
 def _basis(suite: Suite, seen: PastSpeed | None) -> str:

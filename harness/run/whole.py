@@ -49,35 +49,49 @@ def run_suite(
         HarnessError: the suite, its models or this host do not allow it; nothing was started.
         KeyboardInterrupt: after the engines have ended and what was measured is kept.
     """
-    from draftbench.drafts.api import discover
-    from draftbench.harness.corpora.contamination import suite_contamination
-    from draftbench.harness.host.provenance import has_gpu
-    from draftbench.harness.manifest import MANIFEST
-    from draftbench.harness.metrics.results import wanted_launches
-    from draftbench.harness.models.fairness import check_fairness
-    from draftbench.harness.run.folder import open_store, run_folder
-    from draftbench.harness.run.live import LiveRun
-    from draftbench.harness.run.plan import num_launches, plan_cells
-    from draftbench.harness.run.progress import Progress
-    from draftbench.harness.run.scoring import check_scoring, score_run
-    from draftbench.harness.runtime.fleet import find_fleet
-    from draftbench.harness.suite import load_suite, with_tokenizer
+    from draftbench.harness.run.folder import run_folder
+    from draftbench.harness.suite import load_suite
     from draftbench.harness.suite.named import find_suite
+    from draftbench.harness.suite.named import suite_text as text_of_suite
     from draftbench.harness.terminal import Terminal
-    from draftbench.harness.workloads.conversations import describe
-    from draftbench.harness.workloads.dated import dated
-    from draftbench.reports.files import read_run, rows_of_run
+    from draftbench.reports.files import read_run
 
     console = console or Terminal()
     if isinstance(suite, Path | str):
         path = find_suite(Path(suite), console.print)
         suite = load_suite(path, allow)
         suite_folder = path.parent if suite_folder is None else suite_folder
-        suite_text = path.read_text() if suite_text is None else suite_text
-    suite_folder = suite_folder or Path()
+        suite_text = text_of_suite(path) if suite_text is None else suite_text
     suite_text = suite.model_dump_json(indent=1, exclude_unset=True) if suite_text is None else suite_text
     folder = run_folder(None if out is None else Path(out), resume, suite.name)
-    suite = suite.allowing(allow)
+    measure_suite(
+        suite.allowing(allow), folder, suite_folder or Path(), suite_text, command, console,
+        resume=resume, cold_start=cold_start,
+    )  # fmt: skip
+    return read_run(folder)
+
+
+def measure_suite(
+    suite: Suite, folder: Path, suite_folder: Path, suite_text: str, command: str, console: Console,
+    *, resume: bool = False, cold_start: bool = False,
+) -> None:  # fmt: skip
+    """All of `run_suite` but reading the results, which takes memory: what was measured lies in the folder."""
+    from draftbench.drafts.api import discover
+    from draftbench.harness.corpora.contamination import suite_contamination
+    from draftbench.harness.host.provenance import has_gpu
+    from draftbench.harness.manifest import MANIFEST
+    from draftbench.harness.models.fairness import check_fairness
+    from draftbench.harness.run.apart import wanted_launches
+    from draftbench.harness.run.folder import open_store
+    from draftbench.harness.run.live import LiveRun
+    from draftbench.harness.run.plan import num_launches, plan_cells
+    from draftbench.harness.run.progress import Progress
+    from draftbench.harness.run.scoring import check_scoring, score_run
+    from draftbench.harness.runtime.fleet import find_fleet
+    from draftbench.harness.suite import with_tokenizer
+    from draftbench.harness.workloads.conversations import describe
+    from draftbench.harness.workloads.dated import dated
+
     check_scoring(suite)
     arms = find_fleet(suite, discover(), suite_folder, folder, has_gpu(), preload=not (cold_start or resume))
     suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
@@ -94,7 +108,7 @@ def run_suite(
         run.measure(plan_cells(suite, run.resident))
         if suite.auto is not None:
             first = num_launches(suite)
-            run.add_launches(lambda width: wanted_launches(rows_of_run(folder, store.manifest()), width, first))
+            run.add_launches(lambda width: wanted_launches(folder, width, first))
         run.rescore()
     score_run(suite, store, run.renderer)
     store.note(
@@ -104,7 +118,6 @@ def run_suite(
         workloads={w.name: describe(w, suite.sampling.seed) for w in suite.workloads},
         contamination=contamination,
     )
-    return read_run(store.folder)
 
 
 @contextmanager

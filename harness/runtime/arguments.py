@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from draftbench.harness.runtime import cuda
 from draftbench.harness.runtime.cpu import environment as cpu
@@ -39,13 +39,13 @@ class ModelPaths:
 
 def server_arguments(
     suite: Suite, arm: Arm, spec: DraftSpec, paths: ModelPaths, has_gpu: bool, loadable: Loadable | None = None
-) -> dict[str, Argument]:
-    """Server arguments by their field names, without host and port.
+) -> dict[str, Argument | Mapping[str, Any]]:
+    """Server arguments by their field names, without host and port; a mapping is to be read from a file.
 
     Args:
         loadable: what the draft's checkpoint is, which may need another algorithm than its architecture.
     """
-    arguments: dict[str, Argument] = {
+    arguments: dict[str, Argument | Mapping[str, Any]] = {
         "model_path": str(paths.target),
         "dtype": suite.target.dtype,
         "skip_tokenizer_init": True,

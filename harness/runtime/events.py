@@ -1,6 +1,7 @@
 """What an engine's scheduler process tells the harness while it runs: one event a line, both ends of it.
 
-    r <request id> <accepted drafts>                  one verify step of one request, bonus token excluded
+    r <request id> <accepted drafts> [<proposed>]     one verify step of one request, bonus token excluded; proposed
+                                                      nodes, root excluded, where they differ from round to round
     p <draft ns> <verify ns> <extend ns> <round ns>   one round of the whole batch
     e                                                 one of those rounds in which nothing was proposed
     f <reason>                                        the draft failed and is not asked again
@@ -11,7 +12,6 @@ Lines are appended unbuffered, so that whatever the client has received is alrea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +19,19 @@ from pathlib import Path
 from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
 from draftbench.harness.records import GraphUse, PhaseTimes
+from draftbench.harness.safe_files import open_to_append
 
 
 class RoundLog:
     """The append-only file of one engine's rounds; lives as long as the scheduler process."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = open_to_append(path)
 
-    def accepted(self, request_id: str, num_accepted_drafts: int) -> None:
-        """Write one verify step of one request."""
-        self._write(f"r {request_id} {num_accepted_drafts}")
+    def accepted(self, request_id: str, num_accepted_drafts: int, num_proposed_drafts: int | None = None) -> None:
+        """Write one verify step of one request; how much was proposed where that changes."""
+        proposed = "" if num_proposed_drafts is None else f" {num_proposed_drafts}"
+        self._write(f"r {request_id} {num_accepted_drafts}{proposed}")
 
     def empty(self) -> None:
         """Write that a round of the whole batch had nothing proposed."""
@@ -48,7 +50,7 @@ class RoundLog:
         self._write(f"p {draft_ns} {verify_ns} {extend_ns} {round_ns}")
 
     def _write(self, line: str) -> None:
-        os.write(self._descriptor, f"{line}\n".encode())
+        self._file.write(f"{line}\n".encode())
 
 
 @dataclass
@@ -56,6 +58,7 @@ class _RoundSums:
     """What the lines since the last look add up to."""
 
     accepted: dict[str, list[int]] = field(default_factory=dict)
+    proposed: dict[str, list[int]] = field(default_factory=dict)
     phases: list[Sequence[int]] = field(default_factory=list)
     graphs: list[Sequence[bool | None]] = field(default_factory=list)
     num_empty: int = 0
@@ -69,8 +72,10 @@ class _RoundSums:
         """
         kind, *fields = line.split()
         match kind, fields:
-            case "r", [request_id, count]:
+            case "r", [request_id, count, *proposed] if len(proposed) < 2:
                 self.accepted.setdefault(request_id, []).append(int(count))
+                if proposed:
+                    self.proposed.setdefault(request_id, []).append(int(proposed[0]))
             case "p", [_, _, _, _]:
                 self.phases.append([int(each) for each in fields])
             case "e", []:
@@ -116,7 +121,8 @@ class RoundReader:
         self._read_bytes += len(whole)
         if tally.failures and self.draft_failure is None:
             self.draft_failure = tally.failures[0]
-        return EngineEvents(tally.accepted, _phase_times(tally.phases, tally.num_empty), _graph_use(tally.graphs))
+        times, graphs = _phase_times(tally.phases, tally.num_empty), _graph_use(tally.graphs)
+        return EngineEvents(tally.accepted, times, graphs, tally.proposed)
 
 
 def _phase_times(rounds: Sequence[Sequence[int]], num_empty: int) -> PhaseTimes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
@@ -134,10 +135,22 @@ class SglangFleet:
     def arguments(self, name: str) -> dict[str, Argument]:
         """An arm's server arguments; its draft is laid out where they say."""
         paths, loadable = self.paths[name], self.loadables.get(name)
-        if loadable is not None and paths.draft is not None:
+        if self.specs[name].proposer_factory is not None:
+            paths = ModelPaths(paths.target, None)  # SGLang's NGRAM loads nothing
+        elif loadable is not None and paths.draft is not None:
             draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
             paths = ModelPaths(paths.target, draft)
-        return server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
+        asked = server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
+        return {key: self._in_file(name, key, value) for key, value in asked.items()}
+
+    def _in_file(self, name: str, key: str, value: Argument | Mapping[str, Any]) -> Argument:
+        """A server argument as a command line has it: the path of a file that holds what SGLang reads from one."""
+        if not isinstance(value, Mapping):
+            return value
+        path = self.engines_folder / name / f"{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(dict(value)) + "\n")
+        return str(path.resolve())
 
     def start(self, name: str) -> SglangEngine:
         """Start an arm's engine and wait until it is ready and what it should be.
@@ -154,11 +167,12 @@ class SglangFleet:
             EngineError: the preloaded process is gone.
         """
         arm, spec, arguments = self.by_name[name], self.specs[name], self.arguments(name)
-        tree = None if arm.tree is None else astuple(arm.tree)
+        tree, folder = None if arm.tree is None else astuple(arm.tree), self.paths[name].draft
         draft = {
             "architecture": spec.name,
             "options": arm.options,
             "tree": tree,
+            "checkpoint": str(folder) if folder is not None and spec.proposer_factory is not None else None,
             "dtype": self.suite.target.dtype,
             "simulation": _simulation(arm, self.suite),
         }
@@ -192,7 +206,9 @@ class SglangFleet:
         config = read_target(self.target, needs_weights=False)
         # Random weights have no file.
         target = weight_bytes(self.target) or DTYPE_BYTES[self.suite.target.dtype] * num_parameters(config)
-        drafts = [weight_bytes(paths.draft) for paths in self.paths.values() if paths.draft is not None]
+        # A layer of the target's own folder is small beside it.
+        own = [paths.draft for paths in self.paths.values() if paths.draft not in (None, paths.target)]
+        drafts = [weight_bytes(folder) for folder in own if folder is not None]
         return engine_bytes(self.suite, config, target, max(drafts, default=0), self.has_gpu)
 
     def _check_equal(self, receipts: Mapping[str, Receipt]) -> None:
@@ -242,6 +258,13 @@ def find_fleet(
         spec = specs[arm.name] = known[arm.architecture]
         if (reason := unserved(target_config, spec)) is not None:
             raise DraftError(f"arm {arm.name}: {reason}")
+        if spec.needs_gpu is not None and not has_gpu:
+            raise DraftError(f"arm {arm.name}: {spec.name} runs on a GPU alone: {spec.needs_gpu}.")
+        if has_gpu and arm.options.get("acceptance_rule"):
+            raise DraftError(
+                f"arm {arm.name}: options.acceptance_rule was never run on a GPU: draws and rule would be outside of "
+                "its CUDA graphs. Leave it out, or run on a CPU."
+            )
         try:
             spec.capabilities.needs.layers_of(target_config["num_hidden_layers"])
         except DraftError as error:
@@ -251,7 +274,7 @@ def find_fleet(
     if preload and arms:
         preloaded(engine_environment(has_gpu, suite.target.dtype == "float32"))
     drafts = dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)
-    tensors = read_tensors([*drafts, *([target] if needs_weights else [])])
+    tensors = read_tensors([*dict.fromkeys((*drafts, *([target] if needs_weights else [])))])
     if needs_weights:
         check_target(target, target_config, tensors[target])
     loadables = {

@@ -19,6 +19,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -109,6 +110,7 @@ def _run(request: ForkRequest) -> None:
         _redirect(request.log)
         os.environ.clear()
         os.environ.update(request.environment)
+        tempfile.tempdir = None  # found anew, from TMPDIR
         fork_children_nearby()
         _launch_server(request.arguments)
         code = 0
@@ -124,7 +126,7 @@ def _run(request: ForkRequest) -> None:
 
 def _redirect(log: str) -> None:
     nowhere = os.open(os.devnull, os.O_RDONLY)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     for source, place in ((nowhere, 0), (file, 1), (file, 2)):
         os.dup2(source, place)
 

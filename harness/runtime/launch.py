@@ -26,10 +26,12 @@ from draftbench.harness.runtime import cuda
 from draftbench.harness.runtime.arguments import Argument, command_line
 from draftbench.harness.runtime.cpu import environment as cpu
 from draftbench.harness.runtime.events import RoundReader
+from draftbench.harness.runtime.leftovers import Leftovers
 from draftbench.harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
 from draftbench.harness.runtime.preload import Preloaded, ServerProcess
+from draftbench.harness.runtime.tested import TESTED_SGLANG
+from draftbench.harness.safe_files import make_own_folder, open_to_append, write_whole
 
-TESTED_SGLANG = "0.5.17"
 READY_TIMEOUT_S = 900.0
 """Large models load for minutes; an engine that died is noticed at once."""
 STOP_TIMEOUT_S = 10.0
@@ -39,9 +41,10 @@ LOG_LINES_SHOWN = 25
 class SglangEngine(OwnServer):
     """A running SGLang server. `folder` holds its log, receipt and rounds."""
 
-    def __init__(self, process: ServerProcess, port: int, folder: Path) -> None:
+    def __init__(self, process: ServerProcess, port: int, folder: Path, leftovers: Leftovers | None = None) -> None:
         self._process = process
         self._folder = folder
+        self._leftovers = leftovers
         self._rounds = RoundReader(folder / ROUNDS)
         self._receipt: Receipt | None = None
         self.url = f"http://127.0.0.1:{port}"
@@ -77,6 +80,7 @@ class SglangEngine(OwnServer):
             if time.monotonic() > deadline:
                 raise EngineError(f"the engine did not answer within {timeout_s:.0f} s.\n{self._log_end()}")
             time.sleep(0.05)
+        self._note_leftovers()  # an engine that dies by itself cannot be asked later
         path = self._folder / RECEIPT
         if not path.exists():
             raise EngineError(
@@ -105,15 +109,22 @@ class SglangEngine(OwnServer):
         return f"{how}; {self._log_end()}"
 
     def stop(self) -> None:
-        """End the whole process group at once; a serving engine has nothing to save.
+        """End the whole process group at once; a serving engine has nothing to save, and what it leaves is deleted.
 
         A polite end would cost seconds: SGLang takes it for a crash and waits for diagnostics.
         """
+        self._note_leftovers()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while _group_lives(self._process) and time.monotonic() < deadline:
             time.sleep(0.01)
+        if self._leftovers is not None:
+            self._leftovers.remove()
+
+    def _note_leftovers(self) -> None:
+        if self._leftovers is not None:
+            self._leftovers.look(_members(self._process.pid))
 
     def _log_end(self) -> str:
         log = self._folder / "engine.log"
@@ -147,7 +158,7 @@ def start_engine(
         environment: of `engine_environment`.
         preloaded: what the server is forked from; None starts it as a user's shell would.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own_folder(folder, levels=2)
     for name in (RECEIPT, ROUNDS):
         (folder / name).unlink(missing_ok=True)
     port = free_port()
@@ -156,13 +167,19 @@ def start_engine(
     words += ["--nccl-port", str(free_port())]
     words += command_line(arguments)
     command = [sys.executable, "-m", "sglang.launch_server", *words]
-    (folder / "command.json").write_text(json.dumps(command, indent=1) + "\n")
-    environment = {**environment, ENGINE_FOLDER: str(folder.resolve()), DRAFT: json.dumps(dict(draft))}
+    write_whole(folder / "command.json", json.dumps(command, indent=1) + "\n")
+    leftovers = Leftovers()
+    environment = {
+        **environment,
+        **leftovers.environment,
+        ENGINE_FOLDER: str(folder.resolve()),
+        DRAFT: json.dumps(dict(draft)),
+    }
     log = folder / "engine.log"
-    log.write_bytes(b"")
+    write_whole(log, b"")
     if preloaded is not None:
-        return SglangEngine(preloaded.start(words, environment, log), port, folder)
-    with log.open("ab") as output:
+        return SglangEngine(preloaded.start(words, environment, log), port, folder, leftovers)
+    with open_to_append(log) as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -172,7 +189,7 @@ def start_engine(
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
-    return SglangEngine(process, port, folder)
+    return SglangEngine(process, port, folder, leftovers)
 
 
 def _die_with_parent() -> None:
@@ -182,13 +199,17 @@ def _die_with_parent() -> None:
 
 def _group_lives(process: ServerProcess) -> bool:
     """Whether a process of the group still runs; dead ones may lie there until the system's first process looks."""
-    if process.poll() is None:
-        return True
+    return process.poll() is None or bool(_members(process.pid))
+
+
+def _members(group: int) -> list[int]:
+    """Ids of the group's processes that run."""
+    members = []
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-            if os.getpgid(pid) == process.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
+            if os.getpgid(pid) == group and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                members.append(pid)
+    return members
 
 
 def free_port() -> int:

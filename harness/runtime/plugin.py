@@ -13,10 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from draftbench.harness.safe_files import write_whole
+
 ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
 DRAFT = "DRAFTBENCH_DRAFT"
-"""Environment variable: the arm's architecture, options, tree, dtype and simulated acceptance, as JSON."""
+"""Environment variable: the arm's architecture, options, tree, checkpoint of a proposer, dtype and simulated
+acceptance, as JSON."""
 RECEIPT, ROUNDS = "receipt.json", "rounds.log"
 
 
@@ -41,6 +44,7 @@ def _record_in_scheduler(folder: Path) -> None:
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
 
+        from draftbench.harness.runtime.adaptive_steps import adaptive_steps, forget_steps_on_flush
         from draftbench.harness.runtime.events import RoundLog
         from draftbench.harness.runtime.graphs import record_graphs
         from draftbench.harness.runtime.rounds import clock_of, record_accepted_drafts, record_phases
@@ -64,7 +68,8 @@ def _record_in_scheduler(folder: Path) -> None:
             worker = scheduler.draft_worker
             record_graphs(log, scheduler)
             if worker is not None:
-                record_accepted_drafts(log)
+                record_accepted_drafts(log, adaptive_steps(worker) is not None)
+                forget_steps_on_flush(worker)
                 record_phases(log, worker, clock_of(scheduler.server_args.device))
             write_receipt(folder / RECEIPT, scheduler, simulation)
         return result
@@ -73,7 +78,11 @@ def _record_in_scheduler(folder: Path) -> None:
 
 
 def install_architecture(
-    architecture: str, options: dict[str, Any], tree: list[int] | None, on_failure: Callable[[str], None]
+    architecture: str,
+    options: dict[str, Any],
+    tree: list[int] | None,
+    checkpoint: str | None,
+    on_failure: Callable[[str], None],
 ) -> None:
     """Give SGLang what the architecture brings along: a proposer, or models and a draft worker in place of EAGLE's."""
     from draftbench.drafts.api import Tree, discover
@@ -83,13 +92,22 @@ def install_architecture(
         from draftbench.harness.runtime.drafts import proposals
 
         validated = spec.options.model_validate(options)
-        proposals.install(spec, validated, Tree(*tree), lambda why: on_failure(f"{architecture}: {why}"))
-    if spec.engine_module is None:
-        return
+        folder = None if checkpoint is None else Path(checkpoint)
+        proposals.install(spec, validated, Tree(*tree), folder, lambda why: on_failure(f"{architecture}: {why}"))
+    if spec.engine_module is not None:
+        install_module(spec.engine_module)
+    if (rule := options.get("acceptance_rule")) is not None:
+        from draftbench.harness.runtime.drafts import sampled_paths
+
+        sampled_paths.install(rule)
+
+
+def install_module(name: str) -> None:
+    """Give SGLang the models and the draft worker of an architecture's module."""
     from sglang.srt.models.registry import ModelRegistry
     from sglang.srt.speculative import eagle_worker_v2
 
-    module = importlib.import_module(spec.engine_module)
+    module = importlib.import_module(name)
     ModelRegistry.models.update({model.__name__: model for model in getattr(module, "MODELS", ())})
     if hasattr(module, "DRAFT_WORKER"):
         eagle_worker_v2.EagleDraftWorker = module.DRAFT_WORKER
@@ -100,6 +118,7 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
     import sglang
     import torch
 
+    from draftbench.harness.runtime.adaptive_steps import adaptive_steps
     from draftbench.harness.runtime.graphs import captured_sizes
 
     worker = scheduler.draft_worker
@@ -113,15 +132,15 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
         "draft_class": None if draft_runner is None else type(draft_runner.model).__name__,
         "draft_worker": None if draft_worker is None else type(draft_worker).__name__,
         "draft_facts": facts(),
+        "adaptive_steps": adaptive_steps(worker),
+        "acceptance_rule": getattr(draft_worker, "acceptance_rule", None),
         "target_class": type(scheduler.tp_worker.model_runner.model).__name__,
         "max_total_num_tokens": scheduler.max_total_num_tokens,
         "cuda_graphs": captured_sizes(scheduler),
         "simulated_acceptance": None if simulation is None else simulation["alphas"],
         "server_args": resolved(scheduler.server_args),
     }
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(receipt, indent=1, sort_keys=True))
-    partial.rename(path)
+    write_whole(path, json.dumps(receipt, indent=1, sort_keys=True))
 
 
 def resolved(server_args: Any) -> dict[str, str | int | float | bool | None]:

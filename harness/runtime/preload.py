@@ -94,7 +94,7 @@ class Preloaded:
             EngineError: the preloaded process is gone.
         """
         self.wait_ready()
-        pid = self._ask(ForkRequest(tuple(arguments), dict(environment), str(log.resolve())))
+        pid = self._ask(ForkRequest(tuple(arguments), dict(environment), str(log.absolute())))
         if pid is None:
             raise EngineError(f"the preloaded process ended.\n{self._log_end()}")
         return ForkedServer(pid, self)

@@ -75,17 +75,33 @@ def clock_of(device: str) -> Clock:
     return EventClock(lambda: torch.cuda.Event(enable_timing=True))
 
 
-def record_accepted_drafts(log: RoundLog) -> None:
-    """Make SGLang's requests report each of their verify steps to the log."""
+def record_accepted_drafts(log: RoundLog, steps_change: bool) -> None:
+    """Make SGLang's requests report each of their verify steps to the log.
+
+    Args:
+        steps_change: the number of draft steps is not the same in every round. SGLang notes a round's size on its
+            result (managers/scheduler_components/batch_result_processor.py, 0.5.17).
+    """
     from sglang.srt.managers.schedule_batch import Req
+    from sglang.srt.managers.scheduler_components.batch_result_processor import SchedulerBatchResultProcessor
 
     original = Req.update_spec_correct_drafts_histogram
+    nodes: list[int] = []
 
     def update(request: Any, num_correct_drafts: int, *args: Any, **kwargs: Any) -> Any:
-        log.accepted(request.rid, num_correct_drafts)
+        log.accepted(request.rid, num_correct_drafts, *nodes)
         return original(request, num_correct_drafts, *args, **kwargs)
 
     Req.update_spec_correct_drafts_histogram = update
+    if not steps_change:
+        return
+    settle = SchedulerBatchResultProcessor._resolve_spec_v2_tokens
+
+    def settle_round(processor: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
+        nodes[:] = [result.speculative_num_draft_tokens - 1]
+        return settle(processor, result, *args, **kwargs)
+
+    SchedulerBatchResultProcessor._resolve_spec_v2_tokens = settle_round
 
 
 def phase_calls(worker: Any) -> list[tuple[str, Any, str]]:
@@ -95,6 +111,12 @@ def phase_calls(worker: Any) -> list[tuple[str, Any, str]]:
     as other.
     """
     drafts = worker.draft_worker
+    if hasattr(worker, "draft_model_runner"):  # a block in one pass
+        return [
+            ("draft", worker.draft_model_runner, "forward"),
+            ("verify", worker.target_worker, "forward_batch_generation"),
+            ("extend", worker, "_append_target_hidden_to_draft_kv_by_loc"),
+        ]
     if drafts is None:
         extend = "observe" if hasattr(worker, "observe") else "_update_ngram_corpus"
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from draftbench.drafts.api import DraftSpec, Loadable
@@ -9,6 +10,9 @@ from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import EngineError
 from draftbench.harness.runtime.launch import SglangEngine
 from draftbench.harness.suite import Arm
+
+TREE_ARGUMENTS = ("speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens")
+"""They are the suite's tree, which `engine:` must not change."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,17 @@ def check_receipt(arm: Arm, spec: DraftSpec, loadable: Loadable | None, receipt:
     by_workload = {name: list(shares) for name, shares in alphas.items()} if isinstance(alphas, dict) else None
     if receipt.simulated_acceptance != (by_workload or (list(alphas) if alphas else None)):
         raise EngineError(f"the engine simulates acceptance {receipt.simulated_acceptance}, not as the suite says.")
-    for name, wanted in (
-        ("speculative_num_steps", arm.num_steps),
-        ("speculative_eagle_topk", arm.topk),
-        ("speculative_num_draft_tokens", arm.num_draft_tokens),
-    ):
-        if spec.sglang_algorithm is not None and receipt.server_args.get(name) != wanted:
-            raise EngineError(
-                f"the engine resolved {name} to {receipt.server_args.get(name)}, the suite says {wanted}."
-            )
+    if arm.tree is None or not spec.drafts:
+        return
+    options = spec.options.model_validate(arm.options)
+    for name, wanted in spec.engine_arguments(arm.tree, options).items():
+        found = receipt.server_args.get(name)
+        meant = name in arm.engine and name not in TREE_ARGUMENTS
+        if found != wanted and not meant and not isinstance(wanted, Mapping):
+            raise EngineError(f"the engine resolved {name} to {found}, the suite says {wanted}.")
+    rule = getattr(options, "acceptance_rule", None)
+    if receipt.acceptance_rule != rule:
+        raise EngineError(f"the engine accepts by the rule {receipt.acceptance_rule}, the suite says {rule}.")
+    steps = getattr(options, "adaptive_steps", None)
+    if receipt.adaptive_steps != steps:
+        raise EngineError(f"the engine changes between {receipt.adaptive_steps} draft steps, the suite says {steps}.")

@@ -5,6 +5,7 @@ from draftbench.harness.suite.fields import Name, Positive
 from draftbench.harness.suite.points import Auto, Limits, LoadPoint
 from draftbench.harness.suite.read import (
     check_recorded,
+    load_points,
     load_suite,
     relocated,
     resolved_workloads,
@@ -32,6 +33,7 @@ __all__ = [
     "Tuning",
     "Workload",
     "check_recorded",
+    "load_points",
     "load_suite",
     "relocated",
     "resolved_workloads",

@@ -12,6 +12,8 @@ from draftbench.harness.suite.fields import Alphas, Name, PathText, Positive, Re
 from draftbench.harness.suite.strict_yaml import UNSPELLED, Section
 
 NOT_TAKEN = "that is taken from no manifest. Look at the suite, save it as a file, and run that"
+SIMULATED = " (simulated acceptance)"
+"""Follows the name of an arm whose acceptance is."""
 SimulatedAcceptance = Annotated[
     Annotated[Alphas, Tag(UNSPELLED + "shares")]
     | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")]
@@ -92,8 +94,12 @@ class Arm(Section):
 
     @property
     def label(self) -> str:
-        """The name that tables and figures show: simulated acceptance is told wherever the arm is."""
-        return self.name if self.simulated_acceptance is None else f"{self.name} (simulated acceptance)"
+        """The name that tables and figures show: simulated acceptance, or another rule of acceptance than SGLang's own,
+        is told wherever the arm is."""
+        if self.simulated_acceptance is not None:
+            return self.name + SIMULATED
+        rule = self.options.get("acceptance_rule")
+        return self.name if rule is None else f"{self.name} ({rule})"
 
     def alphas(self, workload: str) -> tuple[float, ...] | None:
         """What is drawn on a workload; None where acceptance is measured."""

@@ -16,8 +16,8 @@ Text = Annotated[str, Field(max_length=100_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Alphas = Annotated[tuple[Share, ...], Field(strict=False)]
 SourceName = Literal[
-    "synthetic", "random", "prompts", "chat_jsonl", "sharegpt", "gsm8k", "mt_bench", "spec_bench", "humaneval", "mbpp",
-    "alpaca", "cnn_dm", "natural_questions", "math500", "speed_bench",
+    "synthetic", "random", "windows", "prompts", "chat_jsonl", "sharegpt", "gsm8k", "mt_bench", "spec_bench",
+    "humaneval", "mbpp", "alpaca", "cnn_dm", "natural_questions", "math500", "speed_bench",
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def find_suite(path: Path, note: Callable[[str], None]) -> Path:
     `suites/quickstart.yaml` and `quickstart.yaml` so mean the same from a checkout and where draftbench is installed.
     """
     shipped = SUITES.joinpath(*path.parts[1:]) if path.parts[:1] == ("suites",) else SUITES / path
-    if path.exists() or path.is_absolute() or not shipped.is_file():
+    if path.exists() or path.is_absolute() or not shipped.with_name(shipped.name.partition("#")[0]).is_file():
         return path
     note(f"{path} is not here; taken is the suite that comes with draftbench: {shipped}")
     return shipped
@@ -37,6 +37,11 @@ def is_shipped(path: Path) -> bool:
     return not IS_CHECKOUT and path.resolve().is_relative_to(SUITES)
 
 
+def suite_text(path: Path) -> str:
+    """A suite's file as its user wrote it, whichever of its matrix's points is meant."""
+    return (path if path.exists() else path.with_name(path.name.partition("#")[0])).read_text()
+
+
 def shipped_names() -> tuple[str, ...]:
     """Names of the suites that come with the project, as `find_suite` takes them."""
     return tuple(sorted(f"suites/{path.name}" for path in SUITES.glob("*.yaml")))
@@ -49,7 +54,8 @@ def check_looks_like_suite(word: str, commands: Sequence[str]) -> None:
         SuiteError: it names no file and does not look like one.
     """
     path = Path(word)
-    if path.suffix not in (".yaml", ".yml") and not path.exists():
+    suffix = Path(path.name.partition("#")[0]).suffix
+    if suffix not in (".yaml", ".yml") and not path.exists():
         close = difflib.get_close_matches(word, commands, n=1)
         hint = f"did you mean {close[0]}?" if close else "--help lists the commands, a suite's name ends in .yaml."
         raise SuiteError(f"there is no command {word}, nor a suite of that name; {hint}")

@@ -17,7 +17,7 @@ from draftbench.harness.suite.strict_yaml import nearest, spelled
 from draftbench.harness.suite.trace import read_trace
 from draftbench.harness.suite.yaml_lines import Path_
 from draftbench.harness.workloads.regular import DATA_BYTES, TEMPLATE_BYTES, file_problem
-from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet
+from draftbench.harness.workloads.sources import COUNTED, EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet
 from draftbench.harness.workloads.synthetic import FAMILIES
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _arm_problems(suite: Suite) -> Problems:
         for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens"):
             given = getattr(arm, field) is not None
             wanted = spec.drafts and (field != "checkpoint" or spec.needs_checkpoint)
-            if given and not wanted:
+            if given and not wanted and not (field == "checkpoint" and spec.takes_checkpoint):
                 text = f"arms[{index}].{field} means nothing for {spec.name} ({spec.title}); leave it out."
                 problems.append((("arms", index, field), text))
             elif wanted and not given:
@@ -141,13 +141,25 @@ def _option_problems(index: int, arm: Arm, spec: DraftSpec) -> Problems:
     return [] if problem is None else [((*at, problem[0]), f"{spelled((*at, problem[0]))} {problem[1]}")]
 
 
+VERIFIED_APART = {
+    "NGRAM": "its draft learns from the tokens themselves",
+    "DFLASH": "SGLang verifies its blocks apart from trees",
+    "DSPARK": "SGLang verifies its blocks apart from trees",
+}
+"""Why acceptance cannot be drawn, by SGLang's algorithm."""
+
+
 def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, suite: Suite) -> Problems:
     at: Path_ = ("arms", index, "simulated_acceptance")
     alphas, name = arm.simulated_acceptance, f"arms[{index}].simulated_acceptance"
-    simulable = spec.drafts and spec.sglang_algorithm != "NGRAM" and spec.proposer_factory is None
+    simulable = spec.drafts and spec.sglang_algorithm not in VERIFIED_APART and spec.proposer_factory is None
     if alphas is not None and not simulable:
-        why = "it decodes without a draft" if not spec.drafts else "its draft learns from the tokens themselves"
+        why = "it decodes without a draft" if not spec.drafts else VERIFIED_APART.get(str(spec.sglang_algorithm))
+        why = why or VERIFIED_APART["NGRAM"]
         return [(at, f"{name} means nothing for {spec.name}: {why}; leave it out.")]
+    for option in ("adaptive_steps", "acceptance_rule"):
+        if alphas is not None and arm.options.get(option):
+            return [(at, f"{name} is drawn for a fixed tree, accepted as SGLang does; leave options.{option} out.")]
     assert not isinstance(alphas, str), "files are read first"
     if isinstance(alphas, dict):
         workloads = [workload.name for workload in suite.workloads]
@@ -195,7 +207,10 @@ MEANT_FOR = {
     "split": {"synthetic"},
     "subset": {"speed_bench", *EAGLE_QUESTIONS},
     "prompt_tokens": {"random"},
-    "tokenizer": {"random"},
+    "tokenizer": set(COUNTED),
+    "window_tokens": {"windows"},
+    "stride_tokens": {"windows"},
+    "answer": {"prompts", "chat_jsonl"},
     "run_programs": {"humaneval", "mbpp"},
     "field": {"prompts"},
     "revision": {name for name, source in SOURCES.items() if isinstance(source.home, HubSet)},
@@ -206,6 +221,7 @@ NEEDED_BY = {
     "family": {"synthetic"},
     "num_prompts": {"synthetic", "random"},
     "prompt_tokens": {"random"},
+    "window_tokens": {"windows"},
     "path": {name for name, source in SOURCES.items() if source.home is None and not source.synthetic},
 }
 

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 from draftbench.harness.errors import SuiteError
 from draftbench.harness.suite.arms import NOT_TAKEN
+from draftbench.harness.suite.matrix import MATRIX, Point, points_of
 from draftbench.harness.suite.problems import suite_problems
 from draftbench.harness.suite.profiles import curves_for
 from draftbench.harness.suite.schema import Suite
-from draftbench.harness.suite.strict_yaml import Section, line_of, load_strict, refuse, spelled
+from draftbench.harness.suite.strict_yaml import Section, checked, line_of, refuse, spelled
 from draftbench.harness.suite.workload import Workload
-from draftbench.harness.suite.yaml_lines import Path_
+from draftbench.harness.suite.yaml_lines import Path_, load_yaml
+from draftbench.harness.workloads.sources import COUNTED
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -24,12 +26,55 @@ def load_suite(path: Path, allowed: Collection[str] = ()) -> Suite:
     """Read and check a suite.
 
     Args:
+        path: the file; of one with a matrix `FILE#POINT`.
         allowed: engine arguments that its user permits though they may run code, open ports or load from elsewhere.
 
     Raises:
-        SuiteError: anything wrong with it, with file, line, what was found and what is allowed.
+        SuiteError: anything wrong with it, with file, line, what was found and what is allowed; a file with a matrix
+            of which no point is named.
     """
-    suite, lines = load_strict(path, Suite, "suite")
+    points = load_points(path, allowed)
+    if len(points) == 1 and not points[0][0]:
+        return points[0][1]
+    names = ", ".join(name for name, _ in points)
+    raise SuiteError(
+        f"{path}: it has a matrix of {len(points)} suites; name one of them, as {path}#{points[0][0]}: {names}."
+    )
+
+
+def load_points(path: Path, allowed: Collection[str] = ()) -> list[tuple[str, Suite]]:
+    """Every suite of a file by its point in the file's matrix; one alone, without a name, where it has none or one is
+    named.
+
+    Raises:
+        SuiteError: as `load_suite`, with the name of the point that is wrong; `FILE#POINT` names none.
+    """
+    wanted = None
+    if "#" in path.name and not path.exists():
+        name, _, wanted = path.name.partition("#")
+        path = path.with_name(name)
+    points = points_of(*load_yaml(path), path)
+    if wanted is not None:
+        names = [point.name for point in points]
+        if not wanted or wanted not in names:
+            there = f"allowed: {', '.join(names)}" if names != [""] else "it has no matrix, leave # and the name out"
+            raise SuiteError(f"{path}: there is no point {wanted} in its matrix; {there}.")
+        point = points[names.index(wanted)]
+        return [("", _told(point, path, allowed))]
+    return [(point.name, _told(point, path, allowed)) for point in points]
+
+
+def _told(point: Point, path: Path, allowed: Collection[str]) -> Suite:
+    """A point's suite, checked; errors name the point."""
+    try:
+        return _loaded(point, path, allowed)
+    except SuiteError as error:
+        raise SuiteError(f"{error}\n(at the matrix's point {point.name})" if point.name else str(error)) from None
+
+
+def _loaded(point: Point, path: Path, allowed: Collection[str]) -> Suite:
+    lines = point.lines
+    suite = checked(point.values, lines, path, Suite, "suite")
     suite = _with_curves(suite, path, lines)
     refuse(path, lines, suite_problems(suite, path.parent, allowed))
     suite._allowed = frozenset(allowed)
@@ -81,8 +126,16 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def suite_schema() -> dict[str, Any]:
-    """JSON Schema of suites, for editors."""
-    return Suite.model_json_schema()
+    """JSON Schema of suites, for editors; a matrix is of files alone, and of no suite."""
+    schema = Suite.model_json_schema()
+    schema["properties"][MATRIX] = {
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object"}},
+        "description": "Axes, each with points by name; a point lays its fields over the suite (arms and workloads by "
+        "name, tree over every arm's). Every combination is a suite of its own.",
+    }
+    return schema
 
 
 def relocated(suite: Suite, folder: Path) -> Suite:
@@ -132,10 +185,10 @@ def resolved_workloads(workloads: Sequence[Workload], folder: Path) -> tuple[Wor
 
 
 def with_tokenizer(suite: Suite, folder: Path) -> Suite:
-    """The suite whose random prompts are counted by a model's tokenizer where they name none."""
+    """The suite whose prompts are counted by a model's tokenizer where they are counted and name none."""
     workloads = tuple(
         workload.model_copy(update={"tokenizer": str(folder)})
-        if workload.source == "random" and workload.tokenizer is None
+        if workload.source in COUNTED and workload.tokenizer is None
         else workload
         for workload in suite.workloads
     )

@@ -39,8 +39,17 @@ def load_strict(path: Path, model: type[Model], what: str) -> tuple[Model, dict[
         SuiteError: anything wrong with it.
     """
     values, lines = load_yaml(path, what)
+    return checked(values, lines, path, model, what), lines
+
+
+def checked(values: Any, lines: dict[Path_, int], path: Path, model: type[Model], what: str) -> Model:
+    """The values of a file as a model.
+
+    Raises:
+        SuiteError: anything wrong with them.
+    """
     try:
-        return model.model_validate(_with_tuples(values, model)), lines
+        return model.model_validate(_with_tuples(values, model))
     except ValidationError as error:
         problems = list(_first_causes(error.errors(include_url=False)[:MOST_PROBLEMS]))
         sentences = [_sentence(found, path, lines, model, what) for found in problems[:SHOWN]]

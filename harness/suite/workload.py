@@ -27,7 +27,17 @@ class Workload(Section):
         None, description="For random: tokens of each prompt."
     )
     tokenizer: PathText | None = Field(
-        None, description="For random: folder of the tokenizer that counts; the target's."
+        None, description="For random, windows: folder of the tokenizer that counts; the target's if left out."
+    )
+    window_tokens: Tokens | None = Field(None, description="For windows: tokens of the text in each prompt.")
+    stride_tokens: Tokens | None = Field(
+        None,
+        description="For windows: tokens from one prompt's beginning to the next one's; window_tokens if left out.",
+    )
+    answer: Literal["exact", "number", "choice", "regex"] | None = Field(
+        None,
+        description="For prompts, chat_jsonl: how the target's last answer is held against what each record has under "
+        "`answer`: the same text, the same last number, the same letter, or found by it as a regular expression.",
     )
     path: PathText | None = Field(None, description="Local file or folder, relative to the suite, instead of the home.")
     field: Annotated[

@@ -14,15 +14,20 @@ from draftbench.harness.facts import WorkloadFacts
 from draftbench.harness.host.provenance import file_sha256
 from draftbench.harness.suite import Workload
 from draftbench.harness.workloads import synthetic
+from draftbench.harness.workloads.own_answers import own_answer
 from draftbench.harness.workloads.prompts import Conversation, Exact, chosen
 from draftbench.harness.workloads.published import home_rows, local_rows, record_of
 from draftbench.harness.workloads.random_words import random_prompts
 from draftbench.harness.workloads.sets import MAKERS, UnresolvedError, question
 from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet, RepositoryFile
 from draftbench.harness.workloads.user_files import PlacedValue, layout_of
+from draftbench.harness.workloads.windows import windows_of
 
 QUESTION_COPIES = frozenset({"gsm8k", "humaneval", "mbpp", "alpaca", "cnn_dm", "natural_questions", "math500"})
 """Sets that are also passed around in FastChat's layout."""
+
+ANSWERS = ("answer", "reference")
+"""Keys under which records say what is right."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ def describe(workload: Workload, seed: int) -> WorkloadFacts:
         licence=source.licence if path is None or (digest and digest == source.sha256) else None,
         num_prompts=len(loaded.conversations),
         num_skipped=loaded.num_skipped,
+        num_answers=sum(conversation.answer is not None for conversation in loaded.conversations),
+        num_unscored=sum(conversation.unscored for conversation in loaded.conversations),
         prompts_sha256=loaded.sha256,
     )
 
@@ -139,6 +146,14 @@ def _generated(workload: Workload, seed: int) -> list[Conversation] | None:
         folder = Path(workload.tokenizer)
         texts = random_prompts(folder, workload.prompt_tokens, count, seed)
         return [Conversation(f"random-{number}", "random", (text,)) for number, text in enumerate(texts)]
+    if workload.source == "windows":
+        assert workload.path is not None, "load_suite checks that"
+        assert workload.window_tokens is not None, "load_suite checks that"
+        assert workload.tokenizer is not None, "with_tokenizer has set it"
+        stride = workload.stride_tokens or workload.window_tokens
+        cut = windows_of(Path(workload.path), Path(workload.tokenizer), workload.window_tokens, stride)
+        before = workload.instruction or ""
+        return [Conversation(f"windows-{start}", "windows", (before + text,)) for start, text in cut]
     return None
 
 
@@ -181,6 +196,10 @@ def _conversation(workload: Workload, place: str, number: int, row: object) -> C
     conversation = make(record, place, number, instruction)
     if conversation is None:
         return None
+    if workload.answer is not None:
+        conversation = replace(conversation, answer=own_answer(record, workload.answer, place))
+    elif conversation.answer is None and any(record.get(key) for key in ANSWERS):
+        conversation = replace(conversation, unscored=True)
     longest = max(map(len, conversation.turns))
     if not all(turn.strip() for turn in conversation.turns):
         raise WorkloadError(f"{place}: a turn is empty.")

@@ -34,6 +34,20 @@ class Formula:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """An answer that must choose this one of several: a capital letter."""
+
+    letter: str
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """An answer in which this regular expression must be found."""
+
+    expression: str
+
+
+@dataclass(frozen=True)
 class Program:
     """An answer that is Python and must pass tests; it is run only when the suite asks for that."""
 
@@ -43,7 +57,7 @@ class Program:
     tests: str
 
 
-Answer = Exact | Number | Formula | Program
+Answer = Exact | Number | Formula | Choice | Pattern | Program
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,8 @@ class Conversation:
     """What the answer to the last turn must be, where the set says it."""
     later: tuple[tuple[int, str], ...] = ()
     """System messages besides the first one, each with the turn before which it stands."""
+    unscored: bool = False
+    """Its record says what is right, but in a way that nothing can be held against."""
 
     def asked(self, turn: int) -> list[dict[str, str]]:
         """The messages that a turn adds to what was said before: the system's that stand there, and the user's."""

@@ -20,12 +20,7 @@ def random_prompts(folder: Path, num_tokens: int, num_prompts: int, seed: int) -
     Raises:
         WorkloadError: no tokenizer there, or one that does not keep words apart.
     """
-    from tokenizers import Tokenizer
-
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        raise WorkloadError(f"{path} is missing; random prompts are counted with it. Give a folder as `tokenizer:`.")
-    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer, path = tokenizer_of(folder), folder / "tokenizer.json"
     # A piece that begins a word is written with Ġ (byte-level BPE) or ▁ (SentencePiece) before it.
     words = sorted(
         {
@@ -38,6 +33,20 @@ def random_prompts(folder: Path, num_tokens: int, num_prompts: int, seed: int) -
         raise WorkloadError(f"{path} has {len(words)} words of one token; random prompts need {MIN_WORDS}.")
     rng = random.Random(f"draftbench/random/{num_tokens}/{seed}")
     return [_text(tokenizer, words, num_tokens, rng, path) for _ in range(num_prompts)]
+
+
+def tokenizer_of(folder: Path):  # type: ignore[no-untyped-def]  # imported lazily
+    """The tokenizer of a model's folder.
+
+    Raises:
+        WorkloadError: there is none.
+    """
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        raise WorkloadError(f"{path} is missing; prompts are counted with it. Give a folder as `tokenizer:`.")
+    return Tokenizer.from_file(str(path))
 
 
 def _text(tokenizer, words: list[str], num_tokens: int, rng: random.Random, path: Path) -> str:  # type: ignore[no-untyped-def]  # imported lazily

@@ -5,10 +5,19 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-from draftbench.harness.workloads.prompts import Answer, Exact, Formula, Number, Program
+from draftbench.harness.workloads.prompts import Answer, Choice, Exact, Formula, Number, Pattern, Program
 from draftbench.harness.workloads.sandbox import run_isolated
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
+LONGEST = 100_000
+"""Characters of an answer that an expression is looked for in."""
+_LETTER = r"[(*\[]*([A-Z])(?![\w'])"
+_CHOICES = (
+    re.compile(rf"(?i:answer\s+is|answer\s*:|answer:\**)\s*{_LETTER}"),
+    re.compile(r"\\boxed\{\s*(?:\\text\{)?\(?([A-Z])\)?\}?\s*\}"),
+    re.compile(r"^\s*[(*\[]*([A-Z])[)*\].:]*\s*$", re.MULTILINE),
+    re.compile(r"(?<![\w'])([B-HJ-Z](?![\w'])|[AI](?=[).:\]*]|\s*$))"),
+)
 _FENCED = re.compile(r"```[ \t]*(?:python|py|Python)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -21,6 +30,10 @@ def score(text: str, answer: Answer | None, run_programs: bool = False) -> bool 
             return same_number(text, answer.value)
         case Formula():
             return same_formula(text, answer.latex)
+        case Choice():
+            return chosen_letter(text) == answer.letter
+        case Pattern():
+            return re.search(answer.expression, text[:LONGEST]) is not None
         case Program() if run_programs:
             return run_isolated(program(text, answer), answer.tests, answer.prompt, answer.entry_point)
     return None
@@ -28,13 +41,30 @@ def score(text: str, answer: Answer | None, run_programs: bool = False) -> bool 
 
 def same_number(text: str, value: str) -> bool:
     """Whether a text's final number is this one: what follows ####, else its last number."""
-    found = _NUMBER.findall(text.rpartition("####")[2])
-    if not found:
-        return False
+    found = final_number(text)
     try:
-        return Decimal(found[-1].replace(",", "")) == Decimal(value.replace(",", ""))
+        return found is not None and Decimal(found) == Decimal(value.replace(",", ""))
     except InvalidOperation:
         return False
+
+
+def final_number(text: str) -> str | None:
+    """The last number of what follows ####, or of the whole text; without commas."""
+    found = _NUMBER.findall(text.rpartition("####")[2])
+    return found[-1].replace(",", "") if found else None
+
+
+def chosen_letter(text: str) -> str | None:
+    """Which letter a text chooses: after "answer is" or "answer:", in \\boxed{}, alone on a line, else the last
+    that stands for itself; A and I only with a mark behind them, as they are words.
+
+    Source of the order: the evaluation of MMLU-Pro (Wang et al. 2024): "answer is", "answer:", then the last letter.
+    """
+    for pattern in _CHOICES:
+        found = pattern.findall(text)
+        if found:
+            return str(found[-1])
+    return None
 
 
 def same_formula(text: str, latex: str) -> bool:

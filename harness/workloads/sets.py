@@ -9,6 +9,7 @@ from draftbench.harness.errors import WorkloadError
 from draftbench.harness.workloads.messages import content_of, conversation_of, messages_of
 from draftbench.harness.workloads.prompts import Answer, Conversation, Formula, Number, Program
 from draftbench.harness.workloads.published import text_of, texts_of
+from draftbench.harness.workloads.score import final_number
 
 Record = dict[str, Any]
 Maker = Callable[[Record, str, int, str], Conversation | None]
@@ -27,14 +28,18 @@ class UnresolvedError(WorkloadError):
 
 
 def question(name: str) -> Maker:
-    """FastChat's layout, in which several sets are passed around: question_id, category, turns."""
+    """FastChat's layout, in which several sets are passed around: question_id, category, turns, GSM8K's reference."""
 
     def make(record: Record, place: str, number: int, instruction: str) -> Conversation:
         turns = texts_of(record, "turns", place)
+        answer = None
+        if name == "gsm8k" and record.get("reference"):
+            answer = _final_number(_first(record, "reference", place), place)
         return Conversation(
             f"{name}-{_number(record, number)}",
             _category(record, "category", place),
             (instruction + turns[0], *turns[1:]),
+            answer=answer,
         )
 
     return make
@@ -45,7 +50,7 @@ def spec_bench(record: Record, place: str, number: int, instruction: str) -> Con
     category, turns = text_of(record, "category", place), texts_of(record, "turns", place)
     answer = None
     if category == "math_reasoning" and "reference" in record:
-        answer = _final_number(texts_of(record, "reference", place)[0])
+        answer = _final_number(_first(record, "reference", place), place)
     group = category if category in SPEC_BENCH_GROUPS else "multi_turn"
     prompt_id = f"spec_bench-{_number(record, number)}"
     return Conversation(prompt_id, group, (instruction + turns[0], *turns[1:]), answer=answer)
@@ -66,7 +71,8 @@ def speed_bench(record: Record, place: str, number: int, instruction: str) -> Co
 def gsm8k(record: Record, place: str, number: int, instruction: str) -> Conversation:
     """GSM8K: the answer is the number after ####."""
     text = instruction + text_of(record, "question", place)
-    return Conversation(f"gsm8k-{number}", "math", (text,), answer=_final_number(text_of(record, "answer", place)))
+    answer = _final_number(text_of(record, "answer", place), place)
+    return Conversation(f"gsm8k-{number}", "math", (text,), answer=answer)
 
 
 def math500(record: Record, place: str, number: int, instruction: str) -> Conversation:
@@ -170,8 +176,16 @@ def _category(record: Record, key: str, place: str) -> str | None:
     return text_of(record, key, place) if record.get(key) is not None else None
 
 
-def _final_number(solution: str) -> Answer:
-    return Number(solution.rpartition("####")[2].strip().replace(",", ""))
+def _first(record: Record, key: str, place: str) -> str:
+    """A text, or the first of a list of texts."""
+    return text_of(record, key, place) if isinstance(record[key], str) else texts_of(record, key, place)[0]
+
+
+def _final_number(solution: str, place: str) -> Answer:
+    found = final_number(solution)
+    if found is None:
+        raise WorkloadError(f"{place}: {solution!r:.60} holds no number that an answer could be held against.")
+    return Number(found)
 
 
 MAKERS: Mapping[str, Maker] = {

@@ -84,6 +84,7 @@ SOURCES: Mapping[str, Source] = {
         synthetic=True,
     ),
     "random": Source("random words, so many tokens a prompt", "none", synthetic=True),
+    "windows": Source("a text file of yours, cut into prompts of so many of the target's tokens", OWN),
     "prompts": Source("a file of yours: a prompt a line (.txt), or objects with `prompt`, `turns` or `messages`", OWN),
     "chat_jsonl": Source("a file of yours: one object a line with `messages` or `turns`", OWN),
     "sharegpt": Source(
@@ -151,5 +152,7 @@ SOURCES: Mapping[str, Source] = {
         HubSet("nvidia/SPEED-Bench", "qualitative", "test", "454f88454792dfa3ccfd7ef15fff248efde44cd1"),
     ),
 }  # fmt: skip
+COUNTED = frozenset({"random", "windows"})
+"""Sources whose prompts are counted in the target's tokens."""
 SYNTHETIC = frozenset(name for name, source in SOURCES.items() if source.synthetic)
 """Sources whose rows a table has to mark."""

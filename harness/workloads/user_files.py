@@ -22,6 +22,8 @@ PlacedValue = tuple[str, Any]
 Layout = Literal["text", "csv", "tsv", "parquet", "json"]
 LAYOUTS: dict[str, Layout] = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 """By suffix; what has another one is JSON, and its content says in which way."""
+TEXT_BYTES = 64 << 20
+"""Of a file that is read as one text."""
 CELL_CHARS = 64 << 20
 """Longest cell of a table."""
 FOREIGN = {
@@ -72,6 +74,21 @@ def file_rows(path: Path, column: int | None = None) -> Iterator[PlacedValue]:
         yield from lines_of(path, content)
     else:
         yield from _json_rows(path, content)
+
+
+def text_of_file(path: Path) -> str:
+    """A file's whole text, unpacked, with line feeds as its ends of line.
+
+    Raises:
+        WorkloadError: it cannot be read, is no text in UTF-8, or has more than is read as one text.
+    """
+    content = _plain(path, read_bytes(path, DATA_BYTES, WorkloadError))
+    if len(content) > TEXT_BYTES:
+        raise WorkloadError(f"{path} has {len(content):,} bytes; as one text at most {TEXT_BYTES:,} are read.")
+    try:
+        return content.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise WorkloadError(f"{_line_at(path, content, error.start)}: not UTF-8: {error.reason}.") from error
 
 
 def lines_of(path: Path, content: bytes) -> Iterator[PlacedValue]:

@@ -1,4 +1,4 @@
-"""One word, one thing: no two classes and no two files of the packages share a name."""
+"""One word, one thing: no two classes of the packages share a name."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from pathlib import Path
 SOURCES = sorted(path for room in ("harness", "drafts", "reports") for path in Path(room).rglob("*.py"))
 SHARED_CLASSES: Mapping[str, str] = {}
 """Class names that several modules may have, and why."""
-PARTS = ("spec", "model", "loss", "recipe", "engine", "proposer", "tree")
-"""An architecture's folder has one file of each part, and there may be one that says what such a part is."""
-SHARED_FILES = {
-    "__init__": "a package's",
-    **{part: "one part of every architecture" for part in PARTS},
-}
 
 
 def classes(path: Path) -> Iterable[str]:
@@ -39,13 +33,8 @@ def shared(found: Iterable[tuple[str, Path]], allowed: Mapping[str, str]) -> dic
 
 def test_classes_have_names_of_their_own():
     """Whoever reads a name knows which of all classes is meant."""
-    assert not shared(((name, path) for path in SOURCES for name in classes(path)), SHARED_CLASSES)
-
-
-def test_files_have_names_of_their_own():
-    """A command's file has the name of what it calls; all others differ."""
-    files = [path for path in SOURCES if not path.is_relative_to("harness/commands")]
-    assert not shared(((path.stem, path) for path in files), SHARED_FILES)
+    found = shared(((name, path) for path in SOURCES for name in classes(path)), SHARED_CLASSES)
+    assert not found, "give the less central one a name that says what it is"
 
 
 def test_a_shared_name_is_found(tmp_path: Path):

@@ -27,6 +27,7 @@ from draftbench.harness.records import (
 )
 from draftbench.harness.suite import Arm
 from draftbench.harness.telemetry.window_records import DeviceReading, ProcessUsage, WindowRecord
+from tests.fakes.held import Held
 from tests.fakes.known import known, receipt
 
 MS = 1_000_000
@@ -114,7 +115,8 @@ class Study:
             has_passes=self.shape.vanilla, **self.design
         )  # fmt: skip
         judged = Judged.of(self.references, self.controls, self.scores, self.samples, sample_scores=self.sample_scores)
-        return {row.arm: row for row in build_rows(self.arms, self.requests, self.cells, judged, design, self.windows)}
+        records = Held(self.requests, self.cells, judged, self.windows)
+        return {row.arm: row for row in build_rows(self.arms, records, design)}
 
     def findings(self, arm: str) -> dict[str, str]:
         """Evidence by gate."""

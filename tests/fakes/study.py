@@ -10,6 +10,7 @@ from draftbench.harness.metrics.evidence import Design, Judged, KnownArm
 from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import CellKey, CellRecord, Chunk, PhaseTimes, ReferenceRecord, RequestRecord, Round
+from tests.fakes.held import Held
 from tests.fakes.known import known
 
 MS = 1_000_000
@@ -100,5 +101,6 @@ class FakeRun:
     def rows(self, references: Iterable[ReferenceRecord] = (), **design: Any) -> dict[str, Row]:
         """The run's rows by arm."""
         arms = [arm.known for arm in self.arms.values()]
-        found = build_rows(arms, self.requests, self.cells, Judged.of(references), Design(0.0, "float32", **design))
+        records = Held(self.requests, self.cells, Judged.of(references))
+        found = build_rows(arms, records, Design(0.0, "float32", **design))
         return {row.arm: row for row in found}

@@ -27,6 +27,7 @@ from scipy.stats import chi2_contingency
 
 from draftbench.drafts.api import Tree, discover
 from draftbench.drafts.training.load import load_draft
+from draftbench.harness.corpora.trigrams import load_table
 from draftbench.harness.errors import EngineError
 from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.load.generator import RoundBook, run_closed_loop
@@ -39,6 +40,7 @@ from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
 from draftbench.harness.workloads.synthetic import FAMILIES, SyntheticTask, generate, is_correct
+from tests.runtime.aded import Simulation
 from tests.runtime.oracle import Oracle
 
 TINY = EMBEDDED / "tiny"
@@ -77,17 +79,36 @@ ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "prism-corrupt": ("prism", "altered/corrupt", CHAIN),
 }
 """PRISM with HASS's weights in its one or two modules, and with noise in its second."""
+ADAPTIVE: dict[str, list[int]] = {"eagle-adaptive": [1, 3, 5]}
+"""HASS's chain with numbers of steps that SGLang changes between."""
+ALTERED |= {name: ("eagle", "tiny/hass", CHAIN) for name in ADAPTIVE}
+RULED = {
+    "eagle-rsd": ("eagle", "tiny/hass", (5, 4, 21), "rsd"),
+    "standalone-spectr": ("standalone", "tiny/standalone", (3, 3, 10), "spectr"),
+}
+"""Drafts that are sampled and accepted by a paper's rule; greedily they are the tree's."""
+if "DRAFTBENCH_TEST_ALL" in os.environ:
+    RULED |= {
+        "eagle-spectr": ("eagle", "tiny/hass", (5, 4, 21), "spectr"),
+        "standalone-rsd": ("standalone", "tiny/standalone", (3, 3, 10), "rsd"),
+        "prism-rsd": ("prism", "tiny/prism", (4, 2, 9), "rsd"),
+        "prism-spectr": ("prism", "tiny/prism", (4, 2, 9), "spectr"),
+    }
 SIMULATED = [name for name in PLAIN if not name.startswith("hass")]
 LOOKUPS = {
     "ngram": ("ngram", (8, 2, 12)),
     "lookup": ("prompt_lookup", (5, 2, 12)),
     "recycling": ("token_recycling", TREE),
-    "trigram": ("adaptive_trigram", TREE),
+    "trigram": ("adaptive_trigram", (4, 12, 25)),
     "suffix": ("suffix", TREE),
 }
 """Drafts without weights: architecture and tree."""
+TABLES = {"trigram": "tiny/trigram"}
+"""Of these, what was counted before."""
 DRAFTED = [*PLAIN, *LOOKUPS]
-SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "recycling"]
+SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "recycling", *RULED]
+if "DRAFTBENCH_TEST_ALL" in os.environ:
+    SAMPLED += ["trigram"]
 
 
 def publish(folder: Path) -> None:
@@ -136,8 +157,15 @@ def suite(folder: Path, **changes: Any) -> Suite:
         path = checkpoint if checkpoint.startswith("tiny/") else str(folder / checkpoint)
         arms.append({"name": name, "architecture": architecture, "checkpoint": path, "engine": hurried,
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
+        if name in ADAPTIVE:
+            arms[-1]["options"] = {"adaptive_steps": ADAPTIVE[name]}
+    for name, (architecture, checkpoint, (steps, topk, tokens), rule) in RULED.items():
+        arms.append({"name": name, "architecture": architecture, "checkpoint": checkpoint, "engine": hurried,
+                     "num_steps": steps, "topk": topk, "num_draft_tokens": tokens,
+                     "options": {"acceptance_rule": rule}})  # fmt: skip
     for name, (architecture, (steps, topk, tokens)) in LOOKUPS.items():
-        arms.append({"name": name, "architecture": architecture, "engine": hurried,
+        table = {"checkpoint": TABLES[name]} if name in TABLES else {}
+        arms.append({"name": name, "architecture": architecture, **table, "engine": hurried,
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
     values = {
         "version": 1,
@@ -255,14 +283,17 @@ def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
             found["alone"], found["phases"] = blocks[0][0], [phases for _, phases in blocks]
             asyncio.run(go_away(engine, prompts()[:3]))
             found["after_aborts"], _ = run(engine, name, 2, greedy, prompts()[:4])
+        elif name in RULED:
+            found["alone"], _ = run(engine, name, 1, greedy, prompts_alone()[::ALONE_PER_FAMILY])
         else:
             # Vanilla alone answers all: that is what the others are compared with.
             for prompt in prompts() if name == "vanilla" else prompts_alone():
                 records, phases = run(engine, name, 1, greedy, [prompt])
                 found["alone"] |= records
                 found["phases"].append(phases)
-        found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
-        if name not in ALTERED:
+        if name not in RULED:
+            found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
+        if name not in ALTERED and name not in RULED:
             found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
         if name.startswith("standalone"):
             found["unshared"] = [run(engine, name, size, greedy, unshared_prompts())[0] for size in (1, CONCURRENCY)]
@@ -277,7 +308,7 @@ def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def measured(arms: SglangFleet) -> dict[str, dict[str, Any]]:
     """Every arm, two engines at a time; nothing here is a timing."""
-    names = ["vanilla", *DRAFTED, *ALTERED]
+    names = ["vanilla", *DRAFTED, *ALTERED, *RULED]
     with ThreadPoolExecutor(2) as threads:
         return dict(zip(names, threads.map(lambda name: measure(arms, name), names), strict=True))
 
@@ -291,7 +322,7 @@ def accepted(record: RequestRecord) -> list[int]:
     return [round_.num_accepted_drafts for round_ in record.rounds or ()]
 
 
-@pytest.mark.parametrize("arm", ["vanilla", *DRAFTED, *ALTERED])
+@pytest.mark.parametrize("arm", ["vanilla", *DRAFTED, *ALTERED, *RULED])
 def test_greedy_output_equals_vanillas(measured, arm):
     """Token for token: alone, beside others with pieces of prompts, cached prefixes and retractions, after aborts."""
     truth = {record.prompt_sha256: record.output_ids for record in measured["vanilla"]["alone"].values()}
@@ -367,6 +398,18 @@ def test_token_recyclings_table_is_what_the_target_said_last(arms, measured):
     assert torch.equal(rebuilt, found["table"])
 
 
+def test_trigrams_rounds_are_those_of_the_published_search(measured, oracle):
+    """From the table that comes with the project, raised by every request's text in its turn."""
+    table, asked = load_table(TINY / "trigram"), prompts_alone()[::ALONE_PER_FAMILY]
+    pairs = [divmod(int(pair), table.vocab_size) for pair in table.pairs_P]
+    simulation = Simulation({pair: table.successors(*pair) for pair in pairs}, Tree(*LOOKUPS["trigram"][1]))
+    assert measured["trigram"]["receipt"].draft_facts["table_pairs"] == len(pairs)
+    for prompt in asked:
+        record = measured["trigram"]["alone"][prompt.prompt_id]
+        beyond = oracle.continued((*prompt.prompt_ids, *record.output_ids), 5)
+        assert accepted(record) == simulation.rounds(prompt.prompt_ids, record.output_ids, beyond), prompt.prompt_id
+
+
 @pytest.mark.parametrize("arm", SIMULATED)
 def test_rounds_are_those_of_the_simulation(measured, oracle, arm):
     """Plain torch, without SGLang, accepts the same number of drafts in every round of every request."""
@@ -423,6 +466,40 @@ def test_prisms_second_module_serves_the_later_steps_alone(measured):
     assert num_common > 100
     share = {arm: counts[2] / counts.total() for arm, counts in later.items()}
     assert share["prism-corrupt"] < 0.5 * share["prism-chain"]
+
+
+@pytest.mark.parametrize("arm", ADAPTIVE)
+def test_the_number_of_steps_follows_sglangs_rule(measured, oracle, arm):
+    """Every round has as many steps as the average of accepted drafts says, anew for each request after a flush, and
+    accepts what the whole chain would, as far as it goes.
+
+    The rule: 0.2 of a round's accepted drafts and 0.8 of what was, from one less than the first number of steps; looked
+    at after 10 rounds and every fifth one; up while above the number less 0.5, down while at most the next lower one
+    less 0.75.
+    """
+    steps, tree = ADAPTIVE[arm], Tree(*CHAIN)
+    assert measured[arm]["receipt"].adaptive_steps == steps
+    answers = [(prompt.prompt_ids, measured[arm]["alone"][prompt.prompt_id].output_ids) for prompt in prompts_alone()]
+    draft = load_draft("eagle", TINY / "hass", oracle.target, tree)
+    seen = Counter()
+    for prompt, longest in zip(prompts_alone(), oracle.accepted_from(draft, answers, tree), strict=True):
+        place, at, average = 0, len(steps) - 1, steps[-1] - 1.0
+        for number, round_ in enumerate(measured[arm]["alone"][prompt.prompt_id].rounds or (), 1):
+            seen[round_.num_proposed_drafts] += 1
+            assert round_.num_proposed_drafts == steps[at]
+            assert round_.num_accepted_drafts == min(longest[place], steps[at])
+            place += round_.num_accepted_drafts + 1
+            average = 0.8 * average + 0.2 * round_.num_accepted_drafts
+            if number <= 10 or number % 5:
+                continue
+            before = at
+            while at and average <= steps[at - 1] - 0.75:
+                at -= 1
+            if at == before:
+                while at + 1 < len(steps) and average > steps[at] - 0.5:
+                    at += 1
+    assert len(seen) > 1
+    assert set(seen) <= set(steps)
 
 
 def test_drafts_are_accepted(measured):
@@ -487,6 +564,19 @@ def test_sampled_output_is_distributed_as_vanillas(measured, arm):
         vanilla, drafted = kinds(measured["vanilla"]["sampled"], place), kinds(measured[arm]["sampled"], place)
         assert len(vanilla) > 5
         assert p_value(vanilla, drafted) > 1e-3, place
+
+
+@pytest.mark.parametrize("arm", RULED)
+def test_sampled_drafts_are_accepted_by_their_rule(measured, oracle, arm):
+    """The receipt names it, sampled drafts are accepted, and greedily every round is the tree's."""
+    architecture, checkpoint, tree, rule = RULED[arm]
+    assert measured[arm]["receipt"].acceptance_rule == rule
+    assert acceptance.acceptance_length(acceptance.rounds_of(measured[arm]["sampled"].values())) > 1.1
+    records = measured[arm]["alone"].values()
+    asked = {prompt.prompt_id: prompt.prompt_ids for prompt in prompts_alone()}
+    answers = [(asked[record.prompt_id], record.output_ids) for record in records]
+    draft = load_draft(architecture, TINY / Path(checkpoint).name, oracle.target, Tree(*tree))
+    assert [accepted(record) for record in records] == list(oracle.rounds(draft, answers, Tree(*tree)))
 
 
 def test_the_target_answers_well(measured):

@@ -116,15 +116,32 @@ def test_the_preloaded_process_is_small_while_it_waits(quickstart, tmp_path):
 
 
 def test_a_stopped_engine_leaves_nothing_behind(quickstart, tmp_path):
-    """Server, fork server, scheduler, detokenizer and resource tracker."""
-    arms = find_fleet(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).forking(pytest.fail)
-    engine = arms.start("vanilla")
-    family = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
-    assert len(family) >= 3
-    engine.stop()
-    assert engine.failure() is not None
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert not alive
+    """Forked or not: no process (server, fork server, scheduler, detokenizer, tracker), socket or shared memory."""
+    arms = find_fleet(quickstart, discover(), Path("suites"), tmp_path, has_gpu())
+    for engine in (arms.forking(pytest.fail).start("vanilla"), arms.start("vanilla")):
+        family = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
+        assert len(family) >= 3
+        segments = {path for process in family for path in shared_memory_of(process)}
+        assert segments
+        assert engine._leftovers is not None
+        temporary = engine._leftovers.folder
+        assert {path.is_relative_to(temporary) for process in family for path in sockets_of(process)} == {True}
+        engine.stop()
+        assert engine.failure() is not None
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert not alive
+        assert not [path for path in (*segments, temporary) if path.exists()]
+
+
+def shared_memory_of(process: psutil.Process) -> set[Path]:
+    """Segments that have a name still."""
+    paths = {Path(mapped.path) for mapped in process.memory_maps() if mapped.path.startswith("/dev/shm/")}
+    return {path for path in paths if path.exists()}
+
+
+def sockets_of(process: psutil.Process) -> set[Path]:
+    """Those that are bound to a file."""
+    return {Path(each.laddr) for each in process.net_connections("unix") if str(each.laddr).startswith("/")}
 
 
 def test_a_scheduler_that_cannot_start_ends_the_engine_and_its_log_is_shown(quickstart, tmp_path):

@@ -6,6 +6,7 @@ Weights are random, configurations those that transformers writes; the tokenizer
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from draftbench.drafts.api import Tree, discover
 from draftbench.drafts.training import cards
@@ -49,16 +51,26 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {"tie_word_embeddings": True, "eos_token_id": [2046, 2047]},
     "qwen3": {"head_dim": 32},
     "mistral": {"head_dim": 32, "sliding_window": None},
+    "mimo": {"model_type": "qwen2"},
     "gemma3": {"model_type": "gemma3_text", "head_dim": 32, "sliding_window": 24, "query_pre_attn_scalar": 32},
 }  # fmt: skip
 """What their configurations have that LLaMA's have not."""
-DRAFTS = ("eagle", "eagle3", "medusa", "prism", "standalone")
+DRAFTS = ("eagle", "eagle3", "medusa", "prism", "standalone", "dflash")
 ORDINARY = {
     ("llama", "prism"), ("llama-3.1", "eagle3"), ("qwen2", "medusa"), ("qwen3", "eagle"), ("mistral", "standalone"),
-    ("gemma3", "eagle"),
+    ("gemma3", "eagle"), ("qwen3", "dflash"), ("mimo", "nextn"),
 }  # fmt: skip
-PAIRS = [(family, draft) for family in FAMILIES for draft in DRAFTS if (family, draft) != ("gemma3", "eagle3")]
+UNSERVED = {("gemma3", "eagle3"), *((family, "dflash") for family in ("gemma3", "qwen2"))}
+"""Targets whose layers SGLang does not hand out, or not to every kind of draft."""
+PAIRS = [
+    (family, draft)
+    for family in FAMILIES
+    for draft in (("nextn",) if family == "mimo" else DRAFTS)
+    if (family, draft) not in UNSERVED
+]
 TREE = Tree(3, 3, 8)
+TREES = {"dflash": Tree(3, 1, 4)}
+"""A block is a chain."""
 MAX_TOKENS = 32
 PROMPTS = tuple(tuple(torch.randint(3, 2000, (size,), generator=torch.Generator().manual_seed(size)).tolist())
                 for size in (5, 9, 40))  # fmt: skip
@@ -84,6 +96,10 @@ def made_target(family: str, folder: Path) -> tuple[Path, Oracle, list[Example]]
     model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
     model.lm_head.weight.data.mul_(3.0)  # surer of its next token
     model.save_pretrained(folder)
+    if family == "mimo":  # Qwen 2's layers; its own configuration is code beside the published weights
+        config = json.loads((folder / "config.json").read_text())
+        named = {**config, "architectures": ["MiMoForCausalLM"], "num_nextn_predict_layers": 1}
+        (folder / "config.json").write_text(json.dumps(named))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         if (EMBEDDED / "tiny" / "target" / name).exists():
             shutil.copyfile(EMBEDDED / "tiny" / "target" / name, folder / name)
@@ -108,8 +124,9 @@ def train(name: str, folder: Path, oracle: Oracle, samples: list[Example], out: 
 
 def decode(folder: Path, architecture: str, checkpoint: Path, run: Path) -> list[RequestRecord]:
     """What an engine answers to the prompts, one at a time and then all at once."""
-    arm = {"name": "a", "architecture": architecture, "checkpoint": str(checkpoint), "num_steps": TREE.num_steps,
-           "topk": TREE.topk, "num_draft_tokens": TREE.num_draft_tokens}  # fmt: skip
+    tree = TREES.get(architecture, TREE)
+    arm = {"name": "a", "architecture": architecture, "checkpoint": str(checkpoint), "num_steps": tree.num_steps,
+           "topk": tree.topk, "num_draft_tokens": tree.num_draft_tokens}  # fmt: skip
     suite = {
         "version": 1, "name": "targets", "target": {"model": str(folder), "dtype": "float32"}, "arms": (arm,),
         "workloads": ({"name": "w", "source": "synthetic", "family": "code", "num_prompts": 1},),
@@ -137,11 +154,19 @@ def test_a_draft_trained_for_a_target_drafts_for_it(targets: Any, family: str, n
     of what was learned by heart is accepted."""
     folder, oracle, samples = targets[family]
     checkpoint = train(name, folder, oracle, samples, tmp_path / "draft")
+    if name == "nextn":  # published in the target's own folder, among its other tensors
+        shutil.copytree(folder, tmp_path / "whole")
+        own = {
+            key: weight for key, weight in load_file(checkpoint / "model.safetensors").items() if "mtp_layers" in key
+        }
+        save_file(own, tmp_path / "whole" / "model-mtp.safetensors")
+        folder = checkpoint = tmp_path / "whole"
     records = decode(folder, recipes()[name].architecture, checkpoint, tmp_path / "run")
     assert [record.output_ids for record in records] == [sample.output_ids for sample in samples] * 2
     answers = [(sample.prompt_ids, sample.output_ids) for sample in samples]
-    draft = load_draft(recipes()[name].architecture, checkpoint, oracle.target, TREE)
-    simulated = list(oracle.rounds(draft, answers, TREE))
+    tree = TREES.get(name, TREE)
+    draft = load_draft(recipes()[name].architecture, checkpoint, oracle.target, tree)
+    simulated = list(oracle.rounds(draft, answers, tree))
     found = [[round_.num_accepted_drafts for round_ in record.rounds or ()] for record in records]
     assert found[: len(samples)] == simulated
     assert sum(map(sum, simulated)) > sum(map(len, simulated)) * 0.5

@@ -22,7 +22,7 @@ from draftbench.harness import safe_files
 from draftbench.harness.metrics.results import wanted_launches
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import ControlRecord, ReferenceRecord, SampleRecord
-from draftbench.harness.run import run_suite, samples
+from draftbench.harness.run import apart, run_suite, samples
 from draftbench.harness.runtime import fleet
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.store import RunStore
@@ -65,7 +65,7 @@ def tensors(folders: tuple[Path, ...]) -> Any:
 
 
 class Play:
-    """Calls bench.py in this process, its engines on the stage. Figures are drawn where they are asked for."""
+    """Calls bench.py in this process, the report too, its engines on the stage. Figures are drawn where asked for."""
 
     def __init__(
         self, folder: Path, stage: Stage, patch: pytest.MonkeyPatch, output: pytest.CaptureFixture[str]
@@ -103,6 +103,7 @@ class Play:
             return ScriptedFleet(find_fleet(*asked[:4], False), scripts, self.stage, room, slow)  # type: ignore[call-arg]
 
         self._patch.setattr(fleet, "find_fleet", find)
+        self._patch.setattr(apart, "report", lambda folder: bench.main(["report", str(folder)]))
         self._patch.setattr(fleet, "read_tensors", lambda folders: tensors(tuple(folders)))
         load_set.cache_clear()  # as in a process of its own
         code = call(list(words))

@@ -152,7 +152,29 @@ def test_a_mistake_is_told_once(tmp_path):
 @pytest.mark.parametrize(
     ("architecture", "options", "said"),
     [
-        ("eagle", "{warmth: 3}", "arms[1].options.warmth is not known to eagle; allowed: none."),
+        ("ngram", "{warmth: 3}", "arms[1].options.warmth is not known to ngram; allowed: none."),
+        ("eagle", "{adaptive_steps: [1, 3]}", "adaptive_steps goes with topk 1 alone, and it is 2"),
+        (
+            "eagle3",
+            "{adaptive_steps: [3, 1]}",
+            "adaptive_steps is [3, 1]; write numbers from 0 on, each once, ascending",
+        ),
+        ("prism", "{adaptive_steps: [3]}", "adaptive_steps is [3]; list should have at least 2 items"),
+        (
+            "standalone",
+            "{acceptance_rule: rsd}",
+            "acceptance_rule is rsd, which drafts topk paths of num_steps tokens: set",
+        ),
+        (
+            "prism",
+            "{acceptance_rule: typical}",
+            "arms[1].options.acceptance_rule is 'typical'; input should be 'rsd' or",
+        ),
+        (
+            "nextn",
+            "{acceptance_rule: rsd, adaptive_steps: [1, 3]}",
+            "acceptance_rule goes with a fixed number of steps",
+        ),
         ("prism", "{step_to_modul: [0]}", "Did you mean step_to_module?"),
         ("prism", "{step_to_module: [0, 1]}", "step_to_module has 2 entries, but num_steps is 3"),
         ("prism", "{step_to_module: 3}", "arms[1].options.step_to_module is 3; input should be a valid list"),
@@ -183,6 +205,24 @@ def test_good_options_are_kept(tmp_path):
         suite = load_suite(write(tmp_path, GOOD.replace("architecture: eagle", arm)))
         assert suite.arms[1].options
         assert suite.arms[1].num_draft_tokens == tokens
+
+
+def test_another_rule_of_acceptance_stands_behind_the_arms_name(tmp_path):
+    """Two paths of three tokens are seven nodes; without the option the name is the arm's alone."""
+    text = GOOD.replace("tokens: 6", "tokens: 7")
+    assert load_suite(write(tmp_path, text)).arms[1].label == "tree"
+    ruled = text.replace("architecture: eagle", "architecture: eagle\n    options: {acceptance_rule: spectr}")
+    assert load_suite(write(tmp_path, ruled)).arms[1].label == "tree (spectr)"
+
+
+def test_adaptive_steps_end_with_the_trees_own(tmp_path):
+    """A chain's steps that end with num_steps load; any other end is told."""
+    chain = GOOD.replace("topk: 2", "topk: 1").replace("tokens: 6", "tokens: 4")
+    options = "architecture: eagle\n    options: {adaptive_steps: [0, 1, 3]}"
+    path = write(tmp_path, chain.replace("architecture: eagle", options))
+    assert load_suite(path).arms[1].options == {"adaptive_steps": [0, 1, 3]}
+    with pytest.raises(SuiteError, match="adaptive_steps ends with 2, but num_steps is 3; make them equal"):
+        load_suite(write(tmp_path, path.read_text().replace("[0, 1, 3]", "[1, 2]")))
 
 
 def test_depth_and_width_bound_the_nodes_of_each_architecture(tmp_path):
@@ -219,7 +259,7 @@ def test_every_suite_for_real_models_has_a_tiny_twin():
     names = {path.stem for path in Path("suites").glob("*.yaml")}
     real = {name for name in names if load_suite(Path(f"suites/{name}.yaml")).target.model != "tiny"}
     real = {name for name in real if not name.endswith(("-t1", "_llama3"))}
-    own = {"gallery-tiny"}  # no target has a published draft of every architecture
+    own = {"gallery-tiny", "gallery-sampled-tiny"}  # no target has a published draft of every architecture
     assert {f"{name}-tiny" for name in real} == {name for name in names if name.endswith("-tiny")} - own
     for name in real:
         tiny = load_suite(Path(f"suites/{name}-tiny.yaml"))
@@ -327,6 +367,11 @@ def test_random_weights_go_with_simulated_acceptance_alone(tmp_path):
         ("num_steps: 3", ALPHAS.replace(", 0.6", ""), "has 2 shares, but num_steps is 3; give one for every step"),
         ("num_steps: 3", ALPHAS.replace("0.8", "1.8"), "simulated_acceptance[0] is 1.8"),
         ("architecture: vanilla", "architecture: vanilla\n    simulated_acceptance: [0.5]", "decodes without a draft"),
+        (
+            "num_steps: 3\n    topk: 2\n    num_draft_tokens: 6",
+            ALPHAS + "\n    topk: 1\n    num_draft_tokens: 4\n    options: {adaptive_steps: [1, 3]}",
+            "drawn for a fixed tree, accepted as SGLang does; leave options.adaptive_steps out.",
+        ),
         (
             "architecture: eagle\n    checkpoint: tiny/eagle\n    num_steps: 3",
             "architecture: token_recycling\n    " + ALPHAS,

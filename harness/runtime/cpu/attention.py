@@ -15,7 +15,11 @@ from typing import Any
 
 import torch
 from sglang.srt.layers.attention.base_attn_backend import AttentionBackend
+from sglang.srt.layers.radix_attention import AttentionType
 from torch.nn.functional import scaled_dot_product_attention
+
+BLOCK = -1
+"""In place of a window: the whole request is seen."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,12 @@ class QueryBlock:
         queries_RQ, keys_RS = self.places
         near = additive(queries_RQ[:, :, None] - keys_RS[:, None, :] <= window, dtype)[:, None]
         return near if self.mask is None else near + self.mask
+
+    def unmasked(self, dtype: torch.dtype) -> torch.Tensor:
+        """The mask of a layer whose queries see all of their request's keys."""
+        count = self.slots.numel() // self.num_requests
+        seen_RS = torch.arange(count)[None, :] < torch.tensor(self.lengths)[:, None]
+        return additive(seen_RS, dtype)[:, None, None]
 
 
 def first_of_sequence(row: torch.Tensor) -> int | None:
@@ -171,7 +181,7 @@ class TreeAttentionBackend(AttentionBackend):
         spec = forward_batch.spec_info
         size = spec.draft_token_num
         rows = self._rows(pool_rows, [prefix + size for prefix in prefixes])
-        if spec.tree_topk == 1:
+        if (spec.tree_topk if hasattr(spec, "tree_topk") else spec.topk) == 1:
             tree_Rnn = torch.ones(size, size, dtype=torch.bool).tril().expand(len(rows), -1, -1)
         else:
             tree_Rnn = spec.custom_mask[: len(rows) * size * size].view(len(rows), size, size)
@@ -206,6 +216,10 @@ class TreeAttentionBackend(AttentionBackend):
     def _mask(self, index: int, layer: Any) -> torch.Tensor | None:
         """What one layer adds to the scores of a run."""
         run, window = self.runs[index], layer.sliding_window_size
+        if layer.attn_type == AttentionType.ENCODER_ONLY:  # a block whose tokens all see each other
+            if (index, BLOCK) not in self.windowed:
+                self.windowed[index, BLOCK] = run.unmasked(self.dtype)
+            return self.windowed[index, BLOCK]
         if run.places is None or window is None or window < 0:
             return run.mask
         if (index, window) not in self.windowed:

@@ -85,7 +85,7 @@ def test_gradients_reach_the_active_module_only(new_trainer: New) -> None:
         assert reached == [number == active for number in (0, 1)]
 
 
-@pytest.mark.parametrize("name", ["eagle", "hass", "stacked-3", "prism", "prism-artifact"])
+@pytest.mark.parametrize("name", ["eagle", "hass", "hass-artifact", "stacked-3", "prism", "prism-artifact"])
 def test_every_control_can_read_three_layers(new_trainer: New, name: str) -> None:
     """The fusion is trained, the features hold the layers, and the configuration names them."""
     recipe = recipes()[name]
@@ -165,6 +165,7 @@ def test_prisms_second_phase_is_what_its_options_say(new_trainer: New) -> None:
     assert [(phase.objective.feature_weight, phase.objective.logit_weight) for phase in artifact.phases] == [
         (1.0, 0.1), (0.0, 0.1),
     ]  # fmt: skip
+    assert [phase.objective for phase in recipes()["hass-artifact"].phases] == [artifact.phases[0].objective]
     rates = [line["rate"] for line in fit(new_trainer(artifact, amount=10, rate=0.01, warmup=0.0, decay=0.0))]
     assert rates == pytest.approx([0.01] * 8 + [0.01 / 3] * 2)
 

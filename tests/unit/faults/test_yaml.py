@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -130,3 +132,19 @@ def test_the_largest_plan_is_made_soon(tmp_path: Path) -> None:
     suite = load_suite(path)
     assert len(plan_cells(suite)) == estimate(suite).num_cells == 10_000
     assert time.process_time() - began_s < WITHIN_S
+
+
+def test_the_command_answers_soon(tmp_path: Path) -> None:
+    """`plan` of 10,000 cells, imports and all: what only a run or a download needs is not imported."""
+    path = tmp_path / "suite.yaml"
+    arm = "  - {name: hass, architecture: eagle, checkpoint: tiny/hass, num_steps: 2, topk: 1, num_draft_tokens: 3}\n"
+    path.write_text(GOOD.replace("workloads:", f"{arm}workloads:").replace("blocks: 2", "blocks: 500\nlaunches: 10"))
+    code = (
+        "import sys, time; from draftbench import bench; code = bench.main(['plan', sys.argv[1]]);"
+        "print(code, time.process_time(), {'aiohttp', 'huggingface_hub', 'numpy', 'scipy'} & set(sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True).stdout.splitlines()
+    exit_code, taken_s, imported = told[-1].split(maxsplit=2)
+    assert (exit_code, imported) == ("0", "set()")
+    assert sum(line.startswith("launch ") for line in told) == 10_000
+    assert float(taken_s) < WITHIN_S

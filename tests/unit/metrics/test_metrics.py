@@ -21,6 +21,7 @@ from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s, output_tokens_per_s
 from draftbench.harness.records import CellKey, PhaseTimes, ReferenceRecord, RescoreRecord, Round
 from draftbench.harness.units import NS_PER_S
+from tests.fakes.held import Held
 from tests.fakes.known import known, receipt
 
 MS = NS_PER_S // 1000
@@ -40,6 +41,28 @@ def test_acceptance_length_includes_the_bonus_token():
 def test_conditional_acceptance_counts_only_rounds_that_came_so_far():
     """Of 4 rounds 3 accept one draft, 1 of those a second one, and it goes no further."""
     assert acceptance.conditional_acceptance(rounds(0, 1, 1, 2), 4) == [3 / 4, 1 / 3, 0.0, None]
+
+
+def test_rounds_without_a_kth_draft_do_not_count_at_step_k():
+    """Where the number of steps changes, a round that took all of its one draft says nothing of a second one."""
+    changing = [
+        Round(num_accepted_drafts=a, num_proposed_drafts=d) for a, d in ((1, 1), (1, 1), (2, 3), (1, 3), (0, 1))
+    ]
+    assert acceptance.conditional_acceptance(changing, 3) == [4 / 5, 1 / 2, 0.0]
+    assert acceptance.acceptance_length(changing) == 1 + sum(acceptance.survival(changing)) == 2.0
+
+
+def test_changes_of_the_number_of_drafts_are_counted_within_requests(request_record):
+    """Rounds by their drafts, and how often the next round had others; nothing where they stay the same."""
+    sizes = ((5, 5, 3, 3, 5), (5, 5))
+    requests = [
+        request_record(rounds=tuple(Round(num_accepted_drafts=1, num_proposed_drafts=d) for d in each))
+        for each in sizes
+    ]
+    found = acceptance.Acceptance.of(requests, 5, True)
+    assert (found.rounds_by_nodes, found.changes_of_nodes) == ({3: 2, 5: 5}, 2)
+    same = acceptance.Acceptance.of(requests[1:], 5, True)
+    assert (same.rounds_by_nodes, same.changes_of_nodes) == (None, None)
 
 
 def test_draft_acceptance_and_verify_utilisation():
@@ -356,7 +379,7 @@ def test_rows_leave_unsealed_cells_out_and_keep_failed_ones(request_record, cell
     fast = request_record(((10, 1), (30, 3)), (2,))
     unsealed = request_record(block=1)
     cells = [cell_record(plain), cell_record(fast)]
-    rows = build_rows(ARMS, [plain, fast, unsealed], cells, Judged.of([]), GREEDY)
+    rows = build_rows(ARMS, Held([plain, fast, unsealed], cells), GREEDY)
     assert [row.arm for row in rows] == ["vanilla", "eagle"]
     assert rows[1].num_requests == 1
     assert rows[1].speedup == pytest.approx(50 / 30)
@@ -364,7 +387,7 @@ def test_rows_leave_unsealed_cells_out_and_keep_failed_ones(request_record, cell
     assert rows[1].step_cost_ratio == pytest.approx(20 / (40 / 3))
     assert rows[1].lossless_share is None
     assert rows[1].valid
-    failed = build_rows(ARMS, [plain], [cells[0], cell_record(fast, error="died")], Judged.of([]), GREEDY)
+    failed = build_rows(ARMS, Held([plain], [cells[0], cell_record(fast, error="died")]), GREEDY)
     assert not failed[1].valid
     assert failed[1].reason == "failed cell: 1 of 1 cells: died"
     assert failed[1].output_tokens_per_s is None

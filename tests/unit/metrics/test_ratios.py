@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from draftbench.harness.metrics.ratios import Ratio, Work, compare, launches_needed, prompt_part, verdict
+from draftbench.harness.metrics.ratios import Ratio, Work, compare, launches_needed, percent, prompt_part, verdict
 
 NUM_STUDIES = 2000
 TRUTH = math.log(1.1)
@@ -147,3 +147,27 @@ def test_verdicts_read_as_sentences() -> None:
     level = verdict("a", "b", Ratio(1.0, 0.97, 1.02, ""))
     assert level == "no difference shown between a and b, at most 3.1%"
     assert verdict("a", "b", Ratio(1.1, None, None, "")) == "a against b: 10%, without an interval"
+
+
+@pytest.mark.parametrize("logs", [(7.1, -7.0), (0.9, -0.9)])
+def test_two_blocks_that_say_nothing_are_too_few(logs: tuple[float, float]) -> None:
+    """Their interval reaches from a thousandth to a thousand times: nobody is told `at most 25413%`."""
+    found = compare({(0, at): math.exp(log) for at, log in enumerate(logs)}, {(0, 0): 1.0, (0, 1): 1.0})
+    assert found is not None
+    assert found.high is not None
+    assert found.high > 100
+    assert verdict("a", "b", found) == "no difference shown between a and b: too few blocks"
+
+
+def test_a_wide_interval_that_leaves_1_out_shows_a_difference_but_not_its_size() -> None:
+    """Over launches it is launches that are too few."""
+    found = Ratio(9.0, 1.5, 54.0, "over 3 launches")
+    assert verdict("a", "b", found) == "a is faster than b, too few launches to say by how much"
+    slower = Ratio(1 / 9, 1 / 54, 1 / 1.5, "over blocks of 2 launches")
+    assert verdict("a", "b", slower) == "b is faster than a, too few blocks to say by how much"
+
+
+def test_a_large_ratio_is_told_as_a_factor() -> None:
+    """Thousands of percent are no figure to read."""
+    assert percent(12.4) == "12x"
+    assert percent(1.12) == "12%"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.metrics.evidence import Design, Judged
+from draftbench.harness.metrics.evidence import Design
 from draftbench.harness.metrics.gates.timing import LATE_CLIENT, LATE_SENDS, UNSTEADY_LOAD, late, unsteady_load
 from draftbench.harness.metrics.latency import (
     Percentiles,
@@ -35,6 +35,7 @@ from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.suite import Limits
 from draftbench.reports.markdown import render_markdown
 from draftbench.reports.table import best_rows
+from tests.fakes.held import Held
 from tests.fakes.known import known, suite_object
 
 MS = 1_000_000
@@ -187,7 +188,7 @@ def rows(request_record: Make, cell_record: Callable[..., Any]) -> tuple[Row, ..
             requests += found
             cells.append(cell_record(found[0], num_requests=5))
     arms = [known("vanilla", "vanilla"), known("eagle", "eagle", num_steps=3)]
-    return build_rows(arms, requests, cells, Judged.of(()), Design(0.0, "float32", limits=Limits(tpot_ms=15)))
+    return build_rows(arms, Held(requests, cells), Design(0.0, "float32", limits=Limits(tpot_ms=15)))
 
 
 def test_an_open_loop_is_compared_by_latency(rows: tuple[Row, ...]) -> None:

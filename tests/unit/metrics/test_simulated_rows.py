@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.metrics.evidence import Design, Judged
+from draftbench.harness.metrics.evidence import Design
 from draftbench.harness.metrics.gates.drafting import SIMULATED_ACCEPTANCE
 from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import Row, rows_as_json
@@ -14,6 +14,7 @@ from draftbench.reports.arms_tables import arms_table
 from draftbench.reports.markdown import render_markdown
 from draftbench.reports.sections import graph_table
 from draftbench.reports.table import best_rows, lossless_text
+from tests.fakes.held import Held
 from tests.fakes.known import known, suite_object
 from tests.fakes.study import FakeArm, FakeRun
 from tests.unit.metrics.test_study import VANILLA, cells, gates_of
@@ -84,9 +85,8 @@ def test_acceptance_by_workload_is_told_on_each_row_as_its_own() -> None:
 def test_random_weights_are_warned_of_and_may_loop() -> None:
     """Whatever a random model says, it is no text."""
     run = FakeRun([VANILLA], cells("vanilla"))
-    found = build_rows(
-        [VANILLA.known], run.requests, run.cells, Judged.of(()), Design(0.0, "bfloat16", random_weights=True)
-    )
+    records = Held(run.requests, run.cells)
+    found = build_rows([VANILLA.known], records, Design(0.0, "bfloat16", random_weights=True))
     assert gates_of(found[0]) == ["random weights"]
 
 
@@ -94,7 +94,7 @@ def graph_row(*uses: GraphUse | None) -> Row:
     run = FakeRun([VANILLA], cells("vanilla", blocks=len(uses)))
     sealed = [cell.model_copy(update={"graphs": use}) for cell, use in zip(run.cells, uses, strict=True)]
     assert all(isinstance(cell, CellRecord) for cell in sealed)
-    return build_rows([known("vanilla", "vanilla")], run.requests, sealed, Judged.of(()), Design(0.0, "float32"))[0]
+    return build_rows([known("vanilla", "vanilla")], Held(run.requests, sealed), Design(0.0, "float32"))[0]
 
 
 def test_the_share_of_passes_in_graphs_is_over_all_blocks() -> None:

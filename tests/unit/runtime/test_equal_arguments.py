@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from draftbench.drafts.api import discover
+from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.runtime.arguments import command_line, unequal_arguments
 from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
 from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite
+from tests.fakes import published
 
 ROOT = Path(__file__).parents[3]
 RECORDED = json.loads((Path(__file__).parent / "recorded_h200.json").read_text())["resolved"]
@@ -34,9 +36,15 @@ SUITE = {
 }
 
 
-def arm(architecture: str) -> dict[str, Any]:
-    """The architecture's arm, named after it, with its embedded draft if it has one."""
+def arm(architecture: str, folder: Path) -> dict[str, Any]:
+    """The architecture's arm, named after it, with its embedded draft if it has one, or one made in the folder."""
     found: dict[str, Any] = {"name": architecture, "architecture": architecture}
+    if architecture in ("dflash", "dspark"):
+        target = json.loads((EMBEDDED / "tiny" / "target" / "config.json").read_text())
+        config = (published.dflash_config if architecture == "dflash" else published.dspark_config)(target)
+        shapes = (published.block_shapes if architecture == "dflash" else published.dspark_shapes)(config)
+        checkpoint = published.publish(folder / architecture, config, shapes)
+        return found | {"checkpoint": str(checkpoint), "num_steps": 7, "topk": 1, "num_draft_tokens": 8}
     if architecture in CHECKPOINTS:
         found["checkpoint"] = f"tiny/{CHECKPOINTS[architecture]}"
     if architecture in ("standalone", "prompt_lookup"):
@@ -48,9 +56,20 @@ def arm(architecture: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Every architecture's resolved arguments, and those of the recorded ones in the old way: `old vanilla`."""
-    suite = Suite.model_validate(SUITE | {"arms": [arm(name) for name in discover()]})
+    folder = tmp_path_factory.mktemp("drafts")
+    suite = Suite.model_validate(SUITE | {"arms": [arm(name, folder) for name in discover() if name != "nextn"]})
     arms = find_fleet(suite, discover(), ROOT, tmp_path_factory.mktemp("run"), has_gpu=True)
     asked = {name: arms.arguments(name) for name in arms.by_name}
+    for family, config in published.NEXTN_CONFIGS.items():
+        target = str(published.publish(folder / family, config, published.nextn_shapes(family)))
+        tree = {"num_steps": 3, "topk": 1, "num_draft_tokens": 4, "checkpoint": target}
+        own = [
+            {"name": f"{family}-alone", "architecture": "vanilla"},
+            {"name": family, "architecture": "nextn", **tree},
+        ]
+        suite = Suite.model_validate(SUITE | {"target": {"model": target, "dtype": "bfloat16"}, "arms": own})
+        arms = find_fleet(suite, discover(), ROOT, tmp_path_factory.mktemp(family), has_gpu=True)
+        asked |= {name: arms.arguments(name) for name in arms.by_name}
     for name in RECORDED:
         asked[f"old {name}"] = {key: value for key, value in asked[name].items() if key != "cuda_graph_bs_decode"}
     commands = {name: command_line(arguments) for name, arguments in asked.items()}
@@ -75,11 +94,27 @@ def unequal(resolved: dict[str, dict[str, Any]], *names: str) -> list[str]:
 
 def test_all_architectures_are_equal_and_on_a_gpu(resolved: dict[str, dict[str, Any]]) -> None:
     """Nothing differs but what concerns the draft."""
-    names = [name for name in resolved if not name.startswith("old ")]
-    assert len(names) == len(discover()) >= 10
+    names = [name for name in resolved if name in discover()]
+    assert len(names) == len(discover()) - 1 >= 10  # nextn has targets of its own
     assert {resolved[name]["device"] for name in names} == {"cuda"}
     assert {resolved[name]["speculative_algorithm"] for name in names} >= {None, "EAGLE", "EAGLE3", "NGRAM"}
     assert unequal(resolved, *names) == []
+
+
+def test_blocks_are_resolved_as_asked(resolved: dict[str, dict[str, Any]]) -> None:
+    """SGLang takes a block for one step; both of its algorithms keep the tokens that the suite's tree has."""
+    for name in ("dflash", "dspark"):
+        found = resolved[name]
+        assert (found["speculative_num_steps"], found["speculative_num_draft_tokens"]) == (1, 8)
+        assert found["speculative_algorithm"] == name.upper()
+
+
+@pytest.mark.parametrize("family", published.NEXTN_CONFIGS)
+def test_a_targets_own_layer_is_resolved_beside_the_target(resolved: dict[str, dict[str, Any]], family: str) -> None:
+    """NEXTN is EAGLE to SGLang, with the chain that was asked for; nothing else differs from the target alone."""
+    found = resolved[family]
+    assert (found["speculative_algorithm"], found["speculative_num_steps"]) == ("EAGLE", 3)
+    assert unequal(resolved, family, f"{family}-alone") == []
 
 
 def test_an_arm_resolved_in_the_old_way_is_found(resolved: dict[str, dict[str, Any]]) -> None:

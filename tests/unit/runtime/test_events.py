@@ -14,6 +14,7 @@ COUNTS = st.integers(0, 2**60)
 FLAGS = st.sampled_from([True, False, None])
 EVENTS = st.one_of(
     st.tuples(st.just("accepted"), st.sampled_from(["a-0", "b-1"]), st.integers(0, 64)),
+    st.tuples(st.just("accepted"), st.just("changing"), st.integers(0, 64), st.integers(0, 64)),
     st.tuples(st.just("phases"), COUNTS, COUNTS, COUNTS, COUNTS),
     st.tuples(st.just("graphs"), FLAGS, FLAGS, FLAGS),
     st.tuples(st.just("failed"), st.text(st.characters(exclude_categories=["Cs"]))),
@@ -32,9 +33,11 @@ def test_what_is_written_is_read_once(tmp_path_factory, batches):
         found = reader.take()
         kinds = {name: [fields for kind, *fields in batch if kind == name] for name in ("accepted", "phases", "graphs")}
         steps: dict[str, list[int]] = {}
-        for request_id, count in kinds["accepted"]:
+        for request_id, count, *_ in kinds["accepted"]:
             steps.setdefault(request_id, []).append(count)
         assert found.accepted == steps
+        sizes = [fields[2] for fields in kinds["accepted"] if len(fields) == 3]
+        assert found.proposed == ({"changing": sizes} if sizes else {})
         num_empty = sum(event[0] == "empty" for event in batch)
         if kinds["phases"] or num_empty:
             sums = [sum(column) for column in zip(*kinds["phases"], strict=True)] or [0] * 4

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from draftbench.harness.errors import RecordError
 from draftbench.harness.records import PhaseTimes
-from draftbench.harness.runtime import launch
+from draftbench.harness.runtime import forks, launch
 from draftbench.harness.runtime.events import RoundLog
-from draftbench.harness.runtime.launch import SglangEngine, free_port
-from draftbench.harness.runtime.plugin import ROUNDS
+from draftbench.harness.runtime.launch import SglangEngine, free_port, start_engine
+from draftbench.harness.runtime.plugin import RECEIPT, ROUNDS, write_receipt
 
 
 def test_ports_are_given_once_and_lie_outside_the_systems_own_range() -> None:
@@ -61,6 +64,60 @@ def test_rounds_in_which_nothing_was_proposed_are_counted(tmp_path: Path) -> Non
     log.empty()
     assert engine.take_events().phases == PhaseTimes(**dict.fromkeys(times, 0), num_empty=1)
     assert engine.take_events().phases is None
+
+
+@pytest.mark.parametrize("name", ["command.json", "engine.log", RECEIPT, ROUNDS])
+def test_an_engines_files_are_made_and_no_link_is_followed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a link leads to stays as it was, and a file stands in its place once it is written."""
+    kept, folder = tmp_path / "kept", tmp_path / "engines" / "hass"
+    kept.write_text("kept")
+    folder.mkdir(parents=True)
+    (folder / name).symlink_to(kept)
+    monkeypatch.setattr("sys.executable", "/bin/true")
+    engine = start_engine({}, folder, {}, {})
+    deadline_s = time.monotonic() + 10
+    while engine.failure() is None and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert kept.read_text() == "kept"
+    assert not (folder / name).is_symlink()
+    assert (folder / "command.json").read_text().startswith("[")
+
+
+@pytest.mark.parametrize("which", ["engines", "engines/hass"])
+def test_an_engines_folder_is_no_link(which: str, tmp_path: Path) -> None:
+    """Nothing is started, and nothing is written to where it leads."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = tmp_path / which
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(outside)
+    with pytest.raises(RecordError, match=f"{link} is a link; remove it"):
+        start_engine({}, tmp_path / "engines" / "hass", {}, {})
+    assert list(outside.iterdir()) == []
+
+
+def test_what_an_engine_writes_itself_follows_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links that came after the start: log and rounds are refused, the receipt takes the link's place."""
+    kept, link = tmp_path / "kept", tmp_path / "link"
+    kept.write_text("kept")
+    link.symlink_to(kept)
+    with pytest.raises(OSError, match="symbolic link"):
+        forks._redirect(str(link))
+    with pytest.raises(OSError, match="symbolic link"):
+        RoundLog(link)
+    for name in ("sglang", "torch"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__version__="0"))
+    scheduler = SimpleNamespace(
+        max_total_num_tokens=8,
+        draft_worker=None,
+        server_args=SimpleNamespace(speculative_algorithm=None),
+        tp_worker=SimpleNamespace(model_runner=SimpleNamespace(model=None)),
+    )
+    write_receipt(link, scheduler, None)
+    assert kept.read_text() == "kept"
+    assert not link.is_symlink()
 
 
 class Process:

@@ -83,7 +83,9 @@ def write(folder: Path, *lines: Any) -> Path:
 def test_every_source_is_described_and_every_reading_one_has_its_maker():
     """The suite's names, the list of sources and the makers agree; public sets have a pinned home and terms."""
     assert set(get_args(SourceName)) == set(SOURCES)
-    assert set(MAKERS) == {name for name, source in SOURCES.items() if not source.synthetic} == set(RECORDS)
+    assert (
+        set(MAKERS) == {name for name, source in SOURCES.items() if not source.synthetic} - {"windows"} == set(RECORDS)
+    )
     for source in SOURCES.values():
         assert source.licence
         if source.home is not None:
