@@ -50,7 +50,8 @@ class WorkloadFacts(Facts):
         home: where the set comes from if no path is given; None for a user's own file.
         file_sha256: of the user's file.
         num_skipped: records that hold no conversation.
-        num_answers: prompts of which the set says what is right; of `num_unscored` it says it in a way that is not scored.
+        num_answers: prompts of which the set says what is right, in a way that is scored.
+        num_unscored: prompts of which it says that in another way.
         prompts_sha256: of all prompts.
     """
 
