@@ -67,29 +67,29 @@ class WorkloadFacts(Facts):
     prompts_sha256: str | None = None
 
 
-Told = str | int | float | bool | None
-"""A server's own word, whatever it is."""
+Word = str | int | float | bool | None
+"""A server's own, whatever it is."""
 
 
 class EndpointFacts(Facts):
     """What a server that ran already told of itself: SGLang under the names of its arguments, others their models."""
 
-    version: Told = None
-    model_path: Told = None
-    revision: Told = None
-    dtype: Told = None
-    quantization: Told = None
-    tp_size: Told = None
-    dp_size: Told = None
-    attention_backend: Told = None
-    disable_radix_cache: Told = None
-    max_running_requests: Told = None
-    max_total_num_tokens: Told = None
-    chunked_prefill_size: Told = None
-    speculative_algorithm: Told = None
-    speculative_draft_model_path: Told = None
-    speculative_num_steps: Told = None
-    speculative_eagle_topk: Told = None
-    speculative_num_draft_tokens: Told = None
-    incremental_streaming_output: Told = None
+    version: Word = None
+    model_path: Word = None
+    revision: Word = None
+    dtype: Word = None
+    quantization: Word = None
+    tp_size: Word = None
+    dp_size: Word = None
+    attention_backend: Word = None
+    disable_radix_cache: Word = None
+    max_running_requests: Word = None
+    max_total_num_tokens: Word = None
+    chunked_prefill_size: Word = None
+    speculative_algorithm: Word = None
+    speculative_draft_model_path: Word = None
+    speculative_num_steps: Word = None
+    speculative_eagle_topk: Word = None
+    speculative_num_draft_tokens: Word = None
+    incremental_streaming_output: Word = None
     models: list[str] | None = None

@@ -17,7 +17,16 @@ from draftbench.reports.answer import answer
 from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
 from draftbench.reports.sections import sections
-from draftbench.reports.table import MAIN_HEADERS, clear_rows, main_headers, main_row, meanings, numeric_columns, place
+from draftbench.reports.table import (
+    DEVICE_HEADERS,
+    MAIN_HEADERS,
+    clear_rows,
+    main_headers,
+    main_row,
+    meanings,
+    numeric_columns,
+    place,
+)
 
 REPRODUCE = (
     "`python bench.py verify` on this file makes every number here again from the records beside it; `python bench.py "
@@ -59,7 +68,8 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
 
 
 def _main(rows: Sequence[Row]) -> str:
-    best = clear_rows(rows)
+    best, headers = clear_rows(rows), main_headers(rows)
+    moved = len(DEVICE_HEADERS) if DEVICE_HEADERS[0] in headers else 0
     lines = []
     for index, row in enumerate(rows):
         cells = main_row(row, rows)
@@ -68,9 +78,9 @@ def _main(rows: Sequence[Row]) -> str:
         elif index in best:
             bold = (4, 5) if row.concurrency is not None else (5, len(MAIN_HEADERS))
             for place_ in bold:
-                cells[place_] = f"**{cells[place_]}**"
+                cells[moved + place_] = f"**{cells[moved + place_]}**"
         lines.append(cells)
-    return _table(main_headers(rows), lines)
+    return _table(headers, lines)
 
 
 def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from draftbench.harness.metrics.overall import by_step
 from draftbench.harness.metrics.ratios import too_few
-from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.row import Row, by_device
 from draftbench.harness.metrics.throughput import crossovers
 from draftbench.harness.records import load_slug
 from draftbench.harness.safe_files import make_own_folder, write_whole
@@ -94,7 +94,18 @@ class Plot:
 
 
 def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
-    """Every figure there is data for; invalid rows are not drawn."""
+    """Every figure there is data for; invalid rows are not drawn. Each kind of device has figures of its own."""
+    kinds = by_device(rows)
+    if len(kinds) < 2:
+        return _draw(rows)
+    return tuple(
+        replace(plot, name=f"{plot.name}-device{number}", caption=f"On {device}: {plot.caption}")
+        for number, (device, own) in enumerate(kinds.items(), 1)
+        for plot in _draw(own)
+    )
+
+
+def _draw(rows: Sequence[Row]) -> tuple[Plot, ...]:
     valid = [row for row in rows if row.valid]
     looks = {arm: index for index, arm in enumerate(dict.fromkeys(r.arm for r in rows if r.architecture != "vanilla"))}
     plots: list[Plot] = []

@@ -171,36 +171,40 @@ def draw(lines: Sequence[SiteLine]) -> list[Plot]:
 
 
 def _scatter(name: str, lines: Sequence[SiteLine], across: str, looks: Mapping[str, int], caption: str) -> Plot | None:
-    shown = [line for line in lines if line.values[across] is not None]
+    shown = [
+        (line, at, speedup)
+        for line in lines
+        if (at := line.values[across]) is not None and (speedup := line.entry.speedup) is not None
+    ]
     if not shown:
         return None
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
         axes = figure.subplots()
         told: set[str] = set()
-        for line in shown:
-            entry, at = line.entry, line.values[across]
+        for line, at, speedup in shown:
+            entry = line.entry
             index = looks[entry.architecture]
             colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
             ends = [end for end in (entry.low, entry.high) if end is not None]
             if ends and too_few(entry.low, entry.high) is None:
                 axes.plot([at, at], ends, color=colour, alpha=0.35, gid=f"{name}-bar{line.number}")
-            label = {} if entry.architecture in told else {"label": plain_text(entry.architecture)}
-            face = {"markerfacecolor": "none"} if entry.is_simulated else {}
-            axes.plot(
-                at, entry.speedup, color=colour, marker=marker, linestyle="none", gid=f"{name}-dot{line.number}",
-                **label, **face,
-            )  # fmt: skip
+            (dot,) = axes.plot(at, speedup, color=colour, marker=marker, linestyle="none")
+            dot.set_gid(f"{name}-dot{line.number}")
+            if entry.is_simulated:
+                dot.set_markerfacecolor("none")
+            if entry.architecture not in told:
+                dot.set_label(plain_text(entry.architecture))
             told.add(entry.architecture)
         axes.set_yscale("log")
         mark_speedups(axes.yaxis, *axes.get_ylim())
         axes.axhline(1, color=INK, linewidth=0.8, linestyle="--")
         if across == "τ / c":
-            gains = [line.values[across] or 1.0 for line in shown]
+            gains = [at for _, at, _ in shown]
             axes.plot([min(gains), max(gains)], [min(gains), max(gains)], color=INK, linewidth=0.8, linestyle=":")
             caption += "; dotted: both are equal"
         axes.set_xlabel({"τ": "acceptance length τ", "τ / c": "τ / c, tokens of a round over its cost"}[across])
         axes.set_ylabel("speedup over vanilla [95%]")
         legend(figure, axes)
-    hollow = "; hollow: what-if" if any(line.entry.is_simulated for line in shown) else ""
+    hollow = "; hollow: what-if" if any(line.entry.is_simulated for line, _, _ in shown) else ""
     return Plot(name, "site", f"{caption}, a point for each arm on each workload, with its interval{hollow}.", figure)
