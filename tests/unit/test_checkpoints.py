@@ -21,7 +21,7 @@ from draftbench.harness.runtime.tensors import TensorFacts, read_tensors, weight
 TINY = EMBEDDED / "tiny"
 TARGET = read_config(TINY / "target")
 TREE = Tree(4, 4, 16)
-NAMES = {"standalone": "standalone", "eagle": "eagle", "prism": "prism", "medusa": "medusa", "eagle3": "eagle3"}
+NAMES = {name: name for name in ("standalone", "s2d", "eagle", "fspad", "prism", "medusa", "eagle3")}
 
 
 def facts_of(folder: Path) -> dict[str, TensorFacts]:
