@@ -8,9 +8,9 @@ from typing import Any
 
 from draftbench.harness.engine import Receipt
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.models.fairness import Training, tuning_text
+from draftbench.harness.models.fairness import LedgerFacts, tuning_text
 from draftbench.harness.suite import Arm
-from draftbench.harness.units import MISSING
+from draftbench.harness.units import MISSING, tree_text
 from draftbench.reports.table import Table
 
 
@@ -60,17 +60,16 @@ def training_table(manifest: Manifest) -> Table:
             continue
         ledger = manifest.training.get(arm.name)
         if ledger is not None:
-            cells = _training_cells(Training.of(ledger))
+            cells = _training_cells(LedgerFacts.of(ledger))
         else:
             has_weights = arm.name in manifest.training or arm.checkpoint
             known = "unknown training" if has_weights else "needs no training"
             cells = [known, *[MISSING] * (len(TRAINING_HEADERS) - 4)]
-        tree = f"{arm.num_steps} × {arm.topk}, {arm.num_draft_tokens}"
-        lines.append([arm.name, *cells, tree, tuning_text(arm)])
+        lines.append([arm.name, *cells, tree_text(arm), tuning_text(arm)])
     return list(TRAINING_HEADERS), lines
 
 
-def _training_cells(training: Training) -> list[str]:
+def _training_cells(training: LedgerFacts) -> list[str]:
     tried = "" if training.learning_rates_tried is None else f" (of {training.learning_rates_tried})"
     return [
         MISSING if training.corpus_sha256 is None else training.corpus_sha256[:8],

@@ -88,14 +88,14 @@ def load_order(load: str) -> tuple[float, str]:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRuns:
     """Runs below a folder, and those that could not be read, each with the reason."""
 
     shown: tuple[Shown, ...]
     left_out: tuple[tuple[str, str], ...]
 
 
-def find_runs(folder: Path) -> Found:
+def find_runs(folder: Path) -> FoundRuns:
     """Read and verify every run below a folder.
 
     Raises:
@@ -117,7 +117,7 @@ def find_runs(folder: Path) -> Found:
     if not shown:
         told = "\n".join(f"{name}: {reason}" for name, reason in left_out)
         raise RecordError(f"no run below {folder} can be read:\n{told}")
-    return Found(tuple(shown), tuple(left_out))
+    return FoundRuns(tuple(shown), tuple(left_out))
 
 
 def _is_hidden(path: Path) -> bool:
@@ -160,7 +160,7 @@ def _over_all(shown: Shown, found: Overall) -> Entry:
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=shown.run.manifest.device,
+        device=shown.run.manifest.host.device,
         arm=found.arm.removesuffix(SIMULATED),
         architecture=found.architecture,
         workload=f"all {found.num_workloads}",
@@ -183,7 +183,7 @@ def _single(shown: Shown, row: Row, whole: bool) -> Entry:
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=shown.run.manifest.device,
+        device=shown.run.manifest.host.device,
         arm=row.arm.removesuffix(SIMULATED),
         architecture=row.architecture,
         workload=row.workload,

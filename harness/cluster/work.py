@@ -13,6 +13,7 @@ from pydantic import Field
 
 from draftbench.drafts.api import discover
 from draftbench.harness.errors import EngineError
+from draftbench.harness.facts import HostFacts
 from draftbench.harness.host.devices import Device
 from draftbench.harness.host.draft_packages import draft_packages, package_text
 from draftbench.harness.host.provenance import file_sha256, package_versions
@@ -87,7 +88,7 @@ class Told(Record):
     what: Literal["ready", "note", "passed", "done", "failed", "ended"]
     text: str = ""
     device: Device | None = None
-    host: dict[str, Any] = Field(default_factory=dict)
+    host: HostFacts = HostFacts()
     packages: dict[str, str] = Field(default_factory=dict)
     fits: bool = True
     """Whether all engines of a launch run side by side there."""

@@ -10,16 +10,17 @@ from itertools import islice
 from pathlib import Path
 
 from draftbench.harness.errors import WorkloadError
+from draftbench.harness.facts import WorkloadFacts
 from draftbench.harness.host.provenance import file_sha256
 from draftbench.harness.suite import Workload
 from draftbench.harness.workloads import synthetic
-from draftbench.harness.workloads.files import Row, layout_of
 from draftbench.harness.workloads.own_answers import own_answer
 from draftbench.harness.workloads.prompts import Conversation, Exact, chosen
 from draftbench.harness.workloads.published import home_rows, local_rows, record_of
 from draftbench.harness.workloads.random_words import random_prompts
 from draftbench.harness.workloads.sets import MAKERS, UnresolvedError, question
 from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet, RepositoryFile
+from draftbench.harness.workloads.user_files import PlacedValue, layout_of
 from draftbench.harness.workloads.windows import windows_of
 
 QUESTION_COPIES = frozenset({"gsm8k", "humaneval", "mbpp", "alpaca", "cnn_dm", "natural_questions", "math500"})
@@ -100,23 +101,23 @@ def _picked(found: list[Conversation], workload: Workload, seed: int) -> tuple[C
     return chosen(others, workload.tune_prompts, seed)
 
 
-def describe(workload: Workload, seed: int) -> dict[str, str | int | None]:
-    """What a report says of a workload: where it came from, how much of it was sent, and the hash of that."""
+def describe(workload: Workload, seed: int) -> WorkloadFacts:
+    """What a manifest says of a workload."""
     source, home, loaded = SOURCES[workload.source], home_of(workload), load_set(workload, seed)
     path = None if workload.path is None else Path(workload.path)
     digest = file_sha256(path) if path is not None and path.is_file() else None
-    return {
-        "source": workload.source,
-        "synthetic": source.synthetic,
-        "home": None if home is None or path is not None else str(home),
-        "file_sha256": digest,
-        "licence": source.licence if path is None or (digest and digest == source.sha256) else None,
-        "num_prompts": len(loaded.conversations),
-        "num_skipped": loaded.num_skipped,
-        "num_answers": sum(conversation.answer is not None for conversation in loaded.conversations),
-        "num_unscored": sum(conversation.unscored for conversation in loaded.conversations),
-        "prompts_sha256": loaded.sha256,
-    }
+    return WorkloadFacts(
+        source=workload.source,
+        synthetic=source.synthetic,
+        home=None if home is None or path is not None else str(home),
+        file_sha256=digest,
+        licence=source.licence if path is None or (digest and digest == source.sha256) else None,
+        num_prompts=len(loaded.conversations),
+        num_skipped=loaded.num_skipped,
+        num_answers=sum(conversation.answer is not None for conversation in loaded.conversations),
+        num_unscored=sum(conversation.unscored for conversation in loaded.conversations),
+        prompts_sha256=loaded.sha256,
+    )
 
 
 def home_of(workload: Workload) -> HubSet | RepositoryFile | None:
@@ -173,7 +174,7 @@ def _read(workload: Workload) -> tuple[list[Conversation], int]:
     return found, num_skipped
 
 
-def rows_of(workload: Workload) -> Iterator[Row]:
+def rows_of(workload: Workload) -> Iterator[PlacedValue]:
     """The records of a workload's file or set, each with its place."""
     home = home_of(workload)
     if workload.path is not None:

@@ -18,7 +18,7 @@ from draftbench.drafts.training.hf import LlamaForCausalLM
 from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import RequestRecord
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite
 from tests.runtime.oracle import Oracle
 from tests.runtime.test_engines import prompts, run
@@ -40,6 +40,10 @@ SUITE: dict[str, Any] = {
          "num_draft_tokens": 16},
         {"name": "trigram", "architecture": "adaptive_trigram", "checkpoint": "tiny/trigram", "num_steps": 4,
          "topk": 12, "num_draft_tokens": 25},
+        {"name": "flash", "architecture": "flash_text", "checkpoint": "tiny/flash-text", "num_steps": 5, "topk": 4,
+         "num_draft_tokens": 16},
+        {"name": "chimera", "architecture": "chimera", "checkpoint": "tiny/chimera", "num_steps": 4, "topk": 4,
+         "num_draft_tokens": 16},
     ),
     "workloads": ({"name": "w", "source": "synthetic", "family": "code", "num_prompts": 1},),
     "sampling": {"temperature": 0, "max_tokens": 96, "seed": 0},
@@ -51,7 +55,7 @@ SUITE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, RequestRecord]]:
     """Answers of vanilla, alone and five at a time, and of drafts."""
-    arms = find_arms(Suite.model_validate(SUITE), discover(), Path.cwd(), tmp_path_factory.mktemp("run"), has_gpu())
+    arms = find_fleet(Suite.model_validate(SUITE), discover(), Path.cwd(), tmp_path_factory.mktemp("run"), has_gpu())
     arms = arms.forking(pytest.fail)
     found = {}
     for name in arms.by_name:
