@@ -33,6 +33,7 @@ CONTENTS = {
     },
     "Drafts": {
         "train": "train drafts on one corpus and one budget",
+        "table": "count a corpus's tri-grams, for adaptive_trigram",
         "study": "the page of a training study: acceptance, ledgers, curves",
         "outputs": "the target's own answers as JSONL, to train drafts on",
         "tune": "find each draft's best tree",

@@ -211,12 +211,15 @@ class DraftSpec:
     Raises a CheckpointError that names the key or tensor."""
     largest_tree: Callable[[int, int], int] = stepwise_tree
     """Most nodes, the root included, that it can propose with so many steps and so wide a tree."""
+    takes_checkpoint: bool = False
+    """A checkpoint can be given though it works without."""
     engine_arguments: Callable[[Tree, Any], Mapping[str, int | str | Mapping[str, Any]]] = eagle_arguments
     """SGLang's server arguments for a tree and options; what it resolved them to is checked in the receipt. A mapping
     stands for the path of a JSON file that holds it."""
     proposer_factory: str | None = None
     """For a draft without a KV cache of its own: "package.module:name", called as name(options, tree, vocab_size) in
-    the engine's process. It runs under SGLang's NGRAM, its trees in place of the trie's."""
+    the engine's process, with the checkpoint's folder as a fourth where the arm has one. It runs under SGLang's NGRAM,
+    its trees in place of the trie's."""
     needs_gpu: str | None = None
     """Why it cannot run without one; None where it can."""
     engine_module: str | None = None

@@ -174,6 +174,19 @@ def llama_model(config: Mapping[str, Any]) -> dict[str, Shape]:
     return shapes
 
 
+def whole_number(config: Mapping[str, Any], key: str) -> int:
+    """A count from 1 that a draft's config.json has to have.
+
+    Raises:
+        CheckpointError: it is something else.
+        KeyError: it is missing.
+    """
+    found = config[key]
+    if type(found) is not int or found < 1:
+        raise CheckpointError(f"config.json: {key} is {found!r}; it has to be a whole number from 1.")
+    return found
+
+
 def context_tokens(config: Mapping[str, Any]) -> int:
     """The longest sequence that a model's configuration allows."""
     return int(config.get("max_position_embeddings", 2048))

@@ -13,12 +13,22 @@ suite says `options: {state: keep}`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal, Protocol
 
-from draftbench.drafts.api import Capabilities, DraftSpec, Needs, Options, Tree, full_tree
+from draftbench.drafts.api import (
+    Capabilities,
+    Checkpoint,
+    DraftSpec,
+    Loadable,
+    Needs,
+    Options,
+    Tree,
+    as_found,
+    full_tree,
+)
 
 
 @dataclass(frozen=True)
@@ -133,13 +143,21 @@ _TOKENS_ALONE = Needs()
 
 
 def proposer_spec(
-    name: str, title: str, origin: str, factory: str, needs: Needs = _TOKENS_ALONE, options: type[Options] = Options
+    name: str,
+    title: str,
+    origin: str,
+    factory: str,
+    needs: Needs = _TOKENS_ALONE,
+    options: type[Options] = Options,
+    read: Callable[[Checkpoint, Any, Tree], Loadable] | None = None,
 ) -> DraftSpec:
     """The spec of such a draft; it runs under SGLang's NGRAM, whose drafts have no KV cache either.
 
     Args:
         factory: "package.module:name", called as name(options, tree, vocab_size) in the engine's process.
         needs: what it looks at besides tokens.
+        read: where an arm may give a checkpoint, checks it, as in `DraftSpec`; its folder is then the factory's fourth
+            argument, and the facts that it expects are {"proposer": the class's name} and what its `facts()` says.
     """
     return DraftSpec(
         name=name,
@@ -150,6 +168,8 @@ def proposer_spec(
         needs_checkpoint=False,
         capabilities=Capabilities(needs, online_state=issubclass(options, StatefulOptions), children="own"),
         options=options,
+        read=read or as_found,
+        takes_checkpoint=read is not None,
         largest_tree=full_tree,
         engine_arguments=ngram_arguments,
         proposer_factory=factory,

@@ -1,116 +1,118 @@
-"""Adaptive tri-grams: which token followed which two, how often it was drafted there and how often it was right.
+"""Adaptive tri-grams: which tokens followed which two, how likely, and the tree of the paths that a search visits most.
 
-A candidate's score is what it has earned (accepted over tried, with its share of the counts as one trial's worth of
-prior) plus a bonus for candidates that have been tried less than their share. Paths multiply their scores; the best
-paths are the tree.
-Source: ADED (arXiv 2407.12021): tri-gram matrix updated from the target's outputs, and the exploring search in the
-form of PUCT. The published search samples; this one is deterministic.
+Shares come from a table (`bench.py table`), or begin with nothing. In every round those of the text's last tri-grams
+are raised, whichever request's it is. The search's paths are a token shorter than the tree is deep; the most visited
+nodes are the tree, each with its likeliest follower.
+Source: ADED (arXiv 2407.12021); liuxukun2000/Adaptix at 241dad8, DraftRetriever/src/lib.rs. Differs from it: the tree
+is as large as the suite says and holds the most visited nodes (theirs has 24 paths, then drops the longest ones), nodes
+have at most `topk` children, and equal nodes stand in the order in which they were found.
 """
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
 from typing import Any
 
-from draftbench.drafts.adaptive_trigram.spec import AdaptiveTrigramOptions
+from draftbench.drafts.adaptive_trigram.search import Pair, Search, Successors, search
+from draftbench.drafts.adaptive_trigram.spec import AdaptiveTrigramOptions, facts_of
 from draftbench.drafts.api import Tree
 from draftbench.drafts.proposer import Context, TokenTree, Verified
-
-Pair = tuple[int, int]
-
-
-@dataclass
-class Successors:
-    """What is known of the tokens that followed one pair."""
-
-    counts: dict[int, int] = field(default_factory=dict)
-    tried: dict[int, int] = field(default_factory=dict)
-    right: dict[int, int] = field(default_factory=dict)
-
-    def scored(self, exploration: float, width: int) -> list[tuple[float, int]]:
-        """The best candidates with their scores in (0, 1], best first; ties by token."""
-        total, trials = sum(self.counts.values()), sum(self.tried.values())
-        found = []
-        for token, count in self.counts.items():
-            prior, tried = count / total, self.tried.get(token, 0)
-            earned = (self.right.get(token, 0) + prior) / (tried + 1)
-            bonus = exploration * prior * math.sqrt(trials) / (1 + tried)
-            found.append((earned + bonus, token))
-        # Ranked by what may exceed 1, used as what does not: paths must not gain by getting longer.
-        best = sorted(found, key=lambda pair: (-pair[0], pair[1]))[:width]
-        return [(min(1.0, score), token) for score, token in best]
+from draftbench.harness.corpora.trigrams import load_table
+from draftbench.harness.models.find import read_config
 
 
 class AdaptiveTrigram:
-    """One table for all requests."""
+    """One memory of tri-grams for all requests. A round's random numbers depend on the seed and the text alone."""
 
-    def __init__(self, options: AdaptiveTrigramOptions, tree: Tree, vocab_size: int) -> None:
+    def __init__(
+        self, options: AdaptiveTrigramOptions, tree: Tree, vocab_size: int, checkpoint: Path | None = None
+    ) -> None:
         self._options, self._tree = options, tree
-        self.table: defaultdict[Pair, Successors] = defaultdict(Successors)
-        self._last: dict[str, Pair] = {}
+        self._table = None if checkpoint is None else load_table(checkpoint)
+        self._facts = {} if checkpoint is None else facts_of(read_config(checkpoint))
+        self._search = Search(
+            options.rollouts, max(1, tree.num_steps - 1), options.exploration, options.exploration_growth
+        )
+        self._raised: dict[Pair, dict[int, float]] = {}
+        """Shares of pairs that a text has had; others are the table's."""
+        self._known: dict[Pair, Successors] = {}
+        """What the search was told already, until it changes."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the receipt says of the table."""
+        return self._facts
 
     def on_prefill(self, request_id: str, tokens: Sequence[int], hidden: Any = None) -> None:
-        """The first tri-gram ends with the target's first token."""
-        if len(tokens) >= 3:
-            self._count((tokens[-3], tokens[-2]), tokens[-1])
-        self._last[request_id] = (tokens[-2], tokens[-1]) if len(tokens) >= 2 else (-1, tokens[-1])
+        """Its text comes with every round."""
 
     def propose(self, requests: Sequence[Context]) -> list[TokenTree]:
-        """The best paths from each request's last two tokens."""
-        return [self._grown(self._last[request.request_id]) for request in requests]
+        """Raise the texts' last tri-grams, then search from each one's last two tokens."""
+        return [self._tree_of(request.tokens) for request in requests]
 
     def on_verify(self, request_id: str, verified: Verified) -> None:
-        """Count the new tokens; of the drafts whose parent was accepted, note which were right."""
-        pair, accepted = self._last[request_id], set(verified.accepted)
-        pairs: list[Pair] = []
-        for node, (token, parent) in enumerate(zip(verified.tree.tokens, verified.tree.parents, strict=True)):
-            before = pair if parent < 0 else pairs[parent]
-            pairs.append((before[1], token))
-            if parent < 0 or parent in accepted:
-                known = self.table[before]
-                known.tried[token] = known.tried.get(token, 0) + 1
-                if node in accepted:
-                    known.right[token] = known.right.get(token, 0) + 1
-        for token in (*(verified.tree.tokens[node] for node in verified.accepted), verified.bonus):
-            self._count(pair, token)
-            pair = (pair[1], token)
-        self._last[request_id] = pair
+        """New tokens are seen in the next round."""
 
     def on_finish(self, request_id: str) -> None:
-        """The request's place is forgotten, what it taught is not."""
-        self._last.pop(request_id, None)
+        """What it raised stays."""
 
     def reset(self) -> None:
-        """Forget the counts, unless they are to be kept."""
+        """Forget what was raised, unless it is to be kept."""
         if self._options.state == "reset":
-            self.table.clear()
+            self._raised.clear()
+            self._known.clear()
 
-    def _count(self, pair: Pair, token: int) -> None:
-        counts = self.table[pair].counts
-        counts[token] = counts.get(token, 0) + 1
+    def _tree_of(self, tokens: Sequence[int]) -> TokenTree:
+        if len(tokens) < 2:
+            return TokenTree((), ())
+        self._raise(tokens[-self._options.window :])
+        pair = (tokens[-2], tokens[-1])
+        random = Random(f"{self._options.seed} {len(tokens)} {pair}")
+        return self._most_visited(pair, random)
 
-    def _grown(self, pair: Pair) -> TokenTree:
-        budget = self._tree
+    def _raise(self, last: Sequence[int]) -> None:
+        for first, second, third in zip(last, last[1:], last[2:], strict=False):
+            pair = (first, second)
+            if pair not in self._raised:
+                self._raised[pair] = {} if self._table is None else self._table.successors(*pair)
+            shares = self._raised[pair]
+            shares[third] = min(shares.get(third, 0.0) + self._options.boost, self._options.highest)
+            self._known.pop(pair, None)
+
+    def _followers(self, pair: Pair) -> Successors:
+        """At most `topk`, the likeliest first, equal ones by their number."""
+        found = self._known.get(pair)
+        if found is None:
+            shares = self._raised.get(pair)
+            if shares is None:
+                shares = {} if self._table is None else self._table.successors(*pair)
+            best = sorted(shares.items(), key=lambda entry: (-entry[1], entry[0]))[: self._tree.topk]
+            found = self._known[pair] = Successors([token for token, _ in best], [share for _, share in best])
+        return found
+
+    def _most_visited(self, root: Pair, random: Random) -> TokenTree:
+        found = search(self._followers, root, self._search, random)
         tokens: list[int] = []
         parents: list[int] = []
-        scores: list[float] = []
-        waiting: list[tuple[float, int, int, int, Pair]] = []
+        places: dict[tuple[int, int], int] = {}
+        """The tree's nodes by their parent there and their token."""
+        at = {0: -1}
+        """Where the search's nodes stand in the tree."""
 
-        def offer(score: float, depth: int, parent: int, before: Pair) -> None:
-            known = self.table.get(before)
-            if known is not None and known.counts and depth < budget.num_steps:
-                for own, token in known.scored(self._options.exploration, budget.topk):
-                    heapq.heappush(waiting, (-score * own, depth + 1, parent, token, (before[1], token)))
+        def take(parent: int, token: int) -> int | None:
+            place = places.get((parent, token))
+            if place is None and len(tokens) < self._tree.num_draft_tokens - 1:
+                place = places[parent, token] = len(tokens)
+                tokens.append(token)
+                parents.append(parent)
+            return place
 
-        offer(1.0, 0, -1, pair)
-        while waiting and len(tokens) < budget.num_draft_tokens - 1:
-            score, depth, parent, token, after = heapq.heappop(waiting)
-            tokens.append(token)
-            parents.append(parent)
-            scores.append(-score)
-            offer(-score, depth, len(tokens) - 1, after)
-        return TokenTree(tokens, parents, scores)
+        for node in sorted(range(1, len(found.pairs)), key=lambda node: -found.visits[node]):
+            place = take(at[found.parents[node]], found.pairs[node][1])
+            if place is None:
+                break
+            at[node] = place
+            if found.depths[node] < self._tree.num_steps and (below := self._followers(found.pairs[node]).tokens):
+                take(place, below[0])
+        return TokenTree(tokens, parents)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from draftbench.drafts.training.draft import Draft, target_states
+from draftbench.drafts.training.draft import Draft, first_tokens, target_states
 from draftbench.drafts.training.features import Batch
 
 
@@ -66,10 +66,13 @@ def aligned_passes(
 
     def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         passes.setdefault(index, []).append((k, v))
+        if not q.shape[2]:
+            return q
         return aligned_attention(q, passes[index], batch.outside_BTT(len(passes[index]) - 1))
 
     for step in range(num_passes):
-        output_BTD = draft(batch.tokens_BT, hidden_BTX, batch.positions_BT, attend, step + 1)
+        tokens = first_tokens(draft, batch.tokens_BT, batch.positions_BT) if step == 0 else batch.tokens_BT
+        output_BTD = draft(tokens, hidden_BTX, batch.positions_BT, attend, step + 1)
         yield output_BTD, batch.learned_after(step)
         own_BTD = (output_BTD.detach() if detach else output_BTD).to(batch.hidden_BTD.dtype)
         hidden_BTX = torch.cat((own_BTD[:, :1], own_BTD[:, :-1]), dim=1)

@@ -40,6 +40,7 @@ class MedusaDraft(nn.ModuleList):
 
     proposal: Proposal = "joint"
     reads_layers = False
+    reads_tokens = 1
 
     def __init__(self, num_heads: int, num_blocks: int, vocab_size: int, hidden_size: int) -> None:
         super().__init__(

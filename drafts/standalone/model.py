@@ -37,6 +37,7 @@ class StandaloneDraft(nn.Module):
 
     proposal: Proposal = "beams"
     reads_layers = False
+    reads_tokens = 1
     most_steps: int | None = None
 
     def __init__(self, shape: LayerShape, num_layers: int) -> None:

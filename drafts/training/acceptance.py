@@ -4,7 +4,7 @@ Follows SGLang 0.5.17 step by step, including that a branch reads the keys and v
 it was continued from (srt/speculative/spec_utils.py `select_top_k_tokens`, eagle_utils.py `organize_draft_results`).
 
 Shapes: T entries of one sample, R entries at which a round may start, W tree width, D hidden size, H heads, C head
-size.
+size. States may be wider than D.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from draftbench.drafts.api import Tree
-from draftbench.drafts.training.draft import Draft, target_states
+from draftbench.drafts.training.draft import Draft, first_tokens, target_states
 from draftbench.drafts.training.features import Batch, Features, Sample
 
 
@@ -146,13 +146,16 @@ def accepted_drafts(
         return _causal(index, q, k, v)
 
     device = tokens_1T.device
-    output = draft(tokens_1T, hidden_1TX, torch.arange(entries, device=device)[None], read, 1)[0, first:]
+    positions_1T = torch.arange(entries, device=device)[None]
+    output = draft(first_tokens(draft, tokens_1T, positions_1T), hidden_1TX, positions_1T, read, 1)[0, first:]
     starts_R = torch.arange(first, entries, device=device)
     probs, tokens = draft.logits(output, 1).float().softmax(-1).topk(tree.topk)
     own: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
     def branch(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         own.setdefault(index, []).append((k, v))
+        if not q.shape[2]:
+            return q
         return _branch_attention(q, *prefix[index], own[index], starts_R)
 
     # Candidates of all steps, flat per round: token, score, parent's place (-1: the root), depth.

@@ -1,6 +1,7 @@
 """How training, the simulation and the loader ask a draft, whatever its architecture.
 
-Shapes: B batch, T entries, D hidden size, E several layers' outputs side by side, V vocabulary.
+Shapes: B batch, T entries, D hidden size, E several layers' outputs side by side, V vocabulary, W width of a draft's
+own state, which is D where it is nothing but a hidden state.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ class Draft(Protocol):
         """Whether step 1 reads the chosen layers' outputs [B, T, E] and not the last hidden state [B, T, D]."""
 
     @property
+    def reads_tokens(self) -> int:
+        """How many of an entry's last tokens step 1 reads; later ones are in its own state."""
+
+    @property
     def most_steps(self) -> int | None:
         """Steps that it can draft; None for any number."""
 
@@ -37,13 +42,14 @@ class Draft(Protocol):
         """Take the target's embedding and head where it has none of its own; before its own weights are loaded."""
 
     def __call__(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int, /) -> Tensor:
-        """Hidden states [B, T, D] at every entry, as draft step `step` (from 1) makes them.
+        """States [B, T, W] at every entry, as draft step `step` (from 1) makes them.
 
         `hidden` is the target's at step 1, and where it proposes jointly; else the draft's own of the step before.
+        Tokens are [B, T, n] at step 1 where it reads n > 1 of them, the oldest first (`first_tokens`).
         """
 
     def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
-        """Scores [..., V] of the target's vocabulary from a step's hidden states [..., D]."""
+        """Scores [..., V] of the target's vocabulary from a step's states [..., W]."""
 
 
 class FeatureDraft(nn.Module):
@@ -52,6 +58,7 @@ class FeatureDraft(nn.Module):
 
     proposal: Proposal = "beams"
     reads_layers = False
+    reads_tokens = 1
 
     def __init__(self, vocab_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -80,9 +87,26 @@ class FeatureDraft(nn.Module):
         """The hidden state [B, T, D] that a step reads, from [B, T, E] where it is the first and reads layers."""
         return self.fusion_layer(hidden) if self.reads_layers and step == 1 else hidden
 
+    def scored(self, state: Tensor, step: int) -> Tensor:
+        """What the target's head scores [..., D] of a step's states [..., W]: all, unless they hold more than that."""
+        return state
+
     def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
         """The target's head on estimated hidden states."""
-        return nn.functional.linear(hidden, self.head_VD)
+        return nn.functional.linear(self.scored(hidden, step), self.head_VD)
+
+
+def first_tokens(draft: Draft, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
+    """The tokens that step 1 reads: an entry's own [B, T], or its last ones [B, T, n], the oldest first.
+
+    Before a sample's first entry, at position 0, its token is repeated.
+    """
+    if draft.reads_tokens == 1:
+        return tokens_BT
+    places_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+    back = torch.arange(draft.reads_tokens - 1, -1, -1, device=tokens_BT.device)
+    places_BTn = places_T[:, None] - torch.minimum(back, positions_BT[..., None])
+    return tokens_BT.gather(1, places_BTn.flatten(1)).view(places_BTn.shape)
 
 
 def target_states(draft: Draft, hidden_BTD: Tensor, aux_BTE: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ from draftbench.drafts.layout import draft_fields
 from draftbench.drafts.training.hf import rotary_of
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""Attention of one layer: its index, then rotated queries, keys and values [B, H, T, C]; returns [B, H, T, C]."""
+"""Attention of one layer: its index, then rotated queries, keys and values [B, H, T, C]; returns [B, H, T, C].
+
+Queries of no entries [B, H, 0, C] ask for nothing: keys and values are kept for later steps, and they come back."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,29 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(read, kv_size, bias=shape.attention_bias)
         self.o_proj = nn.Linear(size, shape.hidden_size, bias=shape.attention_bias)
 
-    def forward(self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
-        """Project, rotate, attend, project back."""
-        q, k, v = (
-            proj(x_BTD).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-            for proj in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        q, k = (rotated(x, positions_BT, self.angles, self.angle_scale) for x in (q, k))
+    def forward(
+        self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend, context_BTX: Tensor | None = None
+    ) -> Tensor:
+        """Project, rotate, attend, project back; keys and values are made from the context where one is given."""
+        q = rotated(self._heads(self.q_proj, x_BTD), positions_BT, self.angles, self.angle_scale)
+        k, v = self._keys_and_values(x_BTD if context_BTX is None else context_BTX, positions_BT)
+        out: Tensor = self.o_proj(attend(index, q, k, v).transpose(1, 2).flatten(-2))
+        return out
+
+    def keep(self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> None:
+        """Only keep keys and values for later steps."""
+        k, v = self._keys_and_values(x_BTD, positions_BT)
+        attend(index, k[:, :, :0], k, v)
+
+    def _keys_and_values(self, x_BTX: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = self._heads(self.k_proj, x_BTX), self._heads(self.v_proj, x_BTX)
+        k = rotated(k, positions_BT, self.angles, self.angle_scale)
         if self.groups > 1:
             k, v = k.repeat_interleave(self.groups, 1), v.repeat_interleave(self.groups, 1)
-        out: Tensor = self.o_proj(attend(index, q, k, v).transpose(1, 2).flatten(-2))
+        return k, v
+
+    def _heads(self, projection: nn.Linear, x_BTX: Tensor) -> Tensor:
+        out: Tensor = projection(x_BTX).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
         return out
 
 
@@ -137,10 +152,15 @@ class Layer(nn.Module):
         self.mlp = Mlp(shape)
         self.has_input_norm = input_norm
 
-    def forward(self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
-        """The layer's output at every position."""
-        normed = self.input_layernorm(x_BTD) if self.has_input_norm else x_BTD
-        x_BTD = x_BTD + self.self_attn(index, normed, positions_BT, attend)
+    def forward(
+        self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend, context_BTD: Tensor | None = None
+    ) -> Tensor:
+        """The layer's output at every position; keys and values are made from the context where one is given."""
+        normed, context = (
+            self.input_layernorm(given) if self.has_input_norm and given is not None else given
+            for given in (x_BTD, context_BTD)
+        )
+        x_BTD = x_BTD + self.self_attn(index, normed, positions_BT, attend, context)
         out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
         return out
 

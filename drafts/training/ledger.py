@@ -14,7 +14,7 @@ from torch import nn
 
 from draftbench.drafts.api import Tree
 from draftbench.drafts.training.acceptance import accepted_over, all_rounds
-from draftbench.drafts.training.draft import Draft, target_states
+from draftbench.drafts.training.draft import Draft, first_tokens, target_states
 from draftbench.drafts.training.features import Features, Sample
 from draftbench.drafts.training.loop import Task, Trainer
 from draftbench.drafts.training.recipe import Recipe
@@ -35,12 +35,17 @@ def active_parameters(draft: Any, features: Features, num_steps: int) -> list[in
     """Trained numbers that each draft step reads: those that a gradient of its scores reaches."""
     batch = features.batch([0])
     found = []
+    output = torch.empty(0)
     trained = [parameter for parameter in draft.parameters() if parameter.requires_grad]
     for step in range(1, steps_of(draft, num_steps) + 1):
-        heads_alone = draft.proposal == "joint"
-        hidden = target_states(draft, batch.hidden_BTD, batch.aux_BTE) if step == 1 or heads_alone else batch.hidden_BTD
-        output = draft(batch.tokens_BT, hidden, batch.positions_BT, batch.causal, step)
+        from_target = step == 1 or draft.proposal == "joint"
+        hidden = target_states(draft, batch.hidden_BTD, batch.aux_BTE) if from_target else output.detach()
+        tokens = first_tokens(draft, batch.tokens_BT, batch.positions_BT) if step == 1 else batch.tokens_BT
+        output = draft(tokens, hidden, batch.positions_BT, batch.causal, step)
         scores = draft.logits(output, step).nan_to_num(neginf=0.0)
+        if not scores.requires_grad:  # all of it was computed at a step before
+            found.append(0)
+            continue
         reached = torch.autograd.grad(scores.sum(), trained, allow_unused=True)
         found.append(sum(p.numel() for p, grad in zip(trained, reached, strict=True) if grad is not None))
     return found

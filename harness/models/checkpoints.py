@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from draftbench.harness.workloads.regular import JSON_BYTES, read_json
 NAMES_SHOWN = 6
 TOKENIZER = "tokenizer.json"
 WRITTEN = "model.safetensors"
+TOKENIZER_SHA256 = "tokenizer_sha256"
+"""Key of a draft's config.json: the hash of the vocabulary that it was made for, where it has no tokenizer of its own.
+"""
 
 
 def load_arms_draft(
@@ -37,7 +41,7 @@ def load_arms_draft(
     assert arm.tree is not None
     configs = read_config(draft), read_target(target, needs_weights=False)
     try:
-        check_tokenizer(draft, target)
+        check_tokenizer(draft, target, configs[0].get(TOKENIZER_SHA256))
         found = load_draft(spec, draft, *configs, tensors, spec.options.model_validate(arm.options), arm.tree)
         if (reason := unserved(configs[1], spec, found)) is not None:
             raise CheckpointError(reason)
@@ -158,15 +162,23 @@ def lay_out(loadable: Loadable, source: Path, folder: Path) -> Path:
     return folder
 
 
-def check_tokenizer(draft: Path, target: Path) -> None:
+def check_tokenizer(draft: Path, target: Path, said_sha256: str | None = None) -> None:
     """Refuse a draft whose folder has a tokenizer that maps tokens otherwise than the target's, of equal size or not.
 
     Where one of them has none there is nothing to compare. Special tokens are renamed between versions of a model and
     do not count, unless one name stands for two numbers.
 
+    Args:
+        said_sha256: what the draft's config.json says of the target's vocabulary (`vocabulary_sha256`).
+
     Raises:
         CheckpointError: a token has another number, or a number another token.
     """
+    if said_sha256 is not None and said_sha256 != vocabulary_sha256(target):
+        raise CheckpointError(
+            f"{draft / 'config.json'}: {TOKENIZER_SHA256} is not that of {target / TOKENIZER}; it was made for the "
+            "token ids of another target. Make it for this one."
+        )
     ours, theirs = _vocabulary(draft), _vocabulary(target)
     if ours is None or theirs is None or draft == target:
         return
@@ -183,6 +195,14 @@ def check_tokenizer(draft: Path, target: Path) -> None:
             f"{draft / TOKENIZER}: token {found}; a draft must share its target's tokenizer. If the file is a leftover "
             "and the draft was trained on the target's tokens, remove it."
         )
+
+
+def vocabulary_sha256(folder: Path) -> str | None:
+    """Hash of every token's number; None where the folder has no tokenizer."""
+    found = _vocabulary(folder)
+    if found is None:
+        return None
+    return hashlib.sha256(json.dumps(dict(found.whole), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

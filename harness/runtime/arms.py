@@ -135,7 +135,9 @@ class Arms:
     def arguments(self, name: str) -> dict[str, Argument]:
         """An arm's server arguments; its draft is laid out where they say."""
         paths, loadable = self.paths[name], self.loadables.get(name)
-        if loadable is not None and paths.draft is not None:
+        if self.specs[name].proposer_factory is not None:
+            paths = ModelPaths(paths.target, None)  # SGLang's NGRAM loads nothing
+        elif loadable is not None and paths.draft is not None:
             draft = lay_out(loadable, paths.draft, self.engines_folder / name / "draft").resolve()
             paths = ModelPaths(paths.target, draft)
         asked = server_arguments(self.suite, self.by_name[name], self.specs[name], paths, self.has_gpu, loadable)
@@ -165,11 +167,12 @@ class Arms:
             EngineError: the preloaded process is gone.
         """
         arm, spec, arguments = self.by_name[name], self.specs[name], self.arguments(name)
-        tree = None if arm.tree is None else astuple(arm.tree)
+        tree, folder = None if arm.tree is None else astuple(arm.tree), self.paths[name].draft
         draft = {
             "architecture": spec.name,
             "options": arm.options,
             "tree": tree,
+            "checkpoint": str(folder) if folder is not None and spec.proposer_factory is not None else None,
             "dtype": self.suite.target.dtype,
             "simulation": _simulation(arm, self.suite),
         }

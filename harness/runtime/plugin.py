@@ -18,7 +18,8 @@ from draftbench.harness.files import write_whole
 ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
 DRAFT = "DRAFTBENCH_DRAFT"
-"""Environment variable: the arm's architecture, options, tree, dtype and simulated acceptance, as JSON."""
+"""Environment variable: the arm's architecture, options, tree, checkpoint of a proposer, dtype and simulated
+acceptance, as JSON."""
 RECEIPT, ROUNDS = "receipt.json", "rounds.log"
 
 
@@ -77,7 +78,11 @@ def _record_in_scheduler(folder: Path) -> None:
 
 
 def install_architecture(
-    architecture: str, options: dict[str, Any], tree: list[int] | None, on_failure: Callable[[str], None]
+    architecture: str,
+    options: dict[str, Any],
+    tree: list[int] | None,
+    checkpoint: str | None,
+    on_failure: Callable[[str], None],
 ) -> None:
     """Give SGLang what the architecture brings along: a proposer, or models and a draft worker in place of EAGLE's."""
     from draftbench.drafts.api import Tree, discover
@@ -87,7 +92,8 @@ def install_architecture(
         from draftbench.harness.runtime.drafts import proposals
 
         validated = spec.options.model_validate(options)
-        proposals.install(spec, validated, Tree(*tree), lambda why: on_failure(f"{architecture}: {why}"))
+        folder = None if checkpoint is None else Path(checkpoint)
+        proposals.install(spec, validated, Tree(*tree), folder, lambda why: on_failure(f"{architecture}: {why}"))
     if spec.engine_module is not None:
         install_module(spec.engine_module)
     if (rule := options.get("acceptance_rule")) is not None:

@@ -71,7 +71,7 @@ def _arm_problems(suite: Suite) -> Problems:
         for field in ("checkpoint", "num_steps", "topk", "num_draft_tokens"):
             given = getattr(arm, field) is not None
             wanted = spec.drafts and (field != "checkpoint" or spec.needs_checkpoint)
-            if given and not wanted:
+            if given and not wanted and not (field == "checkpoint" and spec.takes_checkpoint):
                 text = f"arms[{index}].{field} means nothing for {spec.name} ({spec.title}); leave it out."
                 problems.append((("arms", index, field), text))
             elif wanted and not given:

@@ -12,7 +12,7 @@ from torch import Tensor
 from draftbench.drafts.api import Tree
 from draftbench.drafts.layout import default_layers
 from draftbench.drafts.training.acceptance import accepted_drafts, rounds_of_sample
-from draftbench.drafts.training.draft import target_states
+from draftbench.drafts.training.draft import first_tokens, target_states
 from draftbench.drafts.training.features import Features, Sample, features_of
 from draftbench.drafts.training.hf import AutoModelForCausalLM
 from draftbench.drafts.training.layer import Attend
@@ -31,6 +31,8 @@ def growing_attention() -> Attend:
     def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys.setdefault(index, []).append(k)
         values.setdefault(index, []).append(v)
+        if not q.shape[2]:
+            return q
         seen = torch.cat(keys[index], 2), torch.cat(values[index], 2)
         return torch.nn.functional.scaled_dot_product_attention(q, *seen)
 
@@ -96,10 +98,13 @@ class Oracle:
         attend = growing_attention()
         found: list[Tensor] = []
         output = torch.empty(0)
-        for entry, token in enumerate((*prompt[1:], *tokens)):
+        ids = torch.tensor([[*prompt[1:], *tokens]])
+        at_first = first_tokens(draft, ids, torch.arange(ids.shape[1])[None])
+        for entry in range(ids.shape[1]):
             step = max(1, entry - len(prompt) + 2)
             hidden = state[:, entry : entry + 1] if step == 1 else output
-            output = draft(torch.tensor([[token]]), hidden, torch.tensor([[entry]]), attend, step)
+            read = (at_first if step == 1 else ids)[:, entry : entry + 1]
+            output = draft(read, hidden, torch.tensor([[entry]]), attend, step)
             if entry >= len(prompt) - 1:
                 found.append(draft.logits(output[0, 0], step))
         return found

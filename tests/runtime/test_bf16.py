@@ -28,7 +28,7 @@ TINY = EMBEDDED / "tiny"
 NUM_PROMPTS = 15
 LIKELY = 8
 GREEDY = {"temperature": 0.0}
-SUITE = {
+SUITE: dict[str, Any] = {
     "version": 1,
     "name": "bf16",
     "target": {"model": "tiny", "dtype": "bfloat16"},
@@ -38,6 +38,8 @@ SUITE = {
          "num_draft_tokens": 16},
         {"name": "medusa", "architecture": "medusa", "checkpoint": "tiny/medusa", "num_steps": 4, "topk": 4,
          "num_draft_tokens": 16},
+        {"name": "trigram", "architecture": "adaptive_trigram", "checkpoint": "tiny/trigram", "num_steps": 4,
+         "topk": 12, "num_draft_tokens": 25},
     ),
     "workloads": ({"name": "w", "source": "synthetic", "family": "code", "num_prompts": 1},),
     "sampling": {"temperature": 0, "max_tokens": 96, "seed": 0},
@@ -48,11 +50,11 @@ SUITE = {
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, RequestRecord]]:
-    """Answers of vanilla, alone and five at a time, and of two drafts."""
+    """Answers of vanilla, alone and five at a time, and of drafts."""
     arms = find_arms(Suite.model_validate(SUITE), discover(), Path.cwd(), tmp_path_factory.mktemp("run"), has_gpu())
     arms = arms.forking(pytest.fail)
     found = {}
-    for name in ("vanilla", "prism", "medusa"):
+    for name in arms.by_name:
         engine = arms.start(name)
         try:
             found[name], _ = run(engine, name, 1, GREEDY, prompts()[:NUM_PROMPTS])
@@ -85,7 +87,7 @@ def scored(outputs: dict[str, dict[str, RequestRecord]]) -> dict[str, Any]:
     return {"delta": delta, "seconds": torch.cat(seconds), **{name: torch.cat(gap) for name, gap in gaps.items()}}
 
 
-@pytest.mark.parametrize("name", ["vanilla", "control", "prism", "medusa"])
+@pytest.mark.parametrize("name", ["control", *(arm["name"] for arm in SUITE["arms"])])
 def test_every_token_is_the_best_one_up_to_rounding(outputs, scored, name):
     """Drafts' outputs are as close to the argmax as vanilla's own are."""
     assert all(record.error is None for record in outputs[name].values())

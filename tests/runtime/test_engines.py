@@ -27,6 +27,7 @@ from scipy.stats import chi2_contingency
 
 from draftbench.drafts.api import Tree, discover
 from draftbench.drafts.training.load import load_draft
+from draftbench.harness.corpora.trigrams import load_table
 from draftbench.harness.errors import EngineError
 from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.load.generator import RoundBook, run_closed_loop
@@ -39,6 +40,7 @@ from draftbench.harness.runtime.arms import Arms, find_arms
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
 from draftbench.harness.workloads.synthetic import FAMILIES, SyntheticTask, generate, is_correct
+from tests.runtime.aded import Simulation
 from tests.runtime.oracle import Oracle
 
 TINY = EMBEDDED / "tiny"
@@ -97,12 +99,16 @@ LOOKUPS = {
     "ngram": ("ngram", (8, 2, 12)),
     "lookup": ("prompt_lookup", (5, 2, 12)),
     "recycling": ("token_recycling", TREE),
-    "trigram": ("adaptive_trigram", TREE),
+    "trigram": ("adaptive_trigram", (4, 12, 25)),
     "suffix": ("suffix", TREE),
 }
 """Drafts without weights: architecture and tree."""
+TABLES = {"trigram": "tiny/trigram"}
+"""Of these, what was counted before."""
 DRAFTED = [*PLAIN, *LOOKUPS]
 SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "recycling", *RULED]
+if "DRAFTBENCH_TEST_ALL" in os.environ:
+    SAMPLED += ["trigram"]
 
 
 def publish(folder: Path) -> None:
@@ -158,7 +164,8 @@ def suite(folder: Path, **changes: Any) -> Suite:
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens,
                      "options": {"acceptance_rule": rule}})  # fmt: skip
     for name, (architecture, (steps, topk, tokens)) in LOOKUPS.items():
-        arms.append({"name": name, "architecture": architecture, "engine": hurried,
+        table = {"checkpoint": TABLES[name]} if name in TABLES else {}
+        arms.append({"name": name, "architecture": architecture, **table, "engine": hurried,
                      "num_steps": steps, "topk": topk, "num_draft_tokens": tokens})  # fmt: skip
     values = {
         "version": 1,
@@ -389,6 +396,18 @@ def test_token_recyclings_table_is_what_the_target_said_last(arms, measured):
             if token != filler:
                 rebuilt[token] = row
     assert torch.equal(rebuilt, found["table"])
+
+
+def test_trigrams_rounds_are_those_of_the_published_search(measured, oracle):
+    """From the table that comes with the project, raised by every request's text in its turn."""
+    table, asked = load_table(TINY / "trigram"), prompts_alone()[::ALONE_PER_FAMILY]
+    pairs = [divmod(int(pair), table.vocab_size) for pair in table.pairs_P]
+    simulation = Simulation({pair: table.successors(*pair) for pair in pairs}, Tree(*LOOKUPS["trigram"][1]))
+    assert measured["trigram"]["receipt"].draft_facts["table_pairs"] == len(pairs)
+    for prompt in asked:
+        record = measured["trigram"]["alone"][prompt.prompt_id]
+        beyond = oracle.continued((*prompt.prompt_ids, *record.output_ids), 5)
+        assert accepted(record) == simulation.rounds(prompt.prompt_ids, record.output_ids, beyond), prompt.prompt_id
 
 
 @pytest.mark.parametrize("arm", SIMULATED)

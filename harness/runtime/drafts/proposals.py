@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
 
     def draft_facts(self) -> dict[str, Any]:
         """What the receipt says of this draft."""
-        return {"proposer": type(self.proposer).__name__}
+        own: dict[str, Any] = getattr(self.proposer, "facts", dict)()
+        return {"proposer": type(self.proposer).__name__, **own}
 
     def clear_cache_pool(self) -> None:
         """SGLang flushes its caches, which it does only when no request is under way."""
@@ -180,14 +182,17 @@ def hand_out_layers(needs: Needs) -> None:
     ModelRunner.init_spec_aux_hidden_state = init
 
 
-def install(spec: DraftSpec, options: Any, tree: Tree, on_failure: Callable[[str], None]) -> None:
+def install(
+    spec: DraftSpec, options: Any, tree: Tree, checkpoint: Path | None, on_failure: Callable[[str], None]
+) -> None:
     """Make SGLang's NGRAM algorithm run the spec's proposer."""
     module, name = str(spec.proposer_factory).split(":")
     factory = getattr(importlib.import_module(module), name)
     needs = spec.capabilities.needs
     if needs.hidden == "layers":
         hand_out_layers(needs)
-    ProposerWorker.new_proposer = staticmethod(lambda vocab_size: factory(options, tree, vocab_size))
+    more = () if checkpoint is None else (checkpoint,)
+    ProposerWorker.new_proposer = staticmethod(lambda vocab_size: factory(options, tree, vocab_size, *more))
     ProposerWorker.needs, ProposerWorker.budget = needs, tree
     ProposerWorker.on_failure = staticmethod(on_failure)
     ngram_worker.NgramCorpus = NoCorpus

@@ -4,19 +4,46 @@ The module is asked for one draft step at a time, as in training: tokens, hidden
 out, and whenever it attends it calls `attend(index, q, k, v)`. Here that call writes keys and values into the slot of
 layer `index` and reads what SGLang says the entry may see: prefixes, chunks, branches, cached prefixes and all.
 
-Shapes: N entries of all requests, H heads, C head size, D hidden size, V vocabulary.
+Shapes: N entries of all requests, H heads, C head size, D hidden size, V vocabulary, n tokens that step 1 reads.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from sglang.srt.layers.logits_processor import LogitsProcessor
 from sglang.srt.layers.radix_attention import RadixAttention
+from sglang.srt.model_executor.forward_context import get_attn_backend, get_token_to_kv_pool
 from torch import Tensor, nn
 
 from draftbench.drafts.stepwise import made
 from draftbench.harness.runtime.drafts.steps import StepCounter, SteppedDraftWorker
+
+
+class Remembered:
+    """The token of every slot in the KV pool, for drafts whose first step reads an entry's last tokens.
+
+    Slots are shared by cached prefixes; only where the draft's tokens are the same, since SGLang keys them by pairs.
+    """
+
+    def __init__(self, num_read: int) -> None:
+        self._num_read = num_read
+        self._tokens: Tensor | None = None
+
+    def read(self, input_ids_N: Tensor, positions_N: Tensor, forward_batch: Any) -> Tensor:
+        """An entry's own token [N], or its last ones [N, n], the oldest first and a request's first repeated."""
+        if self._num_read == 1:
+            return input_ids_N
+        if self._tokens is None:
+            pool = get_token_to_kv_pool()
+            self._tokens = torch.zeros(pool.size + pool.page_size, dtype=torch.long, device=input_ids_N.device)
+        self._tokens[forward_batch.out_cache_loc] = input_ids_N.long()
+        rows_N = forward_batch.req_pool_indices.repeat_interleave(forward_batch.extend_seq_lens)
+        back = torch.arange(self._num_read - 1, -1, -1, device=positions_N.device)
+        places_Nn = positions_N[:, None] - torch.minimum(back, positions_N[:, None])
+        slots_Nn = get_attn_backend().req_to_token[rows_N[:, None], places_Nn]
+        return self._tokens[slots_Nn.long()]
 
 
 class StepwiseDraftModel(nn.Module):
@@ -34,6 +61,8 @@ class StepwiseDraftModel(nn.Module):
         self.logits_processor = LogitsProcessor(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.steps = StepCounter()
+        self.remembered = Remembered(getattr(self.draft, "reads_tokens", 1))
+        self.scored = getattr(self.draft, "scored", lambda state, step: state)
         # What SGLang asks of drafts that read several layers: no vocabulary of their own, the target's head.
         self.hot_token_id = None
         self.load_lm_head_from_target = True
@@ -52,20 +81,29 @@ class StepwiseDraftModel(nn.Module):
 
     def draft_facts(self) -> dict[str, Any]:
         """What the receipt says of this draft."""
-        return {"factory": self.config.stepwise_factory}
+        found: dict[str, Any] = self.config.stepwise_facts
+        return found
 
     def forward(self, input_ids: Tensor, positions: Tensor, forward_batch: Any, **_: Any) -> Any:
         """Scores of the next drafts, and the hidden states that the next step reads."""
         step = self.steps.step_of(forward_batch)
 
         def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if not q.shape[2]:
+                keys, values = (x.transpose(1, 2).flatten(0, 1) for x in (k, v))
+                slots = forward_batch.out_cache_loc
+                get_token_to_kv_pool().set_kv_buffer(self.attention[index], slots, keys, values)
+                return q
             flat = [x.transpose(1, 2).flatten(0, 1).flatten(1) for x in (q, k, v)]
             out: Tensor = self.attention[index](*flat, forward_batch)
             return out.view(1, -1, *q.shape[1::2]).transpose(1, 2)
 
         hidden_ND = forward_batch.spec_info.hidden_states
-        out_ND = self.draft(input_ids[None], hidden_ND[None], positions[None], attend, step)[0]
-        return self.logits_processor(input_ids, out_ND, self.head, forward_batch)
+        tokens = self.remembered.read(input_ids, positions, forward_batch) if step == 1 else input_ids
+        state_NW = self.draft(tokens[None], hidden_ND[None], positions[None], attend, step)[0]
+        scored_ND = self.scored(state_NW, step)
+        kept = None if scored_ND is state_NW else state_NW
+        return self.logits_processor(input_ids, scored_ND, self.head, forward_batch, aux_hidden_states=kept)
 
 
 MODELS = (StepwiseDraftModel,)

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from draftbench.drafts.adaptive_trigram.proposer import AdaptiveTrigram
 from draftbench.drafts.adaptive_trigram.spec import AdaptiveTrigramOptions
 from draftbench.drafts.api import Tree
 from draftbench.drafts.prompt_lookup.proposer import PromptLookup
@@ -204,40 +203,3 @@ def test_kept_state_outlives_a_flush() -> None:
     assert proposer.successors_VK[3].tolist() == list(range(8))
     with pytest.raises(ValidationError, match="'reset' or 'keep'"):
         AdaptiveTrigramOptions(state="sometimes")
-
-
-def test_adaptive_trigrams_learn_and_prefer_what_was_right() -> None:
-    """A candidate that was drafted and wrong loses its place to one that was right, though it was counted as often."""
-    proposer = AdaptiveTrigram(AdaptiveTrigramOptions(exploration=0.0), Tree(1, 1, 2), VOCAB)
-    assert proposer.propose([]) == []
-    for follower in (7, 8):
-        proposer.on_prefill(f"r{follower}", [1, 2, follower])
-    proposer.on_prefill("r", [9, 1, 2])
-    (first,) = proposer.propose([Context("r", [9, 1, 2])])
-    assert list(first.tokens) == [7]
-    proposer.on_verify("r", Verified(2, first, [], 8))
-    proposer.on_finish("r")
-    proposer.on_prefill("s", [9, 1, 2])
-    (second,) = proposer.propose([Context("s", [9, 1, 2])])
-    assert list(second.tokens) == [8]
-    proposer.reset()
-    proposer.on_prefill("t", [9, 1, 2])
-    assert list(proposer.propose([Context("t", [9, 1, 2])])[0].tokens) == []
-
-
-def test_exploration_tries_what_was_rarely_tried() -> None:
-    """With exploration a candidate that follows as often gets its turn although the other was always right."""
-    tried = []
-    for exploration in (0.0, 4.0):
-        proposer = AdaptiveTrigram(AdaptiveTrigramOptions(exploration=exploration), Tree(1, 1, 2), VOCAB)
-        proposer.on_prefill("first", [1, 2, 7])
-        seen = set()
-        for number in range(6):
-            proposer.on_prefill(f"other{number}", [1, 2, 8])
-            proposer.on_prefill(f"q{number}", [9, 1, 2])
-            (tree,) = proposer.propose([Context(f"q{number}", [9, 1, 2])])
-            seen.add(tree.tokens[0])
-            proposer.on_verify(f"q{number}", Verified(2, tree, [0] if tree.tokens[0] == 7 else [], 5))
-        tried.append(seen)
-    assert tried[0] == {7}
-    assert tried[1] >= {7, 8}

@@ -15,9 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from draftbench.drafts.api import Tree
+from draftbench.drafts.chimera.loss import ChimeraObjective, chimera_loss
+from draftbench.drafts.chimera.model import ChimeraDraft, new_chimera
 from draftbench.drafts.eagle.loss import EagleObjective, aligned_passes, eagle_loss
 from draftbench.drafts.eagle.model import EagleDraft, eagle_config, new_eagle
 from draftbench.drafts.eagle3.model import Eagle3Draft, new_eagle3
+from draftbench.drafts.flash_text.loss import FlashTextObjective, flash_text_loss
+from draftbench.drafts.flash_text.model import FlashTextDraft, new_flash_text
 from draftbench.drafts.medusa.loss import MedusaObjective, medusa_loss
 from draftbench.drafts.medusa.model import new_medusa
 from draftbench.drafts.prism.model import PrismDraft, new_prism
@@ -25,6 +29,7 @@ from draftbench.drafts.standalone.loss import StandaloneObjective, standalone_lo
 from draftbench.drafts.standalone.model import StandaloneDraft, new_standalone, standalone_config
 from draftbench.drafts.training.acceptance import accepted_by_heads, accepted_drafts, measure_acceptance
 from draftbench.drafts.training.cards import save_draft
+from draftbench.drafts.training.draft import first_tokens
 from draftbench.drafts.training.features import Features, Sample, features_of
 from draftbench.drafts.training.hf import LlamaForCausalLM
 from draftbench.drafts.training.layer import reset
@@ -74,6 +79,18 @@ def eagle3_of(target: LlamaForCausalLM) -> Eagle3Draft:
     return new_eagle3(CONFIG, torch.arange(3, 60), embedding_of(target), head_of(target), 3)
 
 
+def flash_of(target: LlamaForCausalLM) -> FlashTextDraft:
+    """Passes at steps 1, 3 and 5."""
+    return new_flash_text(CONFIG, embedding_of(target), head_of(target), 3, 2)
+
+
+def chimera_of(target: LlamaForCausalLM) -> ChimeraDraft:
+    """Residual blocks that do something, and differ."""
+    draft = new_chimera(CONFIG, embedding_of(target), head_of(target), 3, 5)
+    reset(draft, 4)
+    return draft
+
+
 FEATURE_DRAFTS: dict[str, Callable[[LlamaForCausalLM], Any]] = {
     "eagle": eagle_of,
     "stacked-2": partial(eagle_of, num_layers=2),
@@ -81,6 +98,8 @@ FEATURE_DRAFTS: dict[str, Callable[[LlamaForCausalLM], Any]] = {
     "prism": prism_of,
     "prism on three layers": partial(prism_of, num_read=3),
     "eagle3": eagle3_of,
+    "flash": flash_of,
+    "chimera": chimera_of,
 }
 
 
@@ -91,9 +110,11 @@ def naive_decode(draft: Any, tokens: Tensor, hidden: Tensor, start: int, num_ste
     """
     attend = growing_attention()
     outputs: list[Tensor] = []
+    at_first = first_tokens(draft, tokens, torch.arange(tokens.shape[1])[None])
     for entry in range(start + num_steps):
         state = hidden[:, entry : entry + 1] if entry <= start else outputs[-1]
-        output = draft(tokens[:, entry : entry + 1], state, torch.tensor([[entry]]), attend, max(1, entry - start + 1))
+        read = (at_first if entry <= start else tokens)[:, entry : entry + 1]
+        output = draft(read, state, torch.tensor([[entry]]), attend, max(1, entry - start + 1))
         if entry >= start:
             outputs.append(output)
     return outputs
@@ -122,12 +143,12 @@ def test_a_chain_accepts_what_step_by_step_decoding_accepts(target: LlamaForCaus
     # Plant the draft's own continuation of one entry, so that some drafts are accepted.
     for step in range(3):
         outputs = naive_decode(draft, tokens, hidden, 6, step + 1)
-        tokens[0, 7 + step] = draft.logits(outputs[step][0, 0]).argmax()
+        tokens[0, 7 + step] = draft.logits(outputs[step][0, 0], step + 1).argmax()
     accepted = accepted_drafts(draft, tokens, hidden, first, Tree(4, 1, 5))
     assert accepted[6 - first] >= 3
     for start in range(first, entries - 4):
         outputs = naive_decode(draft, tokens, hidden, start, 4)
-        said = [int(draft.logits(output[0, 0]).argmax()) for output in outputs]
+        said = [int(draft.logits(output[0, 0], step).argmax()) for step, output in enumerate(outputs, 1)]
         right = [int(tokens[0, start + 1 + step]) == token for step, token in enumerate(said)]
         # Later steps were fed the target's tokens here, the draft's own in a chain: equal as far as all are right.
         assert int(accepted[start - first]) == (right.index(False) if False in right else 4)
@@ -257,5 +278,7 @@ def test_samples_that_share_a_row_do_not_see_each_other(target: LlamaForCausalLM
     for loss, objective, made in (
         (standalone_loss, StandaloneObjective(1.0, 1.0), standalone_of(target)),
         (medusa_loss, MedusaObjective(0.8), new_medusa(3, head_of(target), 0)),
+        (flash_text_loss, FlashTextObjective(1.0, 1.0), flash_of(target)),
+        (chimera_loss, ChimeraObjective(1.0, 1.0), chimera_of(target)),
     ):
         torch.testing.assert_close(loss(made, packed, objective), loss(made, alone, objective))
