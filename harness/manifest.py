@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from draftbench.harness.corpora.contamination import Contamination
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import RecordError
+from draftbench.harness.host.devices import Device
 from draftbench.harness.models.fairness import Ledger
 from draftbench.harness.records import SCHEMA_VERSION
 from draftbench.harness.suite import Suite
@@ -51,6 +52,8 @@ class Manifest(BaseModel):
     """How engines were started."""
     engines: dict[str, Receipt] = {}
     """By arm; none of an arm whose launch has not ended."""
+    devices: dict[int, Device] = {}
+    """By launch, where launches were spread over devices."""
     endpoints: dict[str, dict[str, Any]] = {}
     """What servers that ran already told of themselves."""
     trained_tokens: dict[str, int] = {}

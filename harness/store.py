@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import filterfalse
 from pathlib import Path
 from typing import Any, TypeVar
@@ -190,17 +190,30 @@ class RunStore:
                 there = f"{present[seal.cell]} of its {seal.num_requests} requests are there"
                 yield f"{seal.cell.slug} was sealed, but {there}: it is measured anew"
 
-        def is_sealed(record: RequestRecord | CellRecord | WindowRecord) -> bool:
-            return record.cell is None or record.cell in sealed
+        self._keep(lambda record: record.cell is None or record.cell in sealed)
 
+    def set_launches_aside(self, launches: Collection[int]) -> None:
+        """Move what was measured in launches to interrupted.jsonl: they are measured anew as a whole.
+
+        Raises:
+            RecordError: it cannot be written.
+        """
+
+        def is_kept(record: RequestRecord | CellRecord | WindowRecord) -> bool:
+            return (record.launch if isinstance(record, WindowRecord) else record.cell.launch) not in launches
+
+        self._keep(is_kept)
+
+    def _keep(self, is_kept: Callable[[RequestRecord | CellRecord | WindowRecord], bool]) -> None:
+        """Leave these records of cells where they are; the others move to interrupted.jsonl."""
         kinds: tuple[type[RequestRecord | CellRecord | WindowRecord], ...] = (RequestRecord, CellRecord, WindowRecord)
         for kind in kinds:
             loose = False
-            for record in filterfalse(is_sealed, self.each(kind)):
+            for record in filterfalse(is_kept, self.each(kind)):
                 append_line(self.folder / INTERRUPTED, record.model_dump_json().encode())
                 loose = True
             if loose:
-                self._write_lines(FILES[kind], (record for record in self.each(kind) if is_sealed(record)))
+                self._write_lines(FILES[kind], (record for record in self.each(kind) if is_kept(record)))
 
 
 def read_records(

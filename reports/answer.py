@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.overall import Overall, is_clear, leaders, overall
-from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.row import Row, by_device
 from draftbench.harness.records import ENDPOINT
 from draftbench.reports.table import (
     arm_text,
@@ -28,6 +28,20 @@ SHOWN_EXCEPTIONS = 3
 
 def answer(rows: Sequence[Row], manifest: Manifest) -> str:
     """In a few sentences; and what was invalid."""
+    sentences: list[str] = []
+    for device, own in by_device(rows).items():
+        sentences += [] if device is None else [f"On {device}:"]
+        sentences += _of_device(own, manifest)
+    invalid = [row for row in rows if not row.valid]
+    if invalid:
+        sentences.append(f"{len(invalid)} of {len(rows)} rows are invalid and take part in no comparison.")
+    if not manifest.finished:
+        sentences.append("The run was not finished; rows hold the cells that were.")
+    return " ".join(sentences) if sentences else "Nothing was measured."
+
+
+def _of_device(rows: Sequence[Row], manifest: Manifest) -> list[str]:
+    """What rows of one kind of device say."""
     whole = overall(rows, manifest.suite.first_stage)
     sentences: list[str] = []
     for load in dict.fromkeys(row.load for row in rows):
@@ -37,12 +51,7 @@ def answer(rows: Sequence[Row], manifest: Manifest) -> str:
             sentences += _over_workloads(arms, here)
         else:
             sentences += [_at_point(rows[index], here) for index in sorted(best_rows(rows)) if rows[index].load == load]
-    invalid = [row for row in rows if not row.valid]
-    if invalid:
-        sentences.append(f"{len(invalid)} of {len(rows)} rows are invalid and take part in no comparison.")
-    if not manifest.finished:
-        sentences.append("The run was not finished; rows hold the cells that were.")
-    return " ".join(sentences) if sentences else "Nothing was measured."
+    return sentences
 
 
 def _over_workloads(arms: Sequence[Overall], rows: Sequence[Row]) -> list[str]:

@@ -182,7 +182,7 @@ def _change(ratio: Interval) -> Change:
 
 
 def _by_name(run: Run) -> dict[tuple[str, str, str], Row]:
-    return {(row.arm, row.workload, row.load): row for row in run.rows}
+    return {(row.arm, row.workload, row.load + (f" on {row.device}" if row.device else "")): row for row in run.rows}
 
 
 def _prompts(run: Run) -> dict[str, frozenset[tuple[str, int, str]]]:

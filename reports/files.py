@@ -105,9 +105,10 @@ def records_sha256(run: Path) -> str:
 def _csv(rows: tuple[Row, ...]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_FIELDS)
+    fields = (*CSV_FIELDS, "device") if any(row.device is not None for row in rows) else CSV_FIELDS
+    writer.writerow(fields)
     for row in rows:
-        writer.writerow([_csv_value(getattr(row, name)) for name in CSV_FIELDS])
+        writer.writerow([_csv_value(getattr(row, name)) for name in fields])
     return text.getvalue()
 
 

@@ -16,7 +16,16 @@ from draftbench.reports.answer import answer
 from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
 from draftbench.reports.sections import Section, first_sections, sections
-from draftbench.reports.table import MAIN_HEADERS, clear_rows, main_headers, main_row, meanings, numeric_columns, place
+from draftbench.reports.table import (
+    DEVICE_HEADERS,
+    MAIN_HEADERS,
+    clear_rows,
+    main_headers,
+    main_row,
+    meanings,
+    numeric_columns,
+    place,
+)
 
 REPRODUCE = (
     "`python bench.py verify` on this file makes every number here again from the records beside it; `python bench.py "
@@ -63,7 +72,8 @@ def _sections(found: Sequence[Section]) -> list[str]:
 
 
 def _main(rows: Sequence[Row]) -> str:
-    best = clear_rows(rows)
+    best, headers = clear_rows(rows), main_headers(rows)
+    moved = len(DEVICE_HEADERS) if DEVICE_HEADERS[0] in headers else 0
     lines = []
     for index, row in enumerate(rows):
         cells = main_row(row, rows)
@@ -72,9 +82,9 @@ def _main(rows: Sequence[Row]) -> str:
         elif index in best:
             bold = (4, 5) if row.concurrency is not None else (5, len(MAIN_HEADERS))
             for place_ in bold:
-                cells[place_] = f"**{cells[place_]}**"
+                cells[moved + place_] = f"**{cells[moved + place_]}**"
         lines.append(cells)
-    return _table(main_headers(rows), lines)
+    return _table(headers, lines)
 
 
 def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:

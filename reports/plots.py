@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from draftbench.harness.files import make_own_folder, write_whole
 from draftbench.harness.metrics.compare import too_few
 from draftbench.harness.metrics.overall import by_step, overall
-from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.row import Row, by_device
 from draftbench.harness.metrics.throughput import crossovers
 from draftbench.harness.records import load_slug
 from draftbench.reports.table import place
@@ -95,11 +95,22 @@ class Plot:
 
 
 def draw_figures(rows: Sequence[Row], first_stage: int | None = None) -> tuple[Plot, ...]:
-    """Every figure there is data for; invalid rows are not drawn.
+    """Every figure there is data for; invalid rows are not drawn. Each kind of device has figures of its own.
 
     Args:
         first_stage: launches from which the suite's `auto` chose how many there would be.
     """
+    kinds = by_device(rows)
+    if len(kinds) < 2:
+        return _draw(rows, first_stage)
+    return tuple(
+        replace(plot, name=f"{plot.name}-device{number}", caption=f"On {device}: {plot.caption}")
+        for number, (device, own) in enumerate(kinds.items(), 1)
+        for plot in _draw(own, first_stage)
+    )
+
+
+def _draw(rows: Sequence[Row], first_stage: int | None) -> tuple[Plot, ...]:
     valid = [row for row in rows if row.valid]
     looks = {arm: index for index, arm in enumerate(dict.fromkeys(r.arm for r in rows if r.architecture != "vanilla"))}
     plots: list[Plot] = []

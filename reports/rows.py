@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
+from draftbench.harness.host.devices import labels
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.metrics.evidence import Design, KnownArm
+from draftbench.harness.metrics.evidence import Design, KnownArm, Records
 from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Suite
@@ -25,8 +27,23 @@ def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] 
         KnownArm(arm, manifest.engines.get(arm.name), manifest.trained_tokens.get(arm.name))
         for arm in manifest.suite.arms
     ]
-    rows = build_rows(arms, RunRecords(run, manifest, on_broken), _design(manifest.suite))
-    return with_strings(rows, printable)
+    records, design, kinds = RunRecords(run, manifest, on_broken), _design(manifest.suite), labels(manifest.devices)
+    devices = dict.fromkeys(kinds.values())
+    if len(devices) < 2:
+        return with_strings(build_rows(arms, records, design), printable)
+    rows: list[Row] = []
+    for device in devices:
+        own = OfLaunches(records, {launch for launch, kind in kinds.items() if kind == device})
+        rows += [replace(row, device=device) for row in build_rows(arms, own, design)]
+    return with_strings(tuple(rows), printable)
+
+
+class OfLaunches:
+    """The records of some launches, as if the run had no others; what outputs are judged by is the whole run's."""
+
+    def __init__(self, records: Records, launches: Collection[int]) -> None:
+        self.cells = tuple(seal for seal in records.cells if seal.cell.launch in launches)
+        self.requests, self.telemetry, self.judged = records.requests, records.telemetry, records.judged
 
 
 def _design(suite: Suite) -> Design:

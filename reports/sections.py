@@ -128,11 +128,12 @@ CONTAMINATION_MEANING = (
 def verdict_table(rows: Sequence[Row]) -> Table:
     """Every pair of valid arms at each point, once."""
     lines: list[list[str]] = []
-    told: set[tuple[str, str, str, str]] = set()
+    told: set[tuple[str, str, str, str, str | None]] = set()
     for row in rows:
         for other, found in row.against.items():
-            if (other, row.arm, row.workload, row.load) not in told:
-                told.add((row.arm, other, row.workload, row.load))
+            point = (row.workload, row.load, row.device)
+            if (other, row.arm, *point) not in told:
+                told.add((row.arm, other, *point))
                 lines.append([workload_text(row), load_text(row), found.verdict, found.scope])
     return ["workload", "conc.", "verdict", "interval"], lines
 

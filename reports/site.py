@@ -143,13 +143,14 @@ def entries_of(shown: Shown) -> list[Entry]:
     """A run's lines: every arm over all workloads, then on each."""
     run = shown.run
     whole = overall(run.rows, run.manifest.suite.first_stage)
-    alone = {load for load in dict.fromkeys(row.load for row in run.rows) if _num_workloads(run.rows, load) == 1}
-    first = [_fastest([each for each in whole if each.load == load]) for load in dict.fromkeys(o.load for o in whole)]
+    points = dict.fromkeys((each.load, each.device) for each in whole)
+    first = [_fastest([each for each in whole if (each.load, each.device) == point]) for point in points]
     lines = [_over_all(shown, each, each in first) for each in whole if not each.is_baseline]
     clear = clear_rows(run.rows)
     for index, row in enumerate(run.rows):
         if not (row.is_baseline and row.valid):
-            lines.append(_single(shown, row, row.load in alone, index in clear and row.architecture != "vanilla"))
+            alone = _num_workloads(run.rows, row) == 1
+            lines.append(_single(shown, row, alone, index in clear and row.architecture != "vanilla"))
     return lines
 
 
@@ -159,19 +160,20 @@ def _fastest(arms: Sequence[Overall]) -> Overall | None:
     return lead[0] if len(lead) == 1 and not lead[0].is_baseline and is_clear(lead[0].speedup) else None
 
 
-def _num_workloads(rows: Sequence[Row], load: str) -> int:
-    return len({row.workload for row in rows if row.load == load})
+def _num_workloads(rows: Sequence[Row], like: Row) -> int:
+    return len({row.workload for row in rows if (row.load, row.device) == (like.load, like.device)})
 
 
 def _over_all(shown: Shown, found: Overall, fastest: bool) -> Entry:
-    own = [row for row in shown.run.rows if (row.arm, row.load) == (found.arm, found.load) and row.valid]
+    which = found.arm, found.load, found.device
+    own = [row for row in shown.run.rows if (row.arm, row.load, row.device) == which and row.valid]
     costs = [row.step_cost_ratio for row in own if row.step_cost_ratio is not None]
     missing = "" if found.is_whole else f"incomplete: valid on {found.num_valid} of {found.num_workloads} workloads"
     ratio = found.speedup
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=shown.run.manifest.device,
+        device=found.device or shown.run.manifest.device,
         arm=found.arm.removesuffix(SIMULATED),
         architecture=found.architecture,
         workload=f"all {found.num_workloads}",
@@ -195,7 +197,7 @@ def _single(shown: Shown, row: Row, whole: bool, fastest: bool) -> Entry:
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=shown.run.manifest.device,
+        device=row.device or shown.run.manifest.device,
         arm=row.arm.removesuffix(SIMULATED),
         architecture=row.architecture,
         workload=row.workload,

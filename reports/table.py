@@ -15,9 +15,11 @@ from draftbench.harness.units import MISSING, fixed
 
 Table = tuple[list[str], list[list[str]]]
 """Headers, and lines of cells."""
+SYNTHETIC_MARK = " †"
 MAIN_HEADERS = ("arm", "workload", "conc.", "τ", "tokens/s", "speedup [95%]", "TTFT ms", "TPOT ms", "c", "lossless")
 LATENCY_HEADERS = ("latency ms",)
 LIMIT_HEADERS = ("goodput/s",)
+DEVICE_HEADERS = ("device",)
 ENERGY_HEADERS = ("J/token", "net J/token")
 DECODE_HEADERS = ("decode speedup [95%]",)
 _NUMERIC = re.compile(r"[-−]?\d[\d.,:%x/s ]*(by \d+|of [\d.,]+)?( ?\[[\d., ]+\]|, too few \w+)?")
@@ -68,7 +70,8 @@ def main_headers(rows: Sequence[Row]) -> list[str]:
         (_has_energy, ENERGY_HEADERS),
         (_is_unsteady, DECODE_HEADERS),
     )
-    return [*headers, *(header for has, found in extra if has(rows) for header in found)]
+    device = DEVICE_HEADERS if _has_device(rows) else ()
+    return [headers[0], *device, *headers[1:], *(header for has, found in extra if has(rows) for header in found)]
 
 
 def meanings(rows: Sequence[Row]) -> str:
@@ -94,7 +97,8 @@ def load_text(row: Row) -> str:
 
 def place(row: Row, joint: str = " at ") -> str:
     """`gsm8k at concurrency 8`, `gsm8k at 4/s`."""
-    return row.workload + joint + (row.load if row.concurrency is None else f"concurrency {row.concurrency}")
+    load = row.load if row.concurrency is None else f"concurrency {row.concurrency}"
+    return row.workload + joint + load + _on(row)
 
 
 def _has_open(rows: Sequence[Row]) -> bool:
@@ -108,6 +112,10 @@ def _has_endpoint(rows: Sequence[Row]) -> bool:
 def arm_text(row: Row) -> str:
     """The arm's name, marked where it is an endpoint."""
     return row.arm + (" ‡" if row.architecture == ENDPOINT else "")
+
+
+def _has_device(rows: Sequence[Row]) -> bool:
+    return any(row.device is not None for row in rows)
 
 
 def _has_limits(rows: Sequence[Row]) -> bool:
@@ -128,9 +136,11 @@ def main_row(row: Row, rows: Sequence[Row]) -> list[str]:
     good = [f"{fixed(row.goodput_per_s, 2)}, {share_text(row.within_limits)}"] if _has_limits(rows) else []
     joules = [fixed(row.joules_per_token, 3), fixed(row.net_joules_per_token, 3)] if _has_energy(rows) else []
     decode = [decode_text(row)] if _is_unsteady(rows) else []
+    device = [row.device or MISSING] if _has_device(rows) else []
     return [
         arm_text(row),
-        workload_text(row),
+        *device,
+        row.workload + (SYNTHETIC_MARK if row.synthetic else ""),
         load_text(row),
         fixed(row.acceptance_length, 2),
         fixed(row.output_tokens_per_s, 1),
@@ -187,8 +197,12 @@ def latency_text(row: Row) -> str:
 
 
 def workload_text(row: Row) -> str:
-    """The workload's name, marked where its prompts are synthetic."""
-    return row.workload + (" †" if row.synthetic else "")
+    """The workload's name, marked where its prompts are synthetic, and where the run's devices are of several kinds."""
+    return row.workload + (SYNTHETIC_MARK if row.synthetic else "") + _on(row)
+
+
+def _on(row: Row) -> str:
+    return "" if row.device is None else f" on {row.device}"
 
 
 def lossless_text(row: Row) -> str:
@@ -215,11 +229,13 @@ def best_rows(rows: Sequence[Row]) -> set[int]:
 
     What-if rows stand only where no draft has another.
     """
-    best: dict[tuple[str, str], tuple[float, int]] = {}
-    real = {(row.workload, row.load) for row in rows if row.architecture != "vanilla" and not row.is_simulated}
+    best: dict[tuple[str, str, str | None], tuple[float, int]] = {}
+    real = {
+        (row.workload, row.load, row.device) for row in rows if row.architecture != "vanilla" and not row.is_simulated
+    }
     for index, row in enumerate(rows):
         figure = row.output_tokens_per_s if row.concurrency is not None or row.latency_s is None else -row.latency_s
-        point = (row.workload, row.load)
+        point = (row.workload, row.load, row.device)
         if not row.valid or figure is None or (row.is_simulated and point in real):
             continue
         if point not in best or figure > best[point][0]:
@@ -246,11 +262,14 @@ def ratio_text(ratio: Ratio | None) -> str:
 
 def overall_table(found: Sequence[Overall]) -> Table:
     """Every arm over all workloads of a load point."""
-    headers = ["arm", "conc.", "workloads", "τ", "speedup [95%]", "interval"]
+    has_device = any(each.device is not None for each in found)
+    headers = ["arm", *(DEVICE_HEADERS if has_device else ()), "conc.", "workloads", "τ", "speedup [95%]", "interval"]
     lines = []
     for each in found:
         counted = str(each.num_valid) if each.is_whole else f"{each.num_valid} of {each.num_workloads}"
         speedup = "baseline" if each.is_baseline else ratio_text(each.speedup)
         scope = MISSING if each.speedup is None else each.speedup.scope
-        lines.append([each.arm, str(each.concurrency), counted, fixed(each.acceptance_length, 2), speedup, scope])
+        device = [each.device or MISSING] if has_device else []
+        tau = fixed(each.acceptance_length, 2)
+        lines.append([each.arm, *device, str(each.concurrency), counted, tau, speedup, scope])
     return headers, lines

@@ -21,11 +21,11 @@ def activate() -> None:
 
     record_accepted_drafts, record_phases = rounds.record_accepted_drafts, rounds.record_phases
 
-    def switched_drafts(log: RoundLog) -> None:
+    def switched_drafts(log: RoundLog, steps_change: bool) -> None:
         from sglang.srt.managers.schedule_batch import Req
 
         plain = Req.update_spec_correct_drafts_histogram
-        record_accepted_drafts(log)
+        record_accepted_drafts(log, steps_change)
         recorded = Req.update_spec_correct_drafts_histogram
 
         def update(request: Any, *args: Any, **kwargs: Any) -> Any:

@@ -37,12 +37,12 @@ class BlockAttention(Attention):
         keys = self._heads(self.k_proj, context_TD[None], places_T[None], self.k_norm)
         own_values = self._heads(self.v_proj, x_RSD)
         values = self._heads(self.v_proj, context_TD[None])
-        spread = [
+        keys, values = (
             torch.cat((shared.expand(len(x_RSD), -1, -1, -1), own), 2).repeat_interleave(self.groups, 1)
             for shared, own in ((keys, own_keys), (values, own_values))
-        ]
+        )
         seen_RX = torch.cat((seen_RT, seen_RT.new_ones(x_RSD.shape[:2])), 1)
-        out = nn.functional.scaled_dot_product_attention(queries, *spread, attn_mask=seen_RX[:, None, None])
+        out = nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=seen_RX[:, None, None])
         found: Tensor = self.o_proj(out.transpose(1, 2).flatten(-2))
         return found
 

@@ -45,17 +45,18 @@ class NextnDraft(FeatureDraft):
         super().__init__(shape.vocab_size, shape.hidden_size)
         layers = nn.ModuleList([MimoLayer(shape)])
         # Under the target's name, which SGLang looks for in such a file.
-        self.model = nn.ModuleDict({"embed_tokens": self._modules.pop("embed_tokens"), "mtp_layers": layers})
+        embedding: Any = self._modules.pop("embed_tokens")
+        self.model = nn.ModuleDict({"embed_tokens": embedding, "mtp_layers": layers})
 
     @property
-    def embed_tokens(self) -> nn.Embedding:  # type: ignore[override]
+    def embed_tokens(self) -> nn.Embedding:
         """The target's, frozen."""
         found: Any = self.model["embed_tokens"]
         return found
 
     def forward(self, tokens_BT: Tensor, hidden: Tensor, positions_BT: Tensor, attend: Attend, step: int = 1) -> Tensor:
         """Hidden states [B, T, D]; the embedding at position 0 is left out, as in SGLang."""
-        (layer,) = self.model["mtp_layers"]
+        layer: Any = next(self.model["mtp_layers"].children())
         embedded_BTD = self.model["embed_tokens"](tokens_BT) * (positions_BT != 0)[..., None]
         out: Tensor = layer.final_layernorm(layer(0, layer.fused(embedded_BTD, hidden), positions_BT, attend))
         return out

@@ -45,6 +45,15 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="start every engine as a shell would, each with imports of its own; else engines are forked from a "
         "process that has imported SGLang once",
     )
+    parser.add_argument(
+        "--on",
+        metavar="WHERE",
+        help="spread the launches over identical devices through Ray: `ray` for this host's own, ray://HOST:PORT or "
+        "HOST:PORT for a cluster (docs/scale.md)",
+    )
+    parser.add_argument(
+        "--cores", type=int, metavar="N", help="with --on: cores of each device; default all of a node without a GPU"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -69,6 +78,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _run(args: argparse.Namespace, path: Path, suite: Suite, folder: Path, console: Console) -> int:
     command = "python bench.py " + path.name + (f" --only {args.only}" if args.only else "")
     measure_suite(
-        suite, folder, path.parent, suite_text(path), command, console, resume=args.resume, cold_start=args.cold_start
-    )
+        suite, folder, path.parent, suite_text(path), command, console,
+        resume=args.resume, cold_start=args.cold_start, on=args.on, cores=args.cores,
+    )  # fmt: skip
     return apart.report(folder)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import pynvml
 
@@ -29,11 +31,13 @@ class Gpu:
     total_bytes: int
     free_bytes: int
     capability: tuple[int, int]
+    power_limit_w: float | None = None
+    """None where the driver does not tell."""
 
 
 @dataclass(frozen=True)
 class GpuHost:
-    """What the driver says: its version, its GPUs, and why there are none to be read, if it says that."""
+    """What the driver says: its version, the GPUs that CUDA may use, and why there are none, if it says that."""
 
     driver: str | None
     gpus: tuple[Gpu, ...]
@@ -51,7 +55,7 @@ def read_gpu_host() -> GpuHost:
     driver = None
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
-        return GpuHost(driver, tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())))
+        return GpuHost(driver, tuple(map(_gpu, _handles(os.environ.get("CUDA_VISIBLE_DEVICES")))))
     except pynvml.NVMLError as error:
         return GpuHost(driver, (), f"NVIDIA's driver cannot read its GPUs ({error})")
     finally:
@@ -59,11 +63,26 @@ def read_gpu_host() -> GpuHost:
             pynvml.nvmlShutdown()
 
 
-def _gpu(index: int) -> Gpu:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+def _handles(visible: str | None) -> list[Any]:
+    """Of the GPUs that are named, by number or UUID, in that order; of all where none is."""
+    names = [name.strip() for name in (visible or "").split(",") if name.strip()]
+    if not names:
+        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    return [
+        pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
+        for name in names
+        if not name.startswith("-")
+    ]
+
+
+def _gpu(handle: Any) -> Gpu:
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    return Gpu(str(pynvml.nvmlDeviceGetName(handle)), memory.total, memory.free, (capability[0], capability[1]))
+    limit_w = None
+    with contextlib.suppress(pynvml.NVMLError):
+        limit_w = round(pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000, 1)
+    name = str(pynvml.nvmlDeviceGetName(handle))
+    return Gpu(name, memory.total, memory.free, (capability[0], capability[1]), limit_w)
 
 
 def installed_torch() -> str | None:

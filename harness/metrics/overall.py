@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from statistics import fmean, variance
 
 from draftbench.harness.metrics.compare import MIN_LAUNCHES, Against, Part, Ratio, half_width
-from draftbench.harness.metrics.row import Row
+from draftbench.harness.metrics.row import Row, by_device
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Overall:
     acceptance_length: float | None
     speedup: Ratio | None
     against: Mapping[str, Ratio]
+    device: str | None = None
+    """As the rows have it."""
 
     @property
     def is_whole(self) -> bool:
@@ -49,6 +51,13 @@ def overall(rows: Sequence[Row], first_stage: int | None = None) -> tuple[Overal
     Args:
         first_stage: launches from which the suite's `auto` chose how many there would be.
     """
+    return tuple(
+        replace(each, device=device) for device, own in by_device(rows).items() for each in _overall(own, first_stage)
+    )
+
+
+def _overall(rows: Sequence[Row], first_stage: int | None) -> list[Overall]:
+    """Of one kind of device."""
     found = []
     for load in dict.fromkeys(row.load for row in rows if row.concurrency is not None):
         here = [row for row in rows if row.load == load]
@@ -81,7 +90,7 @@ def overall(rows: Sequence[Row], first_stage: int | None = None) -> tuple[Overal
                     against=against,
                 )
             )
-    return tuple(found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -96,8 +105,8 @@ class Steps:
 def by_step(rows: Sequence[Row]) -> tuple[Steps, ...]:
     """Every arm's conditional acceptance over all workloads, at every load point; none where there is one workload."""
     found = []
-    for arm, load in dict.fromkeys((row.arm, row.load) for row in rows):
-        own = [row for row in rows if (row.arm, row.load) == (arm, load) and row.valid]
+    for which in dict.fromkeys((row.arm, row.load, row.device) for row in rows):
+        own = [row for row in rows if (row.arm, row.load, row.device) == which and row.valid]
         curves = [curve for row in own if (curve := row.acceptance.conditional_acceptance)]
         if len(curves) < 2:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -79,11 +79,21 @@ class Row:
     against: Mapping[str, Against]
     """By the other row's arm; none of an invalid row."""
     crossover_concurrency: float | None
+    device: str | None = field(default=None, metadata=IF_KNOWN)
+    """What the row's launches ran on, where a run's ran on devices of several kinds."""
 
     @property
     def is_simulated(self) -> bool:
         """Whether the row's acceptance was drawn, not measured."""
         return self.simulated_acceptance is not None
+
+
+def by_device(rows: Iterable[Row]) -> dict[str | None, list[Row]]:
+    """Rows of one kind of device together: nothing is held against another kind's."""
+    found: dict[str | None, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.device, []).append(row)
+    return found
 
 
 _NAMES = tuple(each.name for each in fields(Row))

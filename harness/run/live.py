@@ -39,6 +39,26 @@ def check_arrivals(suite: Suite) -> None:
             arrival_times(point, workload.name, num_prompts, suite.sampling.seed)
 
 
+def checked_renderer(suite: Suite, arms: Fleet, store: RunStore, progress: Progress) -> ChatRenderer:
+    """What renders a suite's prompts, which were checked as far as that needs no engine.
+
+    Raises:
+        WorkloadError: a trace has too few prompts, or a prompt does not fit.
+    """
+    renderer = ChatRenderer(arms.target, suite.rendering)
+    check_arrivals(suite)
+    longest = check_first_prompts(suite, renderer, arms.context_tokens)
+    for name, trained in arms.trained_tokens.items():
+        if longest > trained:
+            progress.note(
+                f"arm {name}: its draft was made for {trained} tokens, and a request may be {longest} long: beyond "
+                "it expect worse acceptance; the report says which rows it touches."
+            )
+    if arms.trained_tokens:
+        store.note(trained_tokens=dict(arms.trained_tokens))
+    return renderer
+
+
 class LiveRun:
     """A suite's run into its folder. What the folder holds already is not done again."""
 
@@ -57,17 +77,7 @@ class LiveRun:
         """Whether all engines of a launch run side by side."""
         if arms.by_name and not cold and store.pending(plan_cells(suite, self.resident)):
             arms.preload()  # imports while we look at the prompts
-        self.renderer = ChatRenderer(arms.target, suite.rendering)
-        check_arrivals(suite)
-        longest = check_first_prompts(suite, self.renderer, arms.context_tokens)
-        for name, trained in arms.trained_tokens.items():
-            if longest > trained:
-                progress.note(
-                    f"arm {name}: its draft was made for {trained} tokens, and a request may be {longest} long: beyond "
-                    "it expect worse acceptance; the report says which rows it touches."
-                )
-        if arms.trained_tokens:
-            store.note(trained_tokens=dict(arms.trained_tokens))
+        self.renderer = checked_renderer(suite, arms, store, progress)
         self._prompts: dict[str, tuple[Prompt, ...]] | None = None
 
     @cached_property
@@ -77,14 +87,17 @@ class LiveRun:
         self._store.note(engine_starts=arms.starts)
         return arms
 
-    def measure(self, cells: Sequence[CellKey]) -> None:
+    def measure(self, cells: Sequence[CellKey], with_samples: bool = True) -> None:
         """Run those cells that are not sealed yet, launch by launch; each launch starts its engines anew.
 
         The passes of vanilla are made with the engines of the launch that is under way.
+
+        Args:
+            with_samples: let the arms sample, at a temperature above 0, what is not recorded yet.
         """
         pending = self._store.pending(cells)
         self._progress.add_cells(len(pending))
-        asked = open_prompts(self._suite, self.renderer)
+        asked = open_prompts(self._suite, self.renderer) if with_samples else ()
         for _, launch in groupby(pending, key=lambda cell: cell.launch):
             with self._startable.pool(self._progress.starting) as pool:
                 cells_here = list(launch)
@@ -113,6 +126,7 @@ class LiveRun:
                 found = reference_pass(suite, vanilla, self.renderer, arms.context_tokens, store, progress)
                 control_pass(suite, vanilla, found, store, progress)
                 self._prompts = found
+            progress.passed()
         return self._prompts
 
     def add_launches(self, wanted: Callable[[float], int]) -> None:

@@ -60,6 +60,19 @@ class Progress:
         self._done += 1
         self._show(self._line())
 
+    def passed(self) -> None:
+        """The passes are over: what every arm is sent is known."""
+
+    def begin_launches(self, what: str, num_requests: int) -> None:
+        """Launches run elsewhere, side by side; their requests come as they are finished.
+
+        Args:
+            num_requests: of all of them.
+        """
+        if self._cells_done == 0:
+            self._began = time.monotonic()
+        self._reset(what, num_requests)
+
     def begin_cells(self, cells: Sequence[CellKey], num_requests: int) -> None:
         """Cells begin that are measured together, one or several in turns.
 

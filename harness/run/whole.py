@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ def run_suite(
     command: str = "run_suite",
     resume: bool = False,
     cold_start: bool = False,
+    on: str | None = None,
+    cores: int | None = None,
     console: Console | None = None,
     allow: Collection[str] = (),
 ) -> Run:
@@ -42,6 +44,8 @@ def run_suite(
         command: what called this, for the manifest.
         resume: go on with an interrupted run.
         cold_start: start every engine with imports of its own, as a shell would.
+        on: where launches are spread over several devices (docs/scale.md); None for this host.
+        cores: of each of those devices.
         allow: engine arguments that may run code, open ports or read elsewhere, and that are permitted.
         console: where progress is told; default the terminal, or a notebook's output.
 
@@ -66,17 +70,19 @@ def run_suite(
     folder = run_folder(None if out is None else Path(out), resume, suite.name)
     measure_suite(
         suite.allowing(allow), folder, suite_folder or Path(), suite_text, command, console,
-        resume=resume, cold_start=cold_start,
+        resume=resume, cold_start=cold_start, on=on, cores=cores,
     )  # fmt: skip
     return read_run(folder)
 
 
 def measure_suite(
     suite: Suite, folder: Path, suite_folder: Path, suite_text: str, command: str, console: Console,
-    *, resume: bool = False, cold_start: bool = False,
+    *, resume: bool = False, cold_start: bool = False, on: str | None = None, cores: int | None = None,
 ) -> None:  # fmt: skip
     """All of `run_suite` but reading the results, which takes memory: what was measured lies in the folder."""
     from draftbench.drafts.api import discover
+    from draftbench.harness.cluster import on_ray
+    from draftbench.harness.cluster.spread import SpreadRun, check_began_alone, gather
     from draftbench.harness.corpora.contamination import suite_contamination
     from draftbench.harness.host.provenance import has_gpu
     from draftbench.harness.manifest import MANIFEST
@@ -93,23 +99,36 @@ def measure_suite(
     from draftbench.harness.workloads.dated import dated
 
     check_scoring(suite)
-    arms = find_arms(suite, discover(), suite_folder, folder, has_gpu(), preload=not (cold_start or resume))
-    suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
-    check_fairness(suite, arms.ledgers())
-    contamination = suite_contamination(suite, arms.target, console)
-    store = open_store(suite, folder, command, suite_text, resume)
-    for sentence in store.mended:
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-    if arms.endpoints:
-        store.note(endpoints={name: endpoint.told for name, endpoint in arms.endpoints.items()})
-    suite = with_tokenizer(suite, arms.target)
-    with Progress(console) as progress, loops_of_its_own():
-        run = LiveRun(suite, arms, store, progress, cold_start)
-        run.measure(plan_cells(suite, run.resident))
-        if suite.auto is not None:
-            first = num_launches(suite)
-            run.add_launches(lambda width: wanted_launches(folder, width, first))
-        run.rescore()
+    with ExitStack() as held:
+        cluster = None if on is None else held.enter_context(on_ray.connected(on, cores))
+        alone = cluster is None
+        preload = alone and not (cold_start or resume)
+        arms = find_arms(suite, discover(), suite_folder, folder, alone and has_gpu(), preload=preload)
+        suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
+        check_fairness(suite, arms.ledgers())
+        contamination = suite_contamination(suite, arms.target, console)
+        if resume and alone:
+            check_began_alone(folder)
+        ready = (
+            {} if cluster is None else gather(cluster, suite, suite_folder, arms.hashes(), cold_start, console.print)
+        )
+        store = open_store(suite, folder, command, suite_text, resume)
+        for sentence in store.mended:
+            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        if arms.endpoints:
+            store.note(endpoints={name: endpoint.told for name, endpoint in arms.endpoints.items()})
+        suite = with_tokenizer(suite, arms.target)
+        with Progress(console) as progress, loops_of_its_own():
+            run = (
+                LiveRun(suite, arms, store, progress, cold_start)
+                if cluster is None
+                else SpreadRun(suite, arms, store, progress, cluster, ready)
+            )
+            run.measure(plan_cells(suite, run.resident))
+            if suite.auto is not None:
+                first = num_launches(suite)
+                run.add_launches(lambda width: wanted_launches(folder, width, first))
+            run.rescore()
     score_run(suite, store, run.renderer)
     store.note(
         finished=True,

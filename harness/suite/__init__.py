@@ -4,6 +4,7 @@ from draftbench.harness.suite.arms import Arm, Target, Tuning
 from draftbench.harness.suite.fields import Name, Positive
 from draftbench.harness.suite.points import Auto, Limits, LoadPoint
 from draftbench.harness.suite.read import (
+    anchored,
     check_recorded,
     load_points,
     load_suite,
@@ -32,6 +33,7 @@ __all__ = [
     "Tune",
     "Tuning",
     "Workload",
+    "anchored",
     "check_recorded",
     "load_points",
     "load_suite",

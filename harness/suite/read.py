@@ -151,6 +151,11 @@ def relocated(suite: Suite, folder: Path) -> Suite:
     return _with_files(suite, here)
 
 
+def anchored(suite: Suite) -> Suite:
+    """The suite with absolute paths, for a process in another folder."""
+    return _with_files(suite, lambda path: str(Path(path).absolute()))
+
+
 def _resolved(suite: Suite, folder: Path) -> Suite:
     """The suite with paths that do not depend on where it lies, and without instructions where raw text is sent."""
     suite = _with_files(suite, lambda path: str(folder / path))

@@ -75,6 +75,11 @@ class Suite(Section):
     )
     launches: Repeats = Field(1, description="How often every engine is started anew; three or more for a verdict.")
     auto: Auto | None = Field(None, description="For blocks: auto, when it is enough.")
+    devices: Literal["identical", "any"] = Field(
+        "identical",
+        description="Where launches are spread over devices (--on): all of one kind, or any, each kind with rows of "
+        "its own.",
+    )
     turns: Literal["prompts", "cells"] = Field(
         "prompts",
         description="At concurrency 1, where the engines of a launch run side by side: the arms take turns prompt by "
@@ -146,6 +151,10 @@ class Suite(Section):
             raise ValueError(f"launches is {self.launches}, but blocks: auto chooses the launches; leave it out")
         if self.auto is not None and all(arm.architecture != "vanilla" for arm in self.arms):
             raise ValueError("blocks: auto needs a vanilla arm: the intervals that it narrows are of speedups over it")
+        if self.auto is not None and self.devices == "any":
+            raise ValueError(
+                "devices: any and blocks: auto exclude each other: nobody knows how many launches each gets"
+            )
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,8 @@ def in_engine(path: Path) -> bool:
 def test_only_allowed_imports(path: Path):
     """SGLang only on the engine's side; torch there and in models, losses and training; nobody bench."""
     name, found = str(path), set(imports(path))
+    if name != "harness/cluster/on_ray.py":
+        assert "ray" not in {top(module) for module in found}
     tops = {top(module) for module in found}
     own = {module.removeprefix("draftbench.") for module in found if top(module) == "draftbench"}
     assert "bench" not in tops
@@ -69,12 +71,13 @@ def test_only_allowed_imports(path: Path):
 
 
 def test_the_harness_process_imports_nothing_heavy():
-    """Everything that a run's command imports leaves torch, transformers and sglang out."""
+    """Everything that a run's command imports leaves torch, transformers, sglang and Ray out."""
     modules = [
         "bench",
         "harness.commands.run",
         "harness.commands.report",
         "harness.run.live",
+        "harness.cluster.on_ray",
         "harness.runtime.arms",
         "harness.host.doctor",
         "reports.files",
@@ -82,7 +85,7 @@ def test_the_harness_process_imports_nothing_heavy():
     ]
     code = (
         f"import sys, {', '.join('draftbench.' + module for module in modules)};"
-        "print(sorted({'torch', 'transformers', 'sglang'} & set(sys.modules)))"
+        "print(sorted({'torch', 'transformers', 'sglang', 'ray'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -52,4 +52,4 @@ def install() -> None:
 
     DFlashDraftModel.forward = forward_unrounded
     # A tensor of the CPU belongs to no stream, and torch says so with an error.
-    torch.Tensor.record_stream = lambda tensor, stream: None  # type: ignore[method-assign]
+    setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)  # noqa: B010  # mypy knows its types

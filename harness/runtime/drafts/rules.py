@@ -110,7 +110,8 @@ def walk(
     Returns:
         Accepted nodes with the root, their tokens without it, and the distribution [V] of the bonus token.
     """
-    path, emitted = [0], []
+    path: list[int] = [0]
+    emitted: list[int] = []
     alive = list(range(num_paths))
     for step in range(1, (len(tokens_n) - 1) // num_paths + 1):
         candidates = [tokens_n[node_of(step, branch, num_paths)] for branch in alive]

@@ -25,7 +25,7 @@ def sampled_worker(base: type[Any], name: str) -> type[Any]:
     """A draft worker of SGLang's EAGLE family that samples paths for batches that are not all greedy."""
     rule = RULES[name]
 
-    class SampledDraftWorker(base):  # type: ignore[valid-type]
+    class SampledDraftWorker(base):
         acceptance_rule = name
 
         def _draft_extend_for_prefill(self, batch: Any, *args: Any, **kwargs: Any) -> Any:

@@ -17,6 +17,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {"yaml": "pyyaml", "pynvml": "nvidia-ml-py", "math_verify": "math-verify", "cuda": "cuda-bindings"}
 """Packages that are imported under another name than their own."""
 FOR_ENGINES = {"torch", "transformers", "sglang", "safetensors", "accelerate", "cuda-bindings"}
+FOR_CLUSTERS = {"ray"}
 
 
 def canonical(name: str) -> str:
@@ -41,6 +42,13 @@ def test_the_locks_satisfy_what_is_declared(lock, extra):
         assert wanted.specifier.contains(pinned[name]), f"{lock}.lock has {name} {pinned[name]}"
 
 
+def test_ray_is_an_extra_with_a_lock_of_its_own():
+    """Its version is the extra's, and nobody else's lock has it."""
+    (wanted,) = requirements(EXTRAS["ray"]).values()
+    assert wanted.specifier.contains(pins("ray")["ray"])
+    assert "ray" not in pins("cpu").keys() | pins("cuda").keys() | requirements(PROJECT["dependencies"]).keys()
+
+
 def test_the_cpus_extra_is_what_sglang_asks_for_in_the_locks_versions():
     """All of SGLang's list that the lock has and that is no dependency anyway; the other torch; nothing else."""
     pinned, own = pins("cpu"), requirements(PROJECT["dependencies"])
@@ -63,4 +71,4 @@ def test_what_is_imported_is_declared():
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.split(".")[0])
     packages = {canonical(MODULES.get(name, name)) for name in found - set(sys.stdlib_module_names) - {"draftbench"}}
-    assert packages - FOR_ENGINES <= requirements(PROJECT["dependencies"]).keys()
+    assert packages - FOR_ENGINES - FOR_CLUSTERS <= requirements(PROJECT["dependencies"]).keys()
