@@ -93,6 +93,7 @@ def test_a_command_that_takes_one_suite_takes_a_point(path: Path, capsys) -> Non
         ("tree: {num_steps", "tree: {depth", 16, "holds num_steps, topk, num_draft_tokens"),
         ("plain: {}", "plain: 3", 13, "matrix[0].plain is 3; give what it changes"),
         ("plain: {}", '"a/b": {}', 13, "a point's name has letters"),
+        ("plain: {}", "..: {}", 13, "a point's name has letters"),
         ("blocks: 2", "name: other", 17, "wide.name is not known here"),
         ("concurrency: 4", "concurrency: none", 17, "load[0].concurrency"),
     ],
@@ -121,6 +122,13 @@ def test_a_matrix_has_bounds(path: Path) -> None:
     axis = "  - {" + ", ".join(f"p{number}: {{}}" for number in range(11)) + "}\n"
     path.write_text(SUITE + "matrix:\n" + 2 * axis)
     with pytest.raises(SuiteError, match="matrix has 121 points; allowed: 100"):
+        load_points(path)
+
+
+def test_points_that_would_have_one_name_are_told(path: Path) -> None:
+    """Their folders would be one."""
+    path.write_text(SUITE + "matrix:\n  - {a: {}, a-b: {}}\n  - {b-c: {}, c: {}}\n")
+    with pytest.raises(SuiteError, match=r"suite\.yaml:12: two points of matrix are called a-b-c"):
         load_points(path)
 
 
