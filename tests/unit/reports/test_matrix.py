@@ -11,6 +11,7 @@ from draftbench import bench
 from draftbench.harness.commands import run as run_command
 from draftbench.harness.errors import RecordError, SuiteError
 from draftbench.harness.suite import load_points, load_suite
+from draftbench.harness.suite.read import point_text
 from draftbench.reports.files import read_run, write_results
 from draftbench.reports.matrix import matrix_table, write_matrix
 from tests.fakes.known import rewritten
@@ -78,6 +79,14 @@ def test_a_command_that_takes_one_suite_takes_a_point(path: Path, capsys) -> Non
     path.write_text(SUITE)
     with pytest.raises(SuiteError, match="it has no matrix"):
         load_suite(path.with_name("suite.yaml#wide"))
+
+
+def test_a_point_can_be_written_as_a_suite_of_its_own(path: Path, tmp_path: Path) -> None:
+    """What `tune` writes its trees into."""
+    point = path.with_name("suite.yaml#half-wide")
+    (tmp_path / "own.yaml").write_text(point_text(point))
+    assert load_suite(tmp_path / "own.yaml") == load_suite(point)
+    assert point_text(path) == SUITE + MATRIX
 
 
 @pytest.mark.parametrize(
