@@ -16,7 +16,7 @@ import numpy as np
 from draftbench.drafts.api import Tree
 from draftbench.drafts.proposer import Context, TokenTree, Verified
 from draftbench.harness.runtime.drafts.guarded import Guarded
-from draftbench.harness.runtime.drafts.trees import accepted_path, padded, tree_mask
+from draftbench.harness.runtime.drafts.verify_tree import accepted_path, padded, tree_mask
 
 BUDGET = Tree(5, 4, 16)
 FULL = TokenTree(list(range(15)), [-1, -1, -1, -1, 0, 0, 1, 4, 4, 5, 7, 7, 8, 10, 10])

@@ -16,10 +16,10 @@ from tabulate import tabulate
 
 from draftbench.drafts.api import Tree
 from draftbench.drafts.layout import default_layers
-from draftbench.drafts.training.acceptance import measure_acceptance
 from draftbench.drafts.training.features import features_of
 from draftbench.drafts.training.hf import LlamaForCausalLM
 from draftbench.drafts.training.load import load_draft
+from draftbench.drafts.training.offline_acceptance import measure_acceptance
 from draftbench.drafts.training.tokens import read_samples
 from draftbench.harness.models.find import EMBEDDED
 

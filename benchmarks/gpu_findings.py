@@ -20,7 +20,7 @@ from draftbench.harness.manifest import MANIFEST
 from draftbench.harness.metrics.phases import graph_shares
 from draftbench.harness.records import CellRecord, GraphUse
 from draftbench.harness.store import CELLS, TELEMETRY
-from draftbench.harness.telemetry.records import WindowRecord
+from draftbench.harness.telemetry.window_records import WindowRecord
 from draftbench.harness.units import seconds
 
 EXPECTED = {"eagle": ("target", "draft", "extend"), "prism": ("target", "draft", "extend")}

@@ -27,10 +27,10 @@ from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics.throughput import output_tokens_per_s
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
-from draftbench.harness.telemetry.records import WindowRecord
 from draftbench.harness.telemetry.sampler import Sampler, open_sampler
+from draftbench.harness.telemetry.window_records import WindowRecord
 from draftbench.harness.units import seconds
 from draftbench.harness.workloads.render import ChatRenderer
 
@@ -66,7 +66,7 @@ def main(num_pairs: int) -> None:
     windows: list[WindowRecord] = []
     ratios: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        engine = find_arms(suite, discover(), Path("suites"), Path(folder), has_gpu()).start(ARM)
+        engine = find_fleet(suite, discover(), Path("suites"), Path(folder), has_gpu()).start(ARM)
         try:
             with open_sampler(suite.telemetry_period_s) as sampler:
                 for pair in range(-WARM_UP_PAIRS, num_pairs):

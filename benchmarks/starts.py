@@ -17,11 +17,11 @@ from scipy.stats import bootstrap
 
 from draftbench.drafts.api import discover
 from draftbench.harness.host.provenance import has_gpu
-from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import load_suite
 
 
-def start_s(arms: Arms, name: str) -> float:
+def start_s(arms: SglangFleet, name: str) -> float:
     """Seconds from asking for an engine until it is ready; it is ended again."""
     began = time.monotonic()
     engine = arms.start(name)
@@ -33,7 +33,7 @@ def start_s(arms: Arms, name: str) -> float:
 def main(num_pairs: int, suite: Path, name: str) -> None:
     """Print the pairs and their ratio."""
     with tempfile.TemporaryDirectory() as folder:
-        cold = find_arms(load_suite(suite), discover(), suite.parent, Path(folder), has_gpu())
+        cold = find_fleet(load_suite(suite), discover(), suite.parent, Path(folder), has_gpu())
         began = time.monotonic()
         forked = cold.forking(sys.exit)
         print(f"preloaded after {time.monotonic() - began:.2f} s")

@@ -20,7 +20,7 @@ from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics.throughput import decode_step_s
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
 from draftbench.harness.workloads.render import ChatRenderer
 
@@ -37,7 +37,7 @@ def main() -> None:
     prompt = Prompt("w", "p", 0, None, ids, "h", TOKENS)
     cell = CellKey(launch=0, block=0, arm="vanilla", workload="w", concurrency=1)
     with tempfile.TemporaryDirectory() as folder:
-        engine = find_arms(suite, discover(), Path("suites"), Path(folder), has_gpu=False).start("vanilla")
+        engine = find_fleet(suite, discover(), Path("suites"), Path(folder), has_gpu=False).start("vanilla")
         try:
 
             def sglang_s() -> float:

@@ -100,7 +100,7 @@ def stepwise_spec(
         ),
         options=options,
         read=read,
-        engine_module="draftbench.harness.runtime.drafts.stepwise",
+        engine_module="draftbench.harness.runtime.drafts.stepwise_model",
         model="draftbench.drafts.stepwise:made",
         recipes=recipes,
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from draftbench.harness.load.client import Answer
-    from draftbench.harness.load.counters import Reading
+    from draftbench.harness.load.counters import CounterReading
 from draftbench.harness.load.limits import Watch
 from draftbench.harness.load.requests import Prompt
 
@@ -113,7 +113,7 @@ class Engine(Protocol):
         """
         ...
 
-    def counters(self) -> Reading | None:
+    def counters(self) -> CounterReading | None:
         """The server's own counters of its drafts; None of engines that we started, whose rounds are recorded."""
         ...
 

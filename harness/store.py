@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import RecordError
-from draftbench.harness.files import append_line, make_folder, write_parts, write_whole
 from draftbench.harness.manifest import MANIFEST, Manifest
 from draftbench.harness.records import (
     SCHEMA_VERSION,
@@ -34,7 +33,8 @@ from draftbench.harness.records import (
     SampleScoreRecord,
     ScoreRecord,
 )
-from draftbench.harness.telemetry.records import WindowRecord
+from draftbench.harness.safe_files import append_line, make_folder, write_parts, write_whole
+from draftbench.harness.telemetry.window_records import WindowRecord
 
 REQUESTS, CELLS, REFERENCES = "requests.jsonl", "cells.jsonl", "references.jsonl"
 CONTROLS, RESCORES, SAMPLES, SCORES = "controls.jsonl", "rescores.jsonl", "samples.jsonl", "scores.jsonl"

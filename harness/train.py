@@ -31,9 +31,9 @@ def train(recipe: Path, out: Path | None, resume: bool, console: Console) -> int
         HarnessError: the recipe, its corpus, its target or the disk do not allow it.
     """
     from draftbench.drafts.training.entries import resolve_drafts
-    from draftbench.drafts.training.material import Answers, prepare
+    from draftbench.drafts.training.material import TokenCorpus, prepare
     from draftbench.drafts.training.processes import Processes, rank_in_environment
-    from draftbench.drafts.training.progress import Reporter
+    from draftbench.drafts.training.reporter import Reporter
     from draftbench.drafts.training.study import Study
 
     training, lines = load_training(recipe)
@@ -51,7 +51,7 @@ def train(recipe: Path, out: Path | None, resume: bool, console: Console) -> int
             if corpus is not None
         ]
         _write(folder / READY, {name: [str(path), facts] for name, path, facts in corpora})
-    found = {name: Answers(Path(path), facts) for name, (path, facts) in read_ready(folder, first).items()}
+    found = {name: TokenCorpus(Path(path), facts) for name, (path, facts) in read_ready(folder, first).items()}
     processes = Processes()
     layers = sorted({layer for each in recipes.values() for layer in each.layers(num_layers)})
     material = prepare(training, target, layers, found["corpus"], found.get("heldout"), folder, reporter, processes)

@@ -8,7 +8,7 @@ from typing import Any
 
 from draftbench.harness.engine import Receipt
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.models.fairness import Training, tuning_text
+from draftbench.harness.models.fairness import LedgerFacts, tuning_text
 from draftbench.harness.suite import Arm
 from draftbench.harness.units import MISSING
 from draftbench.reports.table import Table
@@ -60,7 +60,7 @@ def training_table(manifest: Manifest) -> Table:
             continue
         ledger = manifest.training.get(arm.name)
         if ledger is not None:
-            cells = _training_cells(Training.of(ledger))
+            cells = _training_cells(LedgerFacts.of(ledger))
         else:
             has_weights = arm.name in manifest.training or arm.checkpoint
             known = "unknown training" if has_weights else "needs no training"
@@ -70,7 +70,7 @@ def training_table(manifest: Manifest) -> Table:
     return list(TRAINING_HEADERS), lines
 
 
-def _training_cells(training: Training) -> list[str]:
+def _training_cells(training: LedgerFacts) -> list[str]:
     tried = "" if training.learning_rates_tried is None else f" (of {training.learning_rates_tried})"
     return [
         MISSING if training.corpus_sha256 is None else training.corpus_sha256[:8],

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.manifest import Manifest
-from draftbench.harness.metrics.compare import MIN_LAUNCHES
 from draftbench.harness.metrics.moves import Interval, move
+from draftbench.harness.metrics.ratios import MIN_LAUNCHES
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import ReferenceRecord
 from draftbench.harness.store import REFERENCES, read_records

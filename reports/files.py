@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from draftbench.harness.files import write_whole
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import FIGURES as NUMBERS
 from draftbench.harness.metrics.row import Row, rows_as_json
 from draftbench.harness.records import (
     Line,
 )
+from draftbench.harness.safe_files import write_whole
 from draftbench.harness.store import FILES
 from draftbench.reports.latex import render_latex
 from draftbench.reports.markdown import render_markdown

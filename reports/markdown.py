@@ -15,7 +15,7 @@ from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer
 from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
-from draftbench.reports.sections import Section, first_sections, sections
+from draftbench.reports.sections import ReportSection, first_sections, sections
 from draftbench.reports.table import (
     DEVICE_HEADERS,
     MAIN_HEADERS,
@@ -66,7 +66,7 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _sections(found: Sequence[Section]) -> list[str]:
+def _sections(found: Sequence[ReportSection]) -> list[str]:
     each = [(f"## {section.title}", _table(section.headers, section.lines), section.meaning) for section in found]
     return [part for parts in each for part in parts]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.files import write_whole
 from draftbench.harness.manifest import MANIFEST
-from draftbench.harness.metrics.compare import Ratio
+from draftbench.harness.metrics.ratios import Ratio
+from draftbench.harness.safe_files import write_whole
 from draftbench.harness.units import MISSING, fixed
 from draftbench.reports.answer import answer
 from draftbench.reports.files import REPORT, Run, read_run

@@ -28,7 +28,7 @@ _SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One line of a table, and whether it is struck through or stands out."""
 
     cells: Sequence[str]
@@ -36,7 +36,7 @@ class Line:
     best: bool = False
 
 
-Content = tuple[Sequence[tuple[str, bool]], Sequence[bool], Sequence[Line]]
+Content = tuple[Sequence[tuple[str, bool]], Sequence[bool], Sequence[TableLine]]
 """Headings, which columns hold numbers, and lines."""
 
 
@@ -62,7 +62,7 @@ def render_page(
         answer=with_bold(answer(rows, manifest)),
         results=_table(
             main_headers(rows),
-            [Line(main_row(row, rows), row.valid, index in best) for index, row in enumerate(rows)],
+            [TableLine(main_row(row, rows), row.valid, index in best) for index, row in enumerate(rows)],
         ),
         meanings=meanings(rows),
         notes=[with_bold(note) for note in notes(rows, broken)],
@@ -82,10 +82,10 @@ def without_figures(page: str) -> str:
 
 
 def _plain_table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> Content:
-    return _table(headers, [Line(cells) for cells in lines])
+    return _table(headers, [TableLine(cells) for cells in lines])
 
 
-def _table(headers: Sequence[str], lines: Sequence[Line]) -> Content:
+def _table(headers: Sequence[str], lines: Sequence[TableLine]) -> Content:
     numeric = numeric_columns(headers, [line.cells for line in lines])
     return list(zip(headers, numeric, strict=True)), numeric, lines
 

@@ -19,12 +19,12 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from draftbench.harness.files import make_own_folder, write_whole
-from draftbench.harness.metrics.compare import too_few
 from draftbench.harness.metrics.overall import by_step, overall
+from draftbench.harness.metrics.ratios import too_few
 from draftbench.harness.metrics.row import Row, by_device
 from draftbench.harness.metrics.throughput import crossovers
 from draftbench.harness.records import load_slug
+from draftbench.harness.safe_files import make_own_folder, write_whole
 from draftbench.reports.table import place
 
 WIDTH_IN = 3.35

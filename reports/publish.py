@@ -16,11 +16,11 @@ import yaml
 from tabulate import tabulate
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.files import write_whole
 from draftbench.harness.host.provenance import suite_sha256
 from draftbench.harness.manifest import MANIFEST
 from draftbench.harness.metrics.row import FIGURES
 from draftbench.harness.places import PUBLISHED
+from draftbench.harness.safe_files import write_whole
 from draftbench.harness.store import FILES
 from draftbench.reports.answer import answer
 from draftbench.reports.files import REPORT, Run, read_run, write_results
@@ -32,7 +32,7 @@ INDEX = "README.md"
 
 
 @dataclass(frozen=True)
-class Draft:
+class RedactedRun:
     """A redacted run that waits, in a folder of its own, to be looked at and published."""
 
     folder: Path
@@ -54,7 +54,7 @@ class Draft:
         shutil.rmtree(self.folder)
 
 
-def prepare(run: Path, name: str, names: tuple[str, ...] = (), published: Path = PUBLISHED) -> Draft:
+def prepare(run: Path, name: str, names: tuple[str, ...] = (), published: Path = PUBLISHED) -> RedactedRun:
     """Redact a run's records into a folder beside its place, and make and verify the report there.
 
     Only the manifest and the records are taken, never engines' logs or what an interrupted run set aside.
@@ -94,7 +94,7 @@ def prepare(run: Path, name: str, names: tuple[str, ...] = (), published: Path =
             "apart are redacted too. Give arms, workloads and prompts names that are no one's."
         )
     replaced = tuple((before, after, count) for (before, after), count in sorted(redactor.replaced.items()))
-    return Draft(folder, target, replaced, redactor.num_prompts, redactor.num_outputs, verify(folder))
+    return RedactedRun(folder, target, replaced, redactor.num_prompts, redactor.num_outputs, verify(folder))
 
 
 def _figures(run: Run) -> list[list[object]]:

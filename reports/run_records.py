@@ -26,7 +26,7 @@ from draftbench.harness.records import (
 )
 from draftbench.harness.store import FILES, REQUESTS
 from draftbench.harness.suite import Suite
-from draftbench.harness.telemetry.records import WindowRecord
+from draftbench.harness.telemetry.window_records import WindowRecord
 from draftbench.harness.texts import printable
 
 R = TypeVar("R", bound=Line)

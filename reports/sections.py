@@ -9,7 +9,7 @@ from draftbench.harness.corpora.contamination import Contamination
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.overall import overall
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.models.fairness import Ledgers, Training
+from draftbench.harness.models.fairness import LedgerFacts, Ledgers
 from draftbench.harness.units import MISSING, fixed
 from draftbench.reports.acceptance_tables import (
     ACCEPTANCE_MEANING,
@@ -37,7 +37,7 @@ from draftbench.reports.table import (
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One table with its title and meaning; `figures` are the kinds of plots that belong to it."""
 
     title: str
@@ -47,23 +47,23 @@ class Section:
     figures: tuple[str, ...] = ()
 
 
-def sections(rows: Sequence[Row], manifest: Manifest) -> list[Section]:
+def sections(rows: Sequence[Row], manifest: Manifest) -> list[ReportSection]:
     """All of them that have something to say, in the report's order."""
     found = [
-        Section("Verdicts", *verdict_table(rows), VERDICT_MEANING),
-        Section("Under load", *load_table(rows), LOAD_MEANING),
-        Section("Acceptance by step over all workloads", *overall_acceptance_table(rows), STEPS_MEANING),
-        Section("Acceptance by step", *acceptance_table(rows), ACCEPTANCE_MEANING, ("acceptance", "survival")),
-        Section(
+        ReportSection("Verdicts", *verdict_table(rows), VERDICT_MEANING),
+        ReportSection("Under load", *load_table(rows), LOAD_MEANING),
+        ReportSection("Acceptance by step over all workloads", *overall_acceptance_table(rows), STEPS_MEANING),
+        ReportSection("Acceptance by step", *acceptance_table(rows), ACCEPTANCE_MEANING, ("acceptance", "survival")),
+        ReportSection(
             "Acceptance length by kind of prompt, turn and place in the output", *spread_table(rows), SPREAD_MEANING
         ),
-        Section("Drafts of a round", *changing_table(rows), CHANGING_MEANING),
-        Section("Acceptance that servers count", *served_table(rows), SERVED_MEANING),
-        Section("Gain and cost", *why_table(rows), WHY_MEANING),
-        Section("Where a round's time goes", *round_table(rows), ROUND_MEANING, ("round",)),
-        Section("CUDA graphs", *graph_table(rows), GRAPH_MEANING),
-        Section("Losslessness", *lossless_table(rows), LOSSLESS_MEANING),
-        Section("Answers", *answer_table(rows), ANSWER_MEANING),
+        ReportSection("Drafts of a round", *changing_table(rows), CHANGING_MEANING),
+        ReportSection("Acceptance that servers count", *served_table(rows), SERVED_MEANING),
+        ReportSection("Gain and cost", *why_table(rows), WHY_MEANING),
+        ReportSection("Where a round's time goes", *round_table(rows), ROUND_MEANING, ("round",)),
+        ReportSection("CUDA graphs", *graph_table(rows), GRAPH_MEANING),
+        ReportSection("Losslessness", *lossless_table(rows), LOSSLESS_MEANING),
+        ReportSection("Answers", *answer_table(rows), ANSWER_MEANING),
         contamination_section(manifest.contamination, manifest.training),
     ]
     heading = load_heading(rows)
@@ -74,10 +74,10 @@ def sections(rows: Sequence[Row], manifest: Manifest) -> list[Section]:
     ]
 
 
-def first_sections(rows: Sequence[Row], manifest: Manifest) -> list[Section]:
+def first_sections(rows: Sequence[Row], manifest: Manifest) -> list[ReportSection]:
     """What stands before the rows: the answer's own table."""
     table = overall_table(overall(rows, manifest.suite.first_stage))
-    found = Section("Over all workloads", *table, OVERALL_MEANING, ("overall",))
+    found = ReportSection("Over all workloads", *table, OVERALL_MEANING, ("overall",))
     return [found] if found.lines else []
 
 
@@ -273,11 +273,11 @@ def answer_table(rows: Sequence[Row]) -> Table:
     return headers, lines
 
 
-def contamination_section(found: Contamination | None, ledgers: Ledgers) -> Section:
+def contamination_section(found: Contamination | None, ledgers: Ledgers) -> ReportSection:
     """What of each workload stands in the training corpus; no lines where none was looked at."""
     headers = ["workload", "prompts", "in the corpus", "with a 13-gram", "too short", "13-grams", "found", "shared"]
     if found is None:
-        return Section("Contamination", headers, [], "")
+        return ReportSection("Contamination", headers, [], "")
     lines = [
         [
             overlap.workload,
@@ -292,8 +292,8 @@ def contamination_section(found: Contamination | None, ledgers: Ledgers) -> Sect
         for overlap in found.overlaps
     ]
     corpus = found.corpus_sha256
-    own = [arm for arm, ledger in ledgers.items() if ledger and Training.of(ledger).corpus_sha256 == corpus]
+    own = [arm for arm, ledger in ledgers.items() if ledger and LedgerFacts.of(ledger).corpus_sha256 == corpus]
     whose = f"the ledgers of {', '.join(own)} name it" if own else "no arm's ledger names it"
     skipped = f", {found.num_skipped:,} lines skipped ({found.first_skipped})" if found.num_skipped else ""
     text = f"Corpus {corpus[:8]}, {found.num_conversations:,} conversations{skipped}; {whose}. {CONTAMINATION_MEANING}"
-    return Section("Contamination", headers, lines, text)
+    return ReportSection("Contamination", headers, lines, text)

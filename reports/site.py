@@ -91,14 +91,14 @@ def load_order(load: str) -> tuple[float, str]:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRuns:
     """Runs below a folder, and those that could not be read, each with the reason."""
 
     shown: tuple[Shown, ...]
     left_out: tuple[tuple[str, str], ...]
 
 
-def find_runs(folder: Path) -> Found:
+def find_runs(folder: Path) -> FoundRuns:
     """Read and verify every run below a folder.
 
     Raises:
@@ -120,7 +120,7 @@ def find_runs(folder: Path) -> Found:
     if not shown:
         told = "\n".join(f"{name}: {reason}" for name, reason in left_out)
         raise RecordError(f"no run below {folder} can be read:\n{told}")
-    return Found(tuple(shown), tuple(left_out))
+    return FoundRuns(tuple(shown), tuple(left_out))
 
 
 def _is_hidden(path: Path) -> bool:

@@ -16,15 +16,15 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.files import make_folder, write_whole
 from draftbench.harness.manifest import MANIFEST
-from draftbench.harness.metrics.compare import Ratio, too_few
+from draftbench.harness.metrics.ratios import Ratio, too_few
+from draftbench.harness.safe_files import make_folder, write_whole
 from draftbench.harness.units import fixed
 from draftbench.reports.answer import answer
 from draftbench.reports.files import PAGE, figures_of
 from draftbench.reports.page import drawn, render_page, with_bold
 from draftbench.reports.plots import COLOURS, INK, MARKERS, STYLE, Plot, legend, mark_speedups, plain_text
-from draftbench.reports.site import Entry, Found, Shown, entries, find_runs, load_order
+from draftbench.reports.site import Entry, FoundRuns, Shown, entries, find_runs, load_order
 from draftbench.reports.table import ratio_text
 
 INDEX = "index.html"
@@ -40,7 +40,7 @@ MEANING = (
 
 
 @dataclass(frozen=True)
-class Line:
+class SiteLine:
     """A line of the table: its cells by heading, and what filters and sorts it."""
 
     number: int
@@ -49,7 +49,7 @@ class Line:
     values: Mapping[str, float | None]
 
 
-def write_site(folder: Path, out: Path, title: str) -> tuple[Path, Found]:
+def write_site(folder: Path, out: Path, title: str) -> tuple[Path, FoundRuns]:
     """Write the page, and beside it the reports of runs that do not lie there already.
 
     Returns:
@@ -80,7 +80,7 @@ def _link(shown: Shown, out: Path) -> str:
     return quote(f"{shown.name}/{PAGE}")
 
 
-def render_site(title: str, found: Found, links: Mapping[str, str]) -> str:
+def render_site(title: str, found: FoundRuns, links: Mapping[str, str]) -> str:
     """The whole page; the same runs give the same bytes. Every string in it is escaped by the template.
 
     Args:
@@ -117,7 +117,7 @@ def render_site(title: str, found: Found, links: Mapping[str, str]) -> str:
     )
 
 
-def _line(number: int, entry: Entry) -> Line:
+def _line(number: int, entry: Entry) -> SiteLine:
     ratio = None if entry.speedup is None else Ratio(entry.speedup, entry.low, entry.high, entry.scope)
     cells = {
         "speedup [95%]": ratio_text(ratio),
@@ -129,7 +129,7 @@ def _line(number: int, entry: Entry) -> Line:
     values = {
         "speedup": entry.speedup, "τ": entry.acceptance_length, "c": entry.step_cost_ratio, "τ / c": entry.gain
     }  # fmt: skip
-    return Line(number, entry, cells, values)
+    return SiteLine(number, entry, cells, values)
 
 
 def _filters(found: Sequence[Entry]) -> dict[str, list[str]]:
@@ -138,7 +138,7 @@ def _filters(found: Sequence[Entry]) -> dict[str, list[str]]:
     return {name: sorted({getattr(entry, name) for entry in found}, key=load_order) for name in names}
 
 
-def _summary(found: Found, lines: Sequence[Line]) -> str:
+def _summary(found: FoundRuns, lines: Sequence[SiteLine]) -> str:
     """How much there is, and what of it takes no place."""
     targets = {line.entry.target for line in lines}
     devices = {line.entry.device for line in lines}
@@ -159,7 +159,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def draw(lines: Sequence[Line]) -> list[Plot]:
+def draw(lines: Sequence[SiteLine]) -> list[Plot]:
     """Speedup over τ and over τ / c, a point for each row that takes a place."""
     of_rows = [line for line in lines if line.entry.row is not None and not line.entry.out]
     looks = {name: at for at, name in enumerate(sorted({line.entry.architecture for line in of_rows}))}
@@ -170,37 +170,41 @@ def draw(lines: Sequence[Line]) -> list[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
-def _scatter(name: str, lines: Sequence[Line], across: str, looks: Mapping[str, int], caption: str) -> Plot | None:
-    shown = [line for line in lines if line.values[across] is not None]
+def _scatter(name: str, lines: Sequence[SiteLine], across: str, looks: Mapping[str, int], caption: str) -> Plot | None:
+    shown = [
+        (line, at, speedup)
+        for line in lines
+        if (at := line.values[across]) is not None and (speedup := line.entry.speedup) is not None
+    ]
     if not shown:
         return None
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
         axes = figure.subplots()
         told: set[str] = set()
-        for line in shown:
-            entry, at = line.entry, line.values[across]
+        for line, at, speedup in shown:
+            entry = line.entry
             index = looks[entry.architecture]
             colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
             ends = [end for end in (entry.low, entry.high) if end is not None]
             if ends and too_few(entry.low, entry.high) is None:
                 axes.plot([at, at], ends, color=colour, alpha=0.35, gid=f"{name}-bar{line.number}")
-            label = {} if entry.architecture in told else {"label": plain_text(entry.architecture)}
-            face = {"markerfacecolor": "none"} if entry.is_simulated else {}
-            axes.plot(
-                at, entry.speedup, color=colour, marker=marker, linestyle="none", gid=f"{name}-dot{line.number}",
-                **label, **face,
-            )  # fmt: skip
+            (dot,) = axes.plot(at, speedup, color=colour, marker=marker, linestyle="none")
+            dot.set_gid(f"{name}-dot{line.number}")
+            if entry.is_simulated:
+                dot.set_markerfacecolor("none")
+            if entry.architecture not in told:
+                dot.set_label(plain_text(entry.architecture))
             told.add(entry.architecture)
         axes.set_yscale("log")
         mark_speedups(axes.yaxis, *axes.get_ylim())
         axes.axhline(1, color=INK, linewidth=0.8, linestyle="--")
         if across == "τ / c":
-            gains = [line.values[across] or 1.0 for line in shown]
+            gains = [at for _, at, _ in shown]
             axes.plot([min(gains), max(gains)], [min(gains), max(gains)], color=INK, linewidth=0.8, linestyle=":")
             caption += "; dotted: both are equal"
         axes.set_xlabel({"τ": "acceptance length τ", "τ / c": "τ / c, tokens of a round over its cost"}[across])
         axes.set_ylabel("speedup over vanilla [95%]")
         legend(figure, axes)
-    hollow = "; hollow: what-if" if any(line.entry.is_simulated for line in shown) else ""
+    hollow = "; hollow: what-if" if any(line.entry.is_simulated for line, _, _ in shown) else ""
     return Plot(name, "site", f"{caption}, a point for each arm on each workload, with its interval{hollow}.", figure)

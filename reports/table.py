@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from draftbench.harness.metrics.compare import Ratio, too_few
 from draftbench.harness.metrics.gates.timing import UNSTABLE_STEP_TIME
 from draftbench.harness.metrics.overall import Overall
+from draftbench.harness.metrics.ratios import Ratio, too_few
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.records import ENDPOINT
 from draftbench.harness.units import MISSING, fixed

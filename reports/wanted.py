@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.metrics.compare import MIN_LAUNCHES
 from draftbench.harness.metrics.launches import MOST_LAUNCHES, Wanted, launches_for, most
 from draftbench.harness.metrics.overall import overall
+from draftbench.harness.metrics.ratios import MIN_LAUNCHES
 from draftbench.harness.suite import Suite
 from draftbench.reports.files import Run
 

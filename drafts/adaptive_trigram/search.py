@@ -46,7 +46,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPaths:
     """The nodes that were reached, node 0 being the root; a parent comes before its children."""
 
     pairs: Sequence[Pair]
@@ -55,7 +55,7 @@ class Found:
     visits: Sequence[int]
 
 
-def search(followers: Callable[[Pair], Successors], root: Pair, how: Search, random: Random) -> Found:
+def search(followers: Callable[[Pair], Successors], root: Pair, how: Search, random: Random) -> FoundPaths:
     """Try paths from two tokens on."""
     pairs, parents, depths, shares = [root], [-1], [0], [0.0]
     visits, scores = [0], [0.0]
@@ -113,4 +113,4 @@ def search(followers: Callable[[Pair], Successors], root: Pair, how: Search, ran
             visits[node] += 1
             scores[node] += total
             node = parents[node]
-    return Found(pairs, parents, depths, visits)
+    return FoundPaths(pairs, parents, depths, visits)

@@ -5,6 +5,6 @@ from __future__ import annotations
 import torch
 
 if not torch.cuda.is_available():
-    from draftbench.harness.runtime.cpu import blocks
+    from draftbench.harness.runtime.cpu import block_drafts
 
-    blocks.install()
+    block_drafts.install()

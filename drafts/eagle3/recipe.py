@@ -14,7 +14,7 @@ from draftbench.drafts.layout import default_layers
 from draftbench.drafts.training.recipe import Phase, Recipe, Start
 
 
-class Eagle3Options(Options):
+class Eagle3RecipeOptions(Options):
     """For EAGLE-3."""
 
     vocab_size: Annotated[
@@ -26,7 +26,7 @@ class Eagle3Options(Options):
     ] = None
 
 
-def _eagle3(options: Eagle3Options) -> Recipe:
+def _eagle3(options: Eagle3RecipeOptions) -> Recipe:
     def layers(num_layers: int) -> tuple[int, ...]:
         return default_layers(num_layers) if options.layers is None else tuple(options.layers)
 
@@ -45,9 +45,9 @@ def _eagle3(options: Eagle3Options) -> Recipe:
         ),
         (Phase(1.0, Eagle3Objective(5, 0.8), eagle3_loss),),
         layers,
-        Eagle3Options,
+        Eagle3RecipeOptions,
         _eagle3,
     )
 
 
-EAGLE3 = _eagle3(Eagle3Options())
+EAGLE3 = _eagle3(Eagle3RecipeOptions())

@@ -18,19 +18,8 @@ from sglang.srt.speculative.eagle_worker_common import build_eagle_verify_input
 from sglang.srt.speculative.eagle_worker_v2 import EagleDraftWorker
 from torch import Tensor, nn
 
+from draftbench.drafts.medusa.model import ResidualBlock
 from draftbench.drafts.medusa.tree import TreeTable, possible_paths
-
-
-class ResidualBlock(nn.Module):
-    """x + SiLU(Wx + b)."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(size, size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """One residual block on the last dimension."""
-        return x + nn.functional.silu(self.linear(x))
 
 
 class MedusaHeads(nn.Module):

@@ -22,7 +22,7 @@ from draftbench.harness.runtime.drafts.fusion import FusedDraft, fused, new_fusi
 from draftbench.harness.runtime.drafts.steps import StepCounter, SteppedDraftWorker
 
 
-class PrismModule(nn.Module):
+class PrismEngineModule(nn.Module):
     """One fusion matrix and one LLaMA layer without an input norm."""
 
     def __init__(self, config: Any, quant_config: Any, prefix: str) -> None:
@@ -45,7 +45,7 @@ class PrismModel(nn.Module):
         self.embed_tokens = VocabParallelEmbedding(config.vocab_size, config.hidden_size)
         self.step_to_module: tuple[int, ...] = tuple(config.step_to_module)
         self.prism_modules = nn.ModuleList(
-            PrismModule(config, quant_config, f"{prefix}.prism_modules.{number}")
+            PrismEngineModule(config, quant_config, f"{prefix}.prism_modules.{number}")
             for number in range(max(self.step_to_module) + 1)
         )
         self.fusion_layer = new_fusion(config)

@@ -17,7 +17,7 @@ from draftbench.drafts.prism.model import new_prism, prism_config
 from draftbench.drafts.training.recipe import Phase, Recipe, Start
 
 
-class PrismOptions(Options):
+class PrismRecipeOptions(Options):
     """For PRISM; by default module 1 serves the first step alone, as in its main results."""
 
     step_to_module: Annotated[
@@ -33,13 +33,13 @@ class PrismOptions(Options):
     )
 
     @model_validator(mode="after")
-    def _every_module_occurs(self) -> PrismOptions:
+    def _every_module_occurs(self) -> PrismRecipeOptions:
         if set(self.step_to_module) != set(range(max(self.step_to_module) + 1)):
             raise ValueError(f"step_to_module {self.step_to_module} has to name every module, from 0")
         return self
 
 
-class ArtifactOptions(PrismOptions):
+class ArtifactOptions(PrismRecipeOptions):
     """As the authors' artifact has them: 40 epochs of HASS, 10 of PRISM from its state."""
 
     warm_up: Annotated[float, Field(gt=0, lt=1, description="As for `prism`; 40 of 50 epochs.")] = 0.8
@@ -60,7 +60,7 @@ class Way:
     rate: float
 
 
-def _prism(way: Way, options: PrismOptions) -> Recipe:
+def _prism(way: Way, options: PrismRecipeOptions) -> Recipe:
     steps, layers = options.step_to_module, layers_for(options.reads_layers)
     alone = replace(way.objective, num_passes=way.num_passes or len(steps))
     weight = alone.feature_weight if options.feature_term else 0.0
@@ -104,7 +104,7 @@ PRISM = _prism(
         None,
         1.0,
     ),
-    PrismOptions(),
+    PrismRecipeOptions(),
 )
 ARTIFACT = _prism(
     Way(

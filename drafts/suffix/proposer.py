@@ -47,7 +47,7 @@ class Text:
 
 
 @dataclass
-class Progress:
+class ActiveRequest:
     """A request under way: its text, and where its output begins."""
 
     text: Text
@@ -73,12 +73,12 @@ class Suffix:
 
     def __init__(self, options: SuffixOptions, tree: Tree, vocab_size: int) -> None:
         self._options, self._tree = options, tree
-        self._running: dict[str, Progress] = {}
+        self._running: dict[str, ActiveRequest] = {}
         self._outputs = Text()
 
     def on_prefill(self, request_id: str, tokens: Sequence[int], hidden: Any = None) -> None:
         """The prompt and the target's first token can be found from now on, by this request."""
-        self._running[request_id] = Progress(Text(tokens), len(tokens) - 1)
+        self._running[request_id] = ActiveRequest(Text(tokens), len(tokens) - 1)
 
     def propose(self, requests: Sequence[Context]) -> list[TokenTree]:
         """The tree that expects most, from the request's own tokens or from earlier outputs."""

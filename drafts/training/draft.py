@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from draftbench.drafts.training.fusion import Fusion
+from draftbench.drafts.training.fusion_layer import Fusion
 from draftbench.drafts.training.layer import Attend
 
 Proposal = Literal["beams", "joint"]

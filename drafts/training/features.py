@@ -32,7 +32,7 @@ HEAD_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Sample:
+class Example:
     """One prompt and the answer to it, as token ids."""
 
     prompt_ids: tuple[int, ...]
@@ -45,7 +45,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ExampleStates:
     """One sample as the target saw it."""
 
     ids: np.ndarray
@@ -59,13 +59,13 @@ class Seen:
         """Entries that are learned [n-1]."""
         return learned_entries(self.answers)
 
-    def sample(self) -> Sample:
+    def sample(self) -> Example:
         """The last answer and everything before it."""
         first = len(self.ids)
         while first > 0 and self.answers[first - 1]:
             first -= 1
         ids = self.ids.tolist()
-        return Sample(tuple(ids[:first]), tuple(ids[first:]))
+        return Example(tuple(ids[:first]), tuple(ids[first:]))
 
 
 def learned_entries(answers: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ class Store(Protocol):
     learned_N: np.ndarray
     """Learned entries of each sample."""
 
-    def read(self, index: int, layers: Sequence[int]) -> Seen:
+    def read(self, index: int, layers: Sequence[int]) -> ExampleStates:
         """One sample, with the outputs of these layers side by side."""
 
 
@@ -197,7 +197,7 @@ class Features:
         return collate(seen, self.head_VD, self.device)
 
 
-def collate(rows: Sequence[Sequence[Seen]], head_VD: Tensor, device: torch.device) -> Batch:
+def collate(rows: Sequence[Sequence[ExampleStates]], head_VD: Tensor, device: torch.device) -> Batch:
     """Rows of samples as one batch, padded at the end."""
     size = max(sum(len(seen.ids) - 1 for seen in row) for row in rows)
     first = rows[0][0]
@@ -243,7 +243,7 @@ class InMemory:
     def __init__(
         self,
         target: Target,
-        samples: Sequence[Sample],
+        samples: Sequence[Example],
         layers: tuple[int, ...] = (),
         dtype: torch.dtype = torch.float16,
     ) -> None:
@@ -256,18 +256,18 @@ class InMemory:
         for index, states in states_of(target, ids, layers):
             self._states[index] = [state.to("cpu", dtype) for state in states]
 
-    def read(self, index: int, layers: Sequence[int]) -> Seen:
+    def read(self, index: int, layers: Sequence[int]) -> ExampleStates:
         """One sample, with the outputs of these layers side by side."""
         sample, (hidden, *outputs) = self.samples[index], self._states[index]
         answers = np.arange(len(sample.ids)) >= len(sample.prompt_ids)
         chosen = [outputs[self.layers.index(layer)] for layer in layers]
         aux = torch.cat(chosen, dim=-1) if chosen else hidden[:, :0]
-        return Seen(np.array(sample.ids), answers, hidden, aux)
+        return ExampleStates(np.array(sample.ids), answers, hidden, aux)
 
 
 def features_of(
     target: Target,
-    samples: Sequence[Sample],
+    samples: Sequence[Example],
     layers: tuple[int, ...] = (),
     dtype: torch.dtype = torch.float16,
 ) -> Features:

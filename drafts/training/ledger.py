@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from draftbench.drafts.api import Tree
-from draftbench.drafts.training.acceptance import accepted_over, all_rounds
 from draftbench.drafts.training.draft import Draft, first_tokens, target_states
-from draftbench.drafts.training.features import Features, Sample
+from draftbench.drafts.training.features import Example, Features
 from draftbench.drafts.training.loop import Task, Trainer
+from draftbench.drafts.training.offline_acceptance import accepted_over, all_rounds
 from draftbench.drafts.training.recipe import Recipe
 from draftbench.drafts.training.settings import TreeSize
 from draftbench.drafts.training.shards import write_atomically
 
 ACCEPTANCE = "acceptance.jsonl"
-Groups = dict[str, tuple[Features, Sequence[Sample]]]
+Groups = dict[str, tuple[Features, Sequence[Example]]]
 """Held-out answers by kind."""
 
 

@@ -22,12 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from draftbench.drafts.training.batches import Step, part_of, steps
 from draftbench.drafts.training.extract import by_length
 from draftbench.drafts.training.features import Features
-from draftbench.drafts.training.memory import trim_memory
 from draftbench.drafts.training.optimizers import new_optimizers, rate_at
 from draftbench.drafts.training.processes import Processes
 from draftbench.drafts.training.recipe import Phase
 from draftbench.drafts.training.settings import Budget
 from draftbench.drafts.training.shards import write_atomically
+from draftbench.drafts.training.trim import trim_memory
 from draftbench.harness.errors import TrainingError
 
 STATE, CURVE = "state.pt", "loss.jsonl"

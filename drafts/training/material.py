@@ -13,11 +13,11 @@ import torch
 
 from draftbench.drafts.layout import text_fields
 from draftbench.drafts.training.batches import split
-from draftbench.drafts.training.features import Features, InMemory, Sample
+from draftbench.drafts.training.features import Example, Features, InMemory
 from draftbench.drafts.training.hf import AutoModelForCausalLM, Target
 from draftbench.drafts.training.ledger import Groups
 from draftbench.drafts.training.processes import Processes
-from draftbench.drafts.training.progress import Reporter
+from draftbench.drafts.training.reporter import Reporter
 from draftbench.drafts.training.settings import Training
 from draftbench.drafts.training.shards import (
     INDEX,
@@ -40,7 +40,7 @@ SKIPPED = "skipped.json"
 
 
 @dataclass(frozen=True)
-class Answers:
+class TokenCorpus:
     """A corpus as token ids, and what is known of it."""
 
     path: Path
@@ -72,8 +72,8 @@ def prepare(
     training: Training,
     target_folder: Path,
     layers: Sequence[int],
-    corpus: Answers,
-    heldout: Answers | None,
+    corpus: TokenCorpus,
+    heldout: TokenCorpus | None,
     out: Path,
     reporter: Reporter,
     processes: Processes,
@@ -180,12 +180,12 @@ def _compute(
     processes.wait()
 
 
-def _held_out(features: Features, validate: np.ndarray, heldout: Answers | None) -> dict[str, list[Sample]]:
+def _held_out(features: Features, validate: np.ndarray, heldout: TokenCorpus | None) -> dict[str, list[Example]]:
     """Held-out answers by kind: those of the recipe, or the validation split's."""
     if heldout is None:
         return {"validation": [features.store.read(int(index), ()).sample() for index in validate[:HELD_OUT_SAMPLES]]}
     lines = [json.loads(line) for line in heldout.path.read_text().splitlines() if line.strip()]
-    found: dict[str, list[Sample]] = {}
+    found: dict[str, list[Example]] = {}
     for line, sample in zip(lines, read_samples(heldout.path), strict=True):
         found.setdefault(str(line.get("group") or line.get("family") or "heldout"), []).append(sample)
     return found

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from draftbench.drafts.training.extract import states_of
-from draftbench.drafts.training.features import Seen
+from draftbench.drafts.training.features import ExampleStates
 from draftbench.drafts.training.hf import Target
 from draftbench.drafts.training.tokens import TokenFiles
 from draftbench.harness.errors import TrainingError
@@ -195,14 +195,14 @@ class Shards:
         self.lengths_N = tokens.table_N3[:, 1]
         self.learned_N = tokens.table_N3[:, 2]
 
-    def read(self, index: int, layers: Sequence[int]) -> Seen:
+    def read(self, index: int, layers: Sequence[int]) -> ExampleStates:
         """One sample, with the outputs of these layers side by side."""
         ids, answers = self._tokens.read(index)
         shard = self._shards[int(np.searchsorted(self._firsts, index, side="right")) - 1]
         begin = int(self._tokens.table_N3[index, 0] - self._tokens.table_N3[shard.first, 0])
         hidden = self._states(shard.path(self._folder, None), begin, len(ids))
         outputs = [self._states(shard.path(self._folder, layer), begin, len(ids)) for layer in layers]
-        return Seen(ids, answers, hidden, torch.cat(outputs, dim=-1) if outputs else hidden[:, :0])
+        return ExampleStates(ids, answers, hidden, torch.cat(outputs, dim=-1) if outputs else hidden[:, :0])
 
     def _states(self, path: Path, begin: int, size: int) -> Tensor:
         offset = begin * self._width * ELEMENT_BYTES

@@ -19,8 +19,8 @@ from draftbench.drafts.training.ledger import differences, held_out_acceptance, 
 from draftbench.drafts.training.loop import STATE, Task, Trainer
 from draftbench.drafts.training.material import Material
 from draftbench.drafts.training.processes import Processes
-from draftbench.drafts.training.progress import Reporter
 from draftbench.drafts.training.recipe import Recipe, Start
+from draftbench.drafts.training.reporter import Reporter
 from draftbench.drafts.training.settings import DraftEntry, Training
 from draftbench.drafts.training.shards import write_atomically
 from draftbench.harness.errors import TrainingError

@@ -34,7 +34,7 @@ from draftbench.drafts.training.tokenizer import END, PAD, VOCAB_TOKENS, save_to
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TargetRecipe:
     """Everything that decides the outcome of a run, but for the texts."""
 
     seed: int = 0
@@ -58,15 +58,15 @@ class Recipe:
     """Compiling costs minutes; it is worth them on a CPU and in a long run."""
 
 
-LARGE = Recipe(
+LARGE = TargetRecipe(
     hidden_size=768, intermediate_size=2304, num_heads=12, rows_per_step=64, num_steps=100_000, warmup_steps=40,
     decay_steps=40_000, learning_rate=2e-3, compiled=False,
 )  # fmt: skip
 SIZES = {
-    "tiny": Recipe(),
+    "tiny": TargetRecipe(),
     "200m": LARGE,
     "400m": replace(LARGE, hidden_size=1024, intermediate_size=4096, num_heads=16, learning_rate=1.5e-3),
-    "smoke": Recipe(
+    "smoke": TargetRecipe(
         hidden_size=32, intermediate_size=64, num_heads=2, row_tokens=256, rows_per_step=2, num_steps=2, warmup_steps=1,
         decay_steps=1, tokenizer_chats=500, compiled=False,
     ),
@@ -74,7 +74,7 @@ SIZES = {
 """What --size can name; "smoke" only shows that everything runs."""
 
 
-def new_model(recipe: Recipe) -> LlamaForCausalLM:
+def new_model(recipe: TargetRecipe) -> LlamaForCausalLM:
     """A Llama with residual branches scaled down by depth, as GPT-2 starts."""
     torch.manual_seed(recipe.seed)
     config = LlamaConfig(
@@ -111,7 +111,7 @@ def answer_loss(model: LlamaForCausalLM, rows: Sequence[tuple[np.ndarray, ...]])
     return torch.nn.functional.cross_entropy(logits_NV.float(), labels_BT[:, 1:][learned])
 
 
-def learning_rate_at(step: int, recipe: Recipe, elapsed_s: float = 0.0) -> float:
+def learning_rate_at(step: int, recipe: TargetRecipe, elapsed_s: float = 0.0) -> float:
     """Linear warm-up, a plateau, and a linear decay to zero over the last `decay_steps`, or their share of the time."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
     remaining = (recipe.num_steps - step) / recipe.num_steps
@@ -120,7 +120,7 @@ def learning_rate_at(step: int, recipe: Recipe, elapsed_s: float = 0.0) -> float
     return recipe.learning_rate * warm * min(1.0, remaining * recipe.num_steps / recipe.decay_steps)
 
 
-def train(recipe: Recipe, gsm8k_path: Path, out: Path, device: str = "cpu") -> None:
+def train(recipe: TargetRecipe, gsm8k_path: Path, out: Path, device: str = "cpu") -> None:
     """Train, validate every 100 steps, save every 100 steps, and write the checkpoint with its ledger."""
     out.mkdir(parents=True, exist_ok=True)
     gsm8k = gsm8k_chats(gsm8k_path)

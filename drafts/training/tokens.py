@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from draftbench.drafts.training.features import Sample, learned_entries
+from draftbench.drafts.training.features import Example, learned_entries
 from draftbench.harness.errors import TrainingError
 
 IDS, ANSWERS, SAMPLES = "ids.bin", "answers.bin", "samples.npy"
@@ -58,7 +58,7 @@ class TokenFiles:
         return np.array(ids), np.array(answers) > 0
 
 
-def read_samples(path: Path) -> list[Sample]:
+def read_samples(path: Path) -> list[Example]:
     """A small corpus in memory: its last answers with what stands before them.
 
     Raises:
@@ -73,7 +73,7 @@ def read_samples(path: Path) -> list[Sample]:
             )
         ids, spans = found
         first, end = spans[-1] if spans else (len(ids), len(ids))
-        samples.append(Sample(tuple(ids[:first]), tuple(ids[first:end])))
+        samples.append(Example(tuple(ids[:first]), tuple(ids[first:end])))
     return samples
 
 

@@ -29,14 +29,14 @@ from draftbench.harness.cluster.work import (
     versions_here,
 )
 from draftbench.harness.errors import EngineError, HarnessError, RecordError
-from draftbench.harness.files import append_line
 from draftbench.harness.host.devices import this_device
 from draftbench.harness.host.provenance import has_gpu, host
 from draftbench.harness.records import CellRecord
 from draftbench.harness.run.live import LiveRun
 from draftbench.harness.run.progress import Progress
-from draftbench.harness.runtime import arms as runtime_arms
+from draftbench.harness.runtime import fleet
 from draftbench.harness.runtime.forks import die_with_parent
+from draftbench.harness.safe_files import append_line
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import with_tokenizer
 
@@ -64,7 +64,7 @@ def serve(setup: Setup, jobs: Iterable[Job], folder: Path) -> None:
         held += [] if setup.cores is None else take_cores(setup.cores)
         suite = setup.suite.allowing(setup.allowed)
         here, preload = Path(setup.folder), not setup.cold_start
-        arms = runtime_arms.find_arms(suite, discover(), here, folder, has_gpu(), preload=preload)
+        arms = fleet.find_fleet(suite, discover(), here, folder, has_gpu(), preload=preload)
         check_same(setup.same, same_here(suite, arms.hashes()))
         told.say(
             Told(what="ready", device=this_device(), host=host(), packages=versions_here(), fits=arms.fit_together())

@@ -16,9 +16,9 @@ from pathlib import Path
 from rich.console import Console
 
 from draftbench.reports.compare import HEADERS, NOTE, Change, Moved, compare, manifest_differences
-from draftbench.reports.differences import folded
 from draftbench.reports.files import read_run
-from draftbench.reports.terminal import print_table
+from draftbench.reports.manifest_differences import folded
+from draftbench.reports.terminal_tables import print_table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

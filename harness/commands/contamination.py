@@ -16,7 +16,7 @@ from draftbench.harness.models.required import ledgers_here
 from draftbench.harness.suite import load_suite
 from draftbench.harness.suite.named import allow_argument, find_suite
 from draftbench.reports.sections import contamination_section
-from draftbench.reports.terminal import print_table
+from draftbench.reports.terminal_tables import print_table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

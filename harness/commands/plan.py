@@ -31,7 +31,7 @@ from draftbench.harness.suite.named import allow_argument, find_suite
 from draftbench.harness.texts import printable
 from draftbench.harness.units import duration
 from draftbench.reports.files import read_run
-from draftbench.reports.terminal import print_table
+from draftbench.reports.terminal_tables import print_table
 from draftbench.reports.wanted import launches_table
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from draftbench.harness.files import write_whole
 from draftbench.harness.manifest import MANIFEST
+from draftbench.harness.safe_files import write_whole
 from draftbench.reports.beside import PRINTED, beside, read_printed
 from draftbench.reports.files import read_run
 from draftbench.reports.matrix import write_matrix
-from draftbench.reports.terminal import print_table, show
+from draftbench.reports.terminal_tables import print_table, show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from draftbench.harness.run.folder import new_folder
 from draftbench.harness.suite import check_recorded, relocated
 from draftbench.reports.compare import HEADERS, NOTE, compare
 from draftbench.reports.files import read_run
-from draftbench.reports.terminal import print_table, show
+from draftbench.reports.terminal_tables import print_table, show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

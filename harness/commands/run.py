@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if len(points) == 1 and not points[0][0]:
         return _run(args, path, points[0][1], run_folder(args.out, args.resume, points[0][1].name), console)
     folder = run_folder(args.out, args.resume, points[0][1].name.removesuffix(f"-{points[0][0]}"))
-    codes = []
+    codes: list[int] = []
     for point, suite in points:
         console.print(f"\nmatrix: {point}, {len(codes) + 1} of {len(points)}", style="bold", markup=False)
         own = argparse.Namespace(**{**vars(args), "resume": args.resume and (folder / point / MANIFEST).exists()})

@@ -16,7 +16,7 @@ from draftbench.harness.places import SUITES
 from draftbench.harness.run import run_suite
 from draftbench.harness.run.folder import new_folder
 from draftbench.reports.sections import verdict_table
-from draftbench.reports.terminal import print_table, show
+from draftbench.reports.terminal_tables import print_table, show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from draftbench.reports.study import TITLE, write_study
+from draftbench.reports.study_page import TITLE, write_study
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from draftbench.harness.run.folder import run_folder
 from draftbench.harness.suite import Suite, load_suite
 from draftbench.harness.suite.named import allow_argument, find_suite, is_shipped, with_only
 from draftbench.harness.tune.search import tune_suite
-from draftbench.reports.terminal import print_table, show
+from draftbench.reports.terminal_tables import print_table, show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

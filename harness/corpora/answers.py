@@ -26,7 +26,7 @@ from draftbench.harness.models.find import read_target
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.run.rendered import check_fit, converse
 from draftbench.harness.run.send import run_loop, sampling_parameters, why
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Arm, LoadPoint, Sampling, Suite, with_tokenizer
 from draftbench.harness.workloads.conversations import describe, load_set
 from draftbench.harness.workloads.dialogues import dialogues, learnable
@@ -48,7 +48,7 @@ def asking(suite: Suite, suite_folder: Path, announce: Announce) -> Iterator[tup
         WorkloadError, EngineError: as `answer_prompts`.
     """
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        arms = find_arms(suite, discover(), suite_folder, Path(folder), has_gpu())
+        arms = find_fleet(suite, discover(), suite_folder, Path(folder), has_gpu())
         if arms.reference is None:
             raise SuiteError(f"{suite.name} has endpoints alone; outputs are made by an engine. Add a vanilla arm.")
         reference, resolved = arms.reference, with_tokenizer(suite, arms.target)

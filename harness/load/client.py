@@ -16,9 +16,7 @@ import aiohttp
 import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 
-from draftbench.harness.load.acceptance import Served, of_meta_info
-from draftbench.harness.load.events import EventStream
-from draftbench.harness.load.fields import count_of, shown
+from draftbench.harness.load.event_stream import EventStream
 from draftbench.harness.load.limits import (
     CONNECT_TIMEOUT_S,
     END_S,
@@ -32,6 +30,8 @@ from draftbench.harness.load.limits import (
     stream_bytes,
     stream_messages,
 )
+from draftbench.harness.load.reported_acceptance import ReportedAcceptance, of_meta_info
+from draftbench.harness.load.server_fields import count_of, shown
 from draftbench.harness.records import Chunk
 
 Message = dict[str, Any]
@@ -61,7 +61,7 @@ class Answer:
     num_prompt_tokens: int | None = None
     num_cached_tokens: int | None = None
     num_retractions: int = 0
-    served: Served = field(default_factory=Served)
+    served: ReportedAcceptance = field(default_factory=ReportedAcceptance)
     """What the server says of its draft."""
 
     def add_chunk(self, at_ns: int, num_tokens: int | None) -> None:

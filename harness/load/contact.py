@@ -13,7 +13,7 @@ import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 
 from draftbench.harness.errors import EngineError
-from draftbench.harness.load.fields import shown
+from draftbench.harness.load.server_fields import shown
 
 CONTACT_TIMEOUT_S = 10.0
 CONTACT_BYTES = 4 << 20

@@ -31,7 +31,7 @@ DEEPEST = 256
 
 
 @dataclass(frozen=True)
-class Reading:
+class CounterReading:
     """All of a server's engines at one moment, since they started; None is what it does not count."""
 
     source: CounterSource
@@ -44,7 +44,7 @@ class Reading:
     """Accepted drafts by their place in the draft."""
 
 
-def reading_of(text: str) -> Reading | None:
+def reading_of(text: str) -> CounterReading | None:
     """What a /metrics page says of drafts; None where it says nothing, or is no such page."""
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -60,7 +60,7 @@ def reading_of(text: str) -> Reading | None:
         if names["rounds"] in found:
             counts = {what: _sum(found[name]) if name in found else None for what, name in names.items()}
             places = _places(found[names["positions"]]) if names.get("positions") in found else None
-            return Reading(
+            return CounterReading(
                 source,
                 counts["requests"] or 0,
                 counts["tokens"] or 0,
@@ -72,7 +72,9 @@ def reading_of(text: str) -> Reading | None:
     return None
 
 
-def settled(read: Callable[[], Reading | None], enough: Callable[[Reading], bool] | None = None) -> Reading | None:
+def settled(
+    read: Callable[[], CounterReading | None], enough: Callable[[CounterReading], bool] | None = None
+) -> CounterReading | None:
     """A reading that no longer moves, or that has enough; the last one where neither comes in time."""
     until_s = time.monotonic() + SETTLE_S
     found = read()
@@ -86,7 +88,7 @@ def settled(read: Callable[[], Reading | None], enough: Callable[[Reading], bool
 
 
 def counters_between(
-    before: Reading | None, after: Reading | None, num_requests: int, num_failed: int, num_tokens: int
+    before: CounterReading | None, after: CounterReading | None, num_requests: int, num_failed: int, num_tokens: int
 ) -> ServedCounters | None:
     """What a cell did to a server's counters; refused where it was not alone. None without counters.
 

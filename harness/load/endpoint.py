@@ -12,11 +12,11 @@ from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
 from draftbench.harness.load.client import JSON, Answer, stream_request
 from draftbench.harness.load.contact import get
-from draftbench.harness.load.counters import Reading, reading_of
-from draftbench.harness.load.fields import shown
+from draftbench.harness.load.counters import CounterReading, reading_of
 from draftbench.harness.load.limits import Watch
 from draftbench.harness.load.openai import stream_completion
 from draftbench.harness.load.requests import Prompt
+from draftbench.harness.load.server_fields import shown
 from draftbench.harness.suite import Arm
 
 MODELS_SHOWN = 20
@@ -116,7 +116,7 @@ class Endpoint:
             template_arguments=self._template_arguments, extra=self._extra, watch=watch,
         )  # fmt: skip
 
-    def counters(self) -> Reading | None:
+    def counters(self) -> CounterReading | None:
         """The server's own counters of its drafts; None where it has none, or does not show them."""
         try:
             reply = get(f"{self.url}/metrics", self._authorization)

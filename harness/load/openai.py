@@ -7,11 +7,11 @@ from typing import Any
 
 import aiohttp
 
-from draftbench.harness.load.acceptance import of_message
 from draftbench.harness.load.client import Answer, Message, stream
-from draftbench.harness.load.fields import count_of, object_of, shown
 from draftbench.harness.load.limits import StreamError, Watch, text_chars
+from draftbench.harness.load.reported_acceptance import of_message
 from draftbench.harness.load.requests import Prompt
+from draftbench.harness.load.server_fields import count_of, object_of, shown
 
 NO_USAGE = (
     "the server sent no usage, so how many tokens it delivered is not known; it has to support "

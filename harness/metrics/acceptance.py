@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from draftbench.harness.metrics.compare import IF_KNOWN
+from draftbench.harness.metrics.ratios import IF_KNOWN
 from draftbench.harness.records import RequestRecord, Round
 
 STRETCH = 32

@@ -8,17 +8,17 @@ from functools import cached_property
 
 from draftbench.harness.metrics import acceptance
 from draftbench.harness.metrics.blocks import Blocks, Pace, per_block
-from draftbench.harness.metrics.compare import BlockKey, Ratio, compare
 from draftbench.harness.metrics.distribution import SameDistribution, same_distribution
+from draftbench.harness.metrics.endpoint_acceptance import EndpointAcceptance, served, steps_by_counters
 from draftbench.harness.metrics.energy import Figure, joules_per_token, net_joules_per_token
 from draftbench.harness.metrics.evidence import Design, Judged, KnownArm, Telemetry
 from draftbench.harness.metrics.latency import Gap, chunk_gaps
 from draftbench.harness.metrics.lossless import Losslessness, losslessness
-from draftbench.harness.metrics.served import Served, served, steps_by_counters
+from draftbench.harness.metrics.ratios import BlockKey, Ratio, compare
 from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s
 from draftbench.harness.records import CellKey, CellRecord, PhaseTimes, RequestRecord, Round
 from draftbench.harness.suite import Arm
-from draftbench.harness.telemetry.records import WindowRecord
+from draftbench.harness.telemetry.window_records import WindowRecord
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ArmPoint:
         return next(iter(self.vanilla)).arm if self.vanilla else None
 
     @cached_property
-    def served(self) -> Served | None:
+    def served(self) -> EndpointAcceptance | None:
         """What an endpoint tells of its draft; None of our own arms, and of one that tells nothing."""
         return served(self.requests, self.seals) if self.arm.is_endpoint else None
 

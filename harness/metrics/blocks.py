@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from draftbench.harness.metrics.compare import BlockKey, Part, Ratio, Work, compare, prompt_part
 from draftbench.harness.metrics.evidence import Design
 from draftbench.harness.metrics.latency import latency_s, mean
+from draftbench.harness.metrics.ratios import BlockKey, Ratio, VarianceComponent, Work, compare, prompt_part
 from draftbench.harness.metrics.throughput import output_tokens_per_s, whole_window_s
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.units import seconds
@@ -66,7 +66,7 @@ class Pace:
         """This over the other one's; None where no block has both."""
         return compare(self.speeds, other.speeds, self._chosen_prompts(other, design), design.first_stage)
 
-    def _chosen_prompts(self, other: Pace, design: Design) -> Part | None:
+    def _chosen_prompts(self, other: Pace, design: Design) -> VarianceComponent | None:
         """What the choice of prompts adds to the variance; where prompts share time they are fixed."""
         if self.cell is None or self.cell.concurrency != 1 or self.cell.workload not in design.samples:
             return None

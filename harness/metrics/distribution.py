@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from draftbench.harness.metrics.compare import IF_KNOWN
+from draftbench.harness.metrics.ratios import IF_KNOWN
 
 if TYPE_CHECKING:
     import numpy as np

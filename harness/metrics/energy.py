@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from draftbench.harness.records import RequestRecord
-from draftbench.harness.telemetry.records import DeviceReading, WindowRecord
+from draftbench.harness.telemetry.window_records import DeviceReading, WindowRecord
 from draftbench.harness.units import seconds
 
 MIN_WINDOW_S = 30.0

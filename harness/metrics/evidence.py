@@ -21,7 +21,7 @@ from draftbench.harness.records import (
     ScoreRecord,
 )
 from draftbench.harness.suite import Arm, Limits
-from draftbench.harness.telemetry.records import WindowRecord
+from draftbench.harness.telemetry.window_records import WindowRecord
 
 PAIRED = ("EAGLE", "EAGLE3", "FROZEN_KV_MTP")
 """What SGLang 0.5.17 counts as EAGLE (SpeculativeAlgorithm.is_eagle); Medusa and PRISM run as EAGLE."""

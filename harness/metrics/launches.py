@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import variance
 
-from draftbench.harness.metrics.compare import CONFIDENCE, MIN_LAUNCHES
+from draftbench.harness.metrics.ratios import CONFIDENCE, MIN_LAUNCHES
 
 NUM_STUDIES, SEED = 4000, 20261127
 MOST_LAUNCHES = 1000

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from draftbench.harness.metrics.compare import UNTOLD
+from draftbench.harness.metrics.ratios import UNTOLD
 from draftbench.harness.records import ReferenceRecord, RequestRecord, RescoreRecord
 
 ReferenceKey = tuple[str, str, int]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from statistics import fmean, variance
 
-from draftbench.harness.metrics.compare import MIN_LAUNCHES, Against, Part, Ratio, half_width
+from draftbench.harness.metrics.ratios import MIN_LAUNCHES, Against, Ratio, VarianceComponent, half_width
 from draftbench.harness.metrics.row import Row, by_device
 
 
@@ -94,7 +94,7 @@ def _overall(rows: Sequence[Row], first_stage: int | None) -> list[Overall]:
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepAcceptance:
     """α_k of an arm at a load point, each the mean over its valid workloads; `row` is one of them."""
 
     row: Row
@@ -102,7 +102,7 @@ class Steps:
     alphas: tuple[float | None, ...]
 
 
-def by_step(rows: Sequence[Row]) -> tuple[Steps, ...]:
+def by_step(rows: Sequence[Row]) -> tuple[StepAcceptance, ...]:
     """Every arm's conditional acceptance over all workloads, at every load point; none where there is one workload."""
     found = []
     for which in dict.fromkeys((row.arm, row.load, row.device) for row in rows):
@@ -111,7 +111,9 @@ def by_step(rows: Sequence[Row]) -> tuple[Steps, ...]:
         if len(curves) < 2:
             continue
         columns = [[alpha for alpha in column if alpha is not None] for column in zip_longest(*curves)]
-        found.append(Steps(own[0], len(curves), tuple(fmean(column) if column else None for column in columns)))
+        found.append(
+            StepAcceptance(own[0], len(curves), tuple(fmean(column) if column else None for column in columns))
+        )
     return tuple(found)
 
 
@@ -141,7 +143,7 @@ def _mean(found: Sequence[Against], first_stage: int | None) -> Ratio | None:
     scope = next(iter(scopes))
     over_launches = scope.startswith("over") and len(units) >= MIN_LAUNCHES and "blocks" not in scope
     seen = units[:first_stage] if over_launches else units
-    half = half_width([Part(variance(seen) / len(units), len(seen) - 1)])
+    half = half_width([VarianceComponent(variance(seen) / len(units), len(seen) - 1)])
     return Ratio(math.exp(centre), math.exp(centre - half), math.exp(centre + half), _for_these(scope), tuple(units))
 
 

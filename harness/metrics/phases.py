@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from draftbench.harness.metrics.acceptance import engine_acceptance_length
 from draftbench.harness.metrics.arm_point import ArmPoint
-from draftbench.harness.metrics.compare import IF_KNOWN
 from draftbench.harness.metrics.latency import mean
+from draftbench.harness.metrics.ratios import IF_KNOWN
 from draftbench.harness.records import GraphUse, PhaseTimes
 
 

@@ -11,15 +11,15 @@ from draftbench.harness.metrics import gates
 from draftbench.harness.metrics.acceptance import Acceptance
 from draftbench.harness.metrics.arm_point import ArmPoint
 from draftbench.harness.metrics.blocks import Blocks, Pace, geometric_mean, per_block
-from draftbench.harness.metrics.compare import Against, launches_needed, verdict
+from draftbench.harness.metrics.endpoint_acceptance import acceptance_of
 from draftbench.harness.metrics.energy import WhyNoEnergy
 from draftbench.harness.metrics.evidence import Design, KnownArm, Point, Records
 from draftbench.harness.metrics.latency import itl_chunk_s, itl_token_s, latency_s, mean, tpot_s, ttft_s
 from draftbench.harness.metrics.machine import host_load, over_time
 from draftbench.harness.metrics.phases import RoundCost
+from draftbench.harness.metrics.ratios import Against, launches_needed, verdict
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.scores import answers_of
-from draftbench.harness.metrics.served import acceptance_of
 from draftbench.harness.metrics.speed import Speed
 from draftbench.harness.metrics.throughput import (
     crossovers,

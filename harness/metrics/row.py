@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from draftbench.harness.metrics.acceptance import Acceptance
-from draftbench.harness.metrics.compare import IF_KNOWN, UNTOLD, Against
 from draftbench.harness.metrics.distribution import SameDistribution
 from draftbench.harness.metrics.energy import WhyNoEnergy
 from draftbench.harness.metrics.gates.gate import Finding
 from draftbench.harness.metrics.lossless import Losslessness
 from draftbench.harness.metrics.machine import HostLoad, Moment
 from draftbench.harness.metrics.phases import RoundCost
-from draftbench.harness.metrics.scores import Answers
+from draftbench.harness.metrics.ratios import IF_KNOWN, UNTOLD, Against
+from draftbench.harness.metrics.scores import ScoredAnswers
 from draftbench.harness.metrics.speed import Speed
 
 
@@ -70,7 +70,7 @@ class Row:
     rounds: RoundCost
     lossless: Losslessness | None
     sampling: SameDistribution | None
-    answers: Answers | None
+    answers: ScoredAnswers | None
     synthetic: bool
     energy: WhyNoEnergy
     processes: HostLoad | None

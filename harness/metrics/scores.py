@@ -19,7 +19,7 @@ class McNemar:
 
 
 @dataclass(frozen=True)
-class Answers:
+class ScoredAnswers:
     """Scored answers, the share of right ones, and the test against the baseline, where there is another arm for it."""
 
     num_answers: int
@@ -59,11 +59,11 @@ def mcnemar(arm: Mapping[PromptKey, bool], baseline: Mapping[PromptKey, bool]) -
     return McNemar(only_arm, only_baseline, p_value)
 
 
-def answers_of(cell: CellKey, baseline: str | None, answers: Iterable[ScoreRecord]) -> Answers | None:
+def answers_of(cell: CellKey, baseline: str | None, answers: Iterable[ScoreRecord]) -> ScoredAnswers | None:
     """An arm's answers at a point; None where nothing was scored."""
     ours = outcomes(answers, cell.arm, cell.workload, cell.load)
     if not ours:
         return None
     theirs = {} if baseline is None else outcomes(answers, baseline, cell.workload, cell.load)
     test = mcnemar(ours, theirs) if baseline != cell.arm else None
-    return Answers(len(ours), sum(ours.values()) / len(ours), test)
+    return ScoredAnswers(len(ours), sum(ours.values()) / len(ours), test)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from draftbench.harness.metrics.arm_point import ArmPoint
 from draftbench.harness.metrics.blocks import served_per_s
-from draftbench.harness.metrics.compare import Ratio
 from draftbench.harness.metrics.latency import Spread, mean
+from draftbench.harness.metrics.ratios import Ratio
 from draftbench.harness.units import seconds
 
 

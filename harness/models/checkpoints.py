@@ -12,10 +12,10 @@ from typing import Any
 from draftbench.drafts.api import Checkpoint, DraftSpec, Loadable, Options, Tree
 from draftbench.drafts.layout import llama_model, text_fields
 from draftbench.harness.errors import CheckpointError
-from draftbench.harness.files import make_own_folder, write_whole
 from draftbench.harness.models.find import read_config, read_target
 from draftbench.harness.models.served import unserved
 from draftbench.harness.runtime.tensors import TensorFacts, named_tensors, weight_files, write_tensors
+from draftbench.harness.safe_files import make_own_folder, write_whole
 from draftbench.harness.suite import Arm
 from draftbench.harness.workloads.regular import JSON_BYTES, read_json
 

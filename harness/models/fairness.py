@@ -24,7 +24,7 @@ Ledgers = Mapping[str, Ledger | None]
 
 
 @dataclass(frozen=True)
-class Training:
+class LedgerFacts:
     """What a ledger says of one training; None where it does not say it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Training:
     axis: str | None
 
     @classmethod
-    def of(cls, ledger: Ledger) -> Training:
+    def of(cls, ledger: Ledger) -> LedgerFacts:
         """Read a ledger; what is missing or of another kind is not known."""
         tried, active = _at(ledger, "learning_rates"), _at(ledger, "num_active_parameters")
         return cls(
@@ -69,7 +69,7 @@ class Training:
         )
 
 
-TRAINED: Mapping[str, Callable[[Training], str | float | None]] = {
+TRAINED: Mapping[str, Callable[[LedgerFacts], str | float | None]] = {
     "data": lambda training: training.corpus_sha256,
     "tokens": lambda training: training.tokens,
     "steps": lambda training: training.steps,
@@ -111,7 +111,7 @@ def unfair(suite: Suite, ledgers: Ledgers) -> list[str]:
     Vanilla is exempt, drafts without weights from what concerns training.
     """
     required, advice = suite.fairness.require, "Compare drafts that are alike (--only names them), or"
-    trainings = {arm: None if ledger is None else Training.of(ledger) for arm, ledger in ledgers.items()}
+    trainings = {arm: None if ledger is None else LedgerFacts.of(ledger) for arm, ledger in ledgers.items()}
     of_training = [name for name in required if name in TRAINED]
     unknown = [arm for arm, training in trainings.items() if training is None]
     problems = []

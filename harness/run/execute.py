@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from draftbench.harness.engine import Engine
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.arrivals import arrival_times
-from draftbench.harness.load.counters import Reading, counters_between, settled
+from draftbench.harness.load.counters import CounterReading, counters_between, settled
 from draftbench.harness.load.generator import RoundBook, Turn, run_turns
 from draftbench.harness.load.limits import SILENCE_S, Watch
 from draftbench.harness.load.requests import Prompt
@@ -22,9 +22,9 @@ from draftbench.harness.run.samples import sample_continuations
 from draftbench.harness.run.send import run_loop, sampling_parameters
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import Suite
-from draftbench.harness.telemetry.records import WindowRecord
 from draftbench.harness.telemetry.sampler import Sampler, open_sampler
 from draftbench.harness.telemetry.window import Window
+from draftbench.harness.telemetry.window_records import WindowRecord
 
 OPEN_LOOP_WARMUP = 8
 """Requests at once that warm an engine up for an open loop."""
@@ -97,7 +97,7 @@ def run_cells(
 
 
 def _served(
-    engine: Engine, before: Reading | None, num_requests: int, num_failed: int, num_tokens: int
+    engine: Engine, before: CounterReading | None, num_requests: int, num_failed: int, num_tokens: int
 ) -> ServedCounters | None:
     """What the server's own counters say of a cell; None where it has none."""
     if before is None:

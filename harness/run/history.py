@@ -19,14 +19,14 @@ RESULTS = "results.csv"
 
 
 @dataclass(frozen=True)
-class Seen:
+class PastSpeed:
     """Vanilla's tokens a second with one request at a time, and the run that has it."""
 
     tokens_per_s: float
     folder: Path
 
 
-def seen_here(suite: Suite, runs: Path, host: Mapping[str, Any]) -> Seen | None:
+def seen_here(suite: Suite, runs: Path, host: Mapping[str, Any]) -> PastSpeed | None:
     """The newest run of the same target in the same precision on the same processor and GPU; None without one.
 
     Runs that cannot be read, or have no results yet, tell nothing.
@@ -41,7 +41,7 @@ def seen_here(suite: Suite, runs: Path, host: Mapping[str, Any]) -> Seen | None:
         if same_target and all(manifest.host.get(name) == host.get(name) for name in ("cpu", "cores", "gpu")):
             speeds = _vanilla_tokens_per_s(path.parent / RESULTS)
             if speeds:
-                return Seen(median(speeds), path.parent)
+                return PastSpeed(median(speeds), path.parent)
     return None
 
 

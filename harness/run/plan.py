@@ -13,7 +13,7 @@ from typing import TypeVar
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.arrivals import arrival_times
 from draftbench.harness.records import CellKey
-from draftbench.harness.run.history import Seen
+from draftbench.harness.run.history import PastSpeed
 from draftbench.harness.suite import LoadPoint, Suite, Workload
 from draftbench.harness.suite.trace import read_trace
 from draftbench.harness.units import duration
@@ -152,7 +152,7 @@ class Estimate:
         return rest_s + math.ceil(self.num_launches / busy) * self.launch_s, busy
 
 
-def estimate(suite: Suite, seen: Seen | None = None) -> Estimate:
+def estimate(suite: Suite, seen: PastSpeed | None = None) -> Estimate:
     """Upper estimate: every output as long as it may be, every arm as fast as vanilla.
 
     Args:
@@ -180,7 +180,7 @@ def estimate(suite: Suite, seen: Seen | None = None) -> Estimate:
     return Estimate(cells, num_requests, time_s, _basis(suite, seen), num_launches(suite), launch_s)
 
 
-def _basis(suite: Suite, seen: Seen | None) -> str:
+def _basis(suite: Suite, seen: PastSpeed | None) -> str:
     if seen is not None:
         return f"({seen.tokens_per_s:.0f} tokens/s, as vanilla had here in {seen.folder})"
     known = f"{CPU_TOKENS_PER_S:.0f} tokens/s, as the tiny target has on two CPU cores"

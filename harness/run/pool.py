@@ -19,7 +19,7 @@ from draftbench.harness.suite import Arm
 Found = TypeVar("Found")
 
 
-class Starting(Protocol):
+class StartingEngine(Protocol):
     """An engine that was started and is not ready yet."""
 
     def ready(self) -> Engine:
@@ -39,7 +39,7 @@ class EnginePool:
 
     def __init__(
         self,
-        begin: Callable[[str], Starting],
+        begin: Callable[[str], StartingEngine],
         room: Callable[[int], int],
         check: Callable[[Mapping[str, Receipt]], None],
         endpoints: Mapping[str, Engine] | None = None,
@@ -54,7 +54,7 @@ class EnginePool:
         self._endpoints = endpoints or {}
         self._begin, self._room, self._check = begin, room, check
         self._running: dict[str, Engine] = {}
-        self._starting: dict[str, Starting] = {}
+        self._starting: dict[str, StartingEngine] = {}
         self._starts_failed: dict[str, str] = {}
         self.receipts: dict[str, Receipt] = {}
 

@@ -93,7 +93,7 @@ def measure_suite(
     from draftbench.harness.run.plan import num_launches, plan_cells
     from draftbench.harness.run.progress import Progress
     from draftbench.harness.run.scoring import check_scoring, score_run
-    from draftbench.harness.runtime.arms import find_arms
+    from draftbench.harness.runtime.fleet import find_fleet
     from draftbench.harness.suite import with_tokenizer
     from draftbench.harness.workloads.conversations import describe
     from draftbench.harness.workloads.dated import dated
@@ -103,7 +103,7 @@ def measure_suite(
         cluster = None if on is None else held.enter_context(on_ray.connected(on, cores))
         alone = cluster is None
         preload = alone and not (cold_start or resume)
-        arms = find_arms(suite, discover(), suite_folder, folder, alone and has_gpu(), preload=preload)
+        arms = find_fleet(suite, discover(), suite_folder, folder, alone and has_gpu(), preload=preload)
         suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
         check_fairness(suite, arms.ledgers())
         contamination = suite_contamination(suite, arms.target, console)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
-from draftbench.harness.files import open_to_append
 from draftbench.harness.records import GraphUse, PhaseTimes
+from draftbench.harness.safe_files import open_to_append
 
 
 class RoundLog:
@@ -54,7 +54,7 @@ class RoundLog:
 
 
 @dataclass
-class _Tally:
+class _RoundSums:
     """What the lines since the last look add up to."""
 
     accepted: dict[str, list[int]] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class RoundReader:
             file.seek(self._read_bytes)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
-        tally = _Tally()
+        tally = _RoundSums()
         for line in whole.decode(errors="replace").splitlines():
             try:
                 tally.add(line)

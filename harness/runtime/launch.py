@@ -21,7 +21,6 @@ import psutil
 
 from draftbench.harness.engine import EngineEvents, Receipt
 from draftbench.harness.errors import EngineError
-from draftbench.harness.files import make_own_folder, open_to_append, write_whole
 from draftbench.harness.load.own_server import OwnServer
 from draftbench.harness.runtime import cuda
 from draftbench.harness.runtime.arguments import Argument, command_line
@@ -31,6 +30,7 @@ from draftbench.harness.runtime.leftovers import Leftovers
 from draftbench.harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROUNDS
 from draftbench.harness.runtime.preload import Preloaded, ServerProcess
 from draftbench.harness.runtime.tested import TESTED_SGLANG
+from draftbench.harness.safe_files import make_own_folder, open_to_append, write_whole
 
 READY_TIMEOUT_S = 900.0
 """Large models load for minutes; an engine that died is noticed at once."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from draftbench.harness.files import write_whole
+from draftbench.harness.safe_files import write_whole
 
 ENGINE_FOLDER = "DRAFTBENCH_ENGINE_FOLDER"
 """Environment variable: the folder where an engine leaves its receipt and rounds. Unset: the plugin does nothing."""
@@ -44,7 +44,7 @@ def _record_in_scheduler(folder: Path) -> None:
     def build(original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         import torch
 
-        from draftbench.harness.runtime.adaptive import adaptive_steps, forget_steps_on_flush
+        from draftbench.harness.runtime.adaptive_steps import adaptive_steps, forget_steps_on_flush
         from draftbench.harness.runtime.events import RoundLog
         from draftbench.harness.runtime.graphs import record_graphs
         from draftbench.harness.runtime.rounds import clock_of, record_accepted_drafts, record_phases
@@ -97,9 +97,9 @@ def install_architecture(
     if spec.engine_module is not None:
         install_module(spec.engine_module)
     if (rule := options.get("acceptance_rule")) is not None:
-        from draftbench.harness.runtime.drafts import sampled
+        from draftbench.harness.runtime.drafts import sampled_paths
 
-        sampled.install(rule)
+        sampled_paths.install(rule)
 
 
 def install_module(name: str) -> None:
@@ -118,7 +118,7 @@ def write_receipt(path: Path, scheduler: Any, simulation: dict[str, Any] | None)
     import sglang
     import torch
 
-    from draftbench.harness.runtime.adaptive import adaptive_steps
+    from draftbench.harness.runtime.adaptive_steps import adaptive_steps
     from draftbench.harness.runtime.graphs import captured_sizes
 
     worker = scheduler.draft_worker

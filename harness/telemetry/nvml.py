@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import pynvml
 
-from draftbench.harness.telemetry.records import EnergySource
-from draftbench.harness.telemetry.sensor import Sample, Sensor, Unreadable, why
+from draftbench.harness.telemetry.sensor import DeviceSample, Sensor, Unreadable, why
+from draftbench.harness.telemetry.window_records import EnergySource
 
 CLOCK_REASONS = {
     pynvml.nvmlClocksEventReasonGpuIdle: "idle",
@@ -46,7 +46,7 @@ class GpuSensor:
             self._quantities["counter_j"] = _counter_j
             self.source = "nvml energy counter"
 
-    def read(self) -> Sample:
+    def read(self) -> DeviceSample:
         """Ask for every quantity; one that is refused does not hide the others, a lost GPU is lost as a whole."""
         values: dict[str, Any] = {}
         problems: dict[str, str] = {}
@@ -57,7 +57,7 @@ class GpuSensor:
                 raise
             except pynvml.NVMLError as error:
                 problems[name] = why(error)
-        return Sample(**values, problems=problems)
+        return DeviceSample(**values, problems=problems)
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ import time
 
 import psutil
 
-from draftbench.harness.telemetry.records import ProcessUsage
 from draftbench.harness.telemetry.sensor import why
+from draftbench.harness.telemetry.window_records import ProcessUsage
 
 
 class ProcessWatch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from draftbench.harness.telemetry.sensor import Sample, Sensor, Unreadable, why
+from draftbench.harness.telemetry.sensor import DeviceSample, Sensor, Unreadable, why
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -22,7 +22,7 @@ class RaplSensor:
         self._last_uj: int | None = None
         self._total_uj = 0
 
-    def read(self) -> Sample:
+    def read(self) -> DeviceSample:
         """The counter without its wraps; most systems let only root read it."""
         now_uj = int((self._folder / "energy_uj").read_text())
         if self._last_uj is not None:
@@ -30,7 +30,7 @@ class RaplSensor:
             if now_uj < self._last_uj:
                 self._total_uj += int((self._folder / "max_energy_range_uj").read_text())
         self._last_uj = now_uj
-        return Sample(counter_j=self._total_uj / 1e6)
+        return DeviceSample(counter_j=self._total_uj / 1e6)
 
 
 def rapl_sensors(powercap: Path = POWERCAP) -> tuple[Sensor, ...]:

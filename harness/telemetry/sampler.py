@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from draftbench.harness.records import CellKey
 from draftbench.harness.telemetry.nvml import gpu_sensors
 from draftbench.harness.telemetry.rapl import rapl_sensors
-from draftbench.harness.telemetry.records import WindowRecord
 from draftbench.harness.telemetry.sensor import Sensor, energy_problem
 from draftbench.harness.telemetry.window import Window
+from draftbench.harness.telemetry.window_records import WindowRecord
 
 SETTLE_S = 2.0
 """Longer than the second over which drivers average power."""

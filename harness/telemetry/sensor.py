@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from draftbench.harness.telemetry.records import DeviceKind, EnergySource
+from draftbench.harness.telemetry.window_records import DeviceKind, EnergySource
 
 
 @dataclass(frozen=True)
-class Sample:
+class DeviceSample:
     """One look at a device; None where it did not answer, with the reason in `problems` under the same name."""
 
     counter_j: float | None = None
@@ -44,7 +44,7 @@ class Sensor(Protocol):
         """Where its energy comes from, chosen once so that every window has the same; None if it cannot be opened."""
         ...
 
-    def read(self) -> Sample:
+    def read(self) -> DeviceSample:
         """Look at the device. Any exception means that it is lost, its text is the reason."""
         ...
 
@@ -58,7 +58,7 @@ class Unreadable:
     reason: str
     source: None = None
 
-    def read(self) -> Sample:
+    def read(self) -> DeviceSample:
         """Tell the reason."""
         raise OSError(self.reason)
 

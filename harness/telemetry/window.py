@@ -11,8 +11,8 @@ from typing import Any
 
 from draftbench.harness.records import CellKey
 from draftbench.harness.telemetry.process import ProcessWatch
-from draftbench.harness.telemetry.records import DeviceReading, WindowRecord
-from draftbench.harness.telemetry.sensor import Sample, Sensor, energy_quantity, why
+from draftbench.harness.telemetry.sensor import DeviceSample, Sensor, energy_quantity, why
+from draftbench.harness.telemetry.window_records import DeviceReading, WindowRecord
 from draftbench.harness.units import seconds
 
 
@@ -42,7 +42,7 @@ class Window:
 
     def __init__(self, sensors: Sequence[Sensor], pid: int, clock: Callable[[], int]) -> None:
         self._sensors, self._clock = sensors, clock
-        self._spans: list[list[list[Sample]]] = [[] for _ in sensors]
+        self._spans: list[list[list[DeviceSample]]] = [[] for _ in sensors]
         self._lost: dict[int, str] = {}
         self._cpu_s = 0.0
         self._watched_ns = 0
@@ -103,7 +103,9 @@ class Window:
         )
 
 
-def summarise(sensor: Sensor, spans: Sequence[Sequence[Sample]], duration_s: float, lost: str | None) -> DeviceReading:
+def summarise(
+    sensor: Sensor, spans: Sequence[Sequence[DeviceSample]], duration_s: float, lost: str | None
+) -> DeviceReading:
     """One device in one window: energy between the first and the last sample of each span between pauses, the rest from
     those in between.
 
@@ -127,7 +129,7 @@ def summarise(sensor: Sensor, spans: Sequence[Sequence[Sample]], duration_s: flo
 
 
 def _energy_j(
-    sensor: Sensor, spans: Sequence[Sequence[Sample]], inner: Sequence[Sample], duration_s: float
+    sensor: Sensor, spans: Sequence[Sequence[DeviceSample]], inner: Sequence[DeviceSample], duration_s: float
 ) -> float | str:
     """Joules, or why there are none."""
     quantity = energy_quantity(sensor)
@@ -143,6 +145,6 @@ def _energy_j(
     return float(sum(getattr(samples[-1], quantity) - getattr(samples[0], quantity) for samples in spans))
 
 
-def _problem(samples: Sequence[Sample], quantity: str) -> str:
+def _problem(samples: Sequence[DeviceSample], quantity: str) -> str:
     told = (sample.problems.get(quantity) for sample in samples)
     return next((problem for problem in told if problem is not None), "no sample within the window")

@@ -26,7 +26,7 @@ from draftbench.harness.metrics.row import Row
 from draftbench.harness.models.fairness import tree_text
 from draftbench.harness.models.find import embedded_names
 from draftbench.harness.run.plan import estimate
-from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Fairness, LoadPoint, Suite, Tuning, load_suite, with_tokenizer
 from draftbench.harness.suite.read import point_text
 from draftbench.harness.tune.trees import spread_trees
@@ -84,7 +84,7 @@ def tune_suite(
     if out.exists():
         raise SuiteError(f"{out} is there already; give another --out.")
     check_tunable(suite)
-    arms = find_arms(suite, discover(), source.parent, out.parent, has_gpu())
+    arms = find_fleet(suite, discover(), source.parent, out.parent, has_gpu())
     suite = with_tokenizer(suite, arms.target)
     tried = candidates(suite, arms)
     tuning = Tuning(configurations=suite.tune.configurations, prompts_sha256=prompts_sha256(suite), run=run)
@@ -130,7 +130,7 @@ def closed_loops(suite: Suite) -> tuple[LoadPoint, ...]:
     return tuple(point for point in suite.load if not point.is_open)
 
 
-def candidates(suite: Suite, arms: Arms) -> tuple[Tried, ...]:
+def candidates(suite: Suite, arms: SglangFleet) -> tuple[Tried, ...]:
     """Every tree that is tried, arm by arm, each arm's own first.
 
     Raises:

@@ -13,13 +13,13 @@ from draftbench.harness.errors import WorkloadError
 from draftbench.harness.host.provenance import file_sha256
 from draftbench.harness.suite import Workload
 from draftbench.harness.workloads import synthetic
-from draftbench.harness.workloads.files import Row, layout_of
 from draftbench.harness.workloads.own_answers import own_answer
 from draftbench.harness.workloads.prompts import Conversation, Exact, chosen
 from draftbench.harness.workloads.published import home_rows, local_rows, record_of
 from draftbench.harness.workloads.random_words import random_prompts
 from draftbench.harness.workloads.sets import MAKERS, UnresolvedError, question
 from draftbench.harness.workloads.sources import EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet, RepositoryFile
+from draftbench.harness.workloads.user_files import PlacedValue, layout_of
 from draftbench.harness.workloads.windows import windows_of
 
 QUESTION_COPIES = frozenset({"gsm8k", "humaneval", "mbpp", "alpaca", "cnn_dm", "natural_questions", "math500"})
@@ -173,7 +173,7 @@ def _read(workload: Workload) -> tuple[list[Conversation], int]:
     return found, num_skipped
 
 
-def rows_of(workload: Workload) -> Iterator[Row]:
+def rows_of(workload: Workload) -> Iterator[PlacedValue]:
     """The records of a workload's file or set, each with its place."""
     home = home_of(workload)
     if workload.path is not None:

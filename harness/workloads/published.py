@@ -8,11 +8,11 @@ from typing import Any
 
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.host.provenance import file_sha256
-from draftbench.harness.workloads.files import Row, file_rows, parsed
 from draftbench.harness.workloads.sources import HubSet, RepositoryFile
+from draftbench.harness.workloads.user_files import PlacedValue, file_rows, parsed
 
 
-def local_rows(path: Path, home: HubSet | RepositoryFile | None, column: int | None = None) -> Iterator[Row]:
+def local_rows(path: Path, home: HubSet | RepositoryFile | None, column: int | None = None) -> Iterator[PlacedValue]:
     """Rows of a file, or of a folder that is a copy of the home.
 
     Args:
@@ -29,7 +29,7 @@ def local_rows(path: Path, home: HubSet | RepositoryFile | None, column: int | N
         raise WorkloadError(f"{path} is a folder, but this set is one file; give the file.")
 
 
-def home_rows(home: HubSet | RepositoryFile) -> Iterator[Row]:
+def home_rows(home: HubSet | RepositoryFile) -> Iterator[PlacedValue]:
     """Rows of a set from its public home, or from the cache of `datasets` once they were loaded.
 
     Raises:
@@ -84,7 +84,7 @@ def texts_of(record: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _dataset_rows(name: str, home: HubSet, revision: str | None) -> Iterator[Row]:
+def _dataset_rows(name: str, home: HubSet, revision: str | None) -> Iterator[PlacedValue]:
     import datasets
 
     try:

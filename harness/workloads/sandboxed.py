@@ -85,7 +85,7 @@ def _load(text: str, names: dict[str, Any]) -> None:
 def _done(request: dict[str, Any], names: dict[str, Any], held: list[Any]) -> Any:
     if request["do"] == "name":
         found = names[request["name"]]
-        return Module() if isinstance(found, type(os)) else found
+        return AnyModule() if isinstance(found, type(os)) else found
     it = held[request["of"]]
     if request["do"] == "get":
         return getattr(it, request["name"])
@@ -96,14 +96,14 @@ def _done(request: dict[str, Any], names: dict[str, Any], held: list[Any]) -> An
     return it(*args, **named)
 
 
-class Module:
+class AnyModule:
     """Stands for any module: the tests import their own."""
 
 
 def _told(do: Callable[[], Any], held: list[Any], request: dict[str, Any] | None = None) -> dict[str, Any]:
     try:
         found = do()
-        told = {"module": True} if isinstance(found, Module) else {"value": pack(found, lambda it: _hold(it, held))}
+        told = {"module": True} if isinstance(found, AnyModule) else {"value": pack(found, lambda it: _hold(it, held))}
         if request is not None and "after" in request:
             told["after"] = pack(request["after"], lambda it: _hold(it, held))
     except BaseException as error:
@@ -262,7 +262,7 @@ class Handle:
         return hash(self._index)
 
 
-class Names(dict[str, Any]):
+class TestGlobals(dict[str, Any]):
     """The tests' names; those that they do not define themselves are the program's.
 
     Builtins stay what they are, or a program could pass by another `abs`; where the tests use nothing else, the
@@ -296,7 +296,7 @@ def check(link: Link, job: dict[str, Any]) -> None:
         Exception: one of them does not hold.
     """
     link.loaded()
-    names = Names(link, job["tests"])
+    names = TestGlobals(link, job["tests"])
     with contextlib.suppress(SyntaxError):  # a prompt without a docstring ends where a body has to come
         exec(compile(job["known"], "prompt.py", "exec"), names)
     names.pop(job["entry_point"], None)

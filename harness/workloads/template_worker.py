@@ -44,7 +44,7 @@ class Generation(Extension):
         return caller()
 
 
-class Named(jinja2.Undefined):
+class NamedUndefined(jinja2.Undefined):
     """An undefined name renders as nothing, and which were asked for a text is known afterwards."""
 
     printed: set[str] = set()  # noqa: RUF012  # of the conversation that is being rendered
@@ -72,7 +72,7 @@ def to_json(
 def compiled(text: str, date: str) -> jinja2.Template:
     """A template whose `strftime_now` tells a fixed date."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols], undefined=Named
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols], undefined=NamedUndefined
     )
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = refuse
@@ -91,14 +91,14 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         reads = jinja2.meta.find_undeclared_variables(tree)  # without globals
         reads |= {name.name for name in tree.find_all(nodes.Name)} & {"strftime_now"}
         return {"reads": sorted(reads)}
-    Named.printed.clear()
+    NamedUndefined.printed.clear()
     pieces, length = [], 0
     for piece in template.generate(request["arguments"]):
         length += len(piece)
         if length > TEXT_CHARS:
             return {"error": f"it makes more than {TEXT_CHARS >> 20} million characters of one conversation"}
         pieces.append(piece)
-    return {"text": "".join(pieces), "undefined": sorted(Named.printed)}
+    return {"text": "".join(pieces), "undefined": sorted(NamedUndefined.printed)}
 
 
 def main() -> None:

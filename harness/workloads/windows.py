@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from draftbench.harness.errors import WorkloadError
-from draftbench.harness.workloads.files import text_of_file
 from draftbench.harness.workloads.random_words import tokenizer_of
+from draftbench.harness.workloads.user_files import text_of_file
 
 
 def windows_of(path: Path, folder: Path, num_tokens: int, stride: int) -> list[tuple[int, str]]:

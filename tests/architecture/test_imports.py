@@ -13,7 +13,7 @@ import pytest
 HEAVY = {"torch", "transformers", "sglang"}
 ROOMS = ("harness", "drafts", "reports")
 SOURCES = sorted(path for folder in ROOMS for path in Path(folder).rglob("*.py"))
-LEAVES = {"harness/errors.py", "harness/units.py", "harness/records.py", "harness/telemetry/records.py"}
+LEAVES = {"harness/errors.py", "harness/units.py", "harness/records.py", "harness/telemetry/window_records.py"}
 ENGINE_MODULES = ("engine", "tree")
 """Of an architecture's folder: what runs in the engine's process."""
 ARCHITECTURES = {path.parent for path in SOURCES if path.name == "spec.py"}
@@ -64,7 +64,7 @@ def test_only_allowed_imports(path: Path):
         assert not [module for module in own if module.startswith(NAMES_OF_ARCHITECTURES)], "ask its spec"
     if name.startswith("harness/metrics/"):
         allowed = (
-            "harness.metrics", "harness.records", "harness.telemetry.records", "harness.units", "harness.errors",
+            "harness.metrics", "harness.records", "harness.telemetry.window_records", "harness.units", "harness.errors",
             "harness.suite", "harness.engine",
         )  # fmt: skip
         assert not [module for module in own if not module.startswith(allowed)]
@@ -78,10 +78,10 @@ def test_the_harness_process_imports_nothing_heavy():
         "harness.commands.report",
         "harness.run.live",
         "harness.cluster.on_ray",
-        "harness.runtime.arms",
+        "harness.runtime.fleet",
         "harness.host.doctor",
         "reports.files",
-        "reports.terminal",
+        "reports.terminal_tables",
     ]
     code = (
         f"import sys, {', '.join('draftbench.' + module for module in modules)};"

@@ -26,7 +26,7 @@ from draftbench.harness.records import (
     SampleScoreRecord,
 )
 from draftbench.harness.suite import Arm
-from draftbench.harness.telemetry.records import DeviceReading, ProcessUsage, WindowRecord
+from draftbench.harness.telemetry.window_records import DeviceReading, ProcessUsage, WindowRecord
 from tests.fakes.held import Held
 from tests.fakes.known import known, receipt
 

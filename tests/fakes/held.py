@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from draftbench.harness.metrics.evidence import Judged, Point, Telemetry
 from draftbench.harness.records import CellRecord, RequestRecord
-from draftbench.harness.telemetry.records import WindowRecord
+from draftbench.harness.telemetry.window_records import WindowRecord
 
 
 class Held:

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 from scipy.stats import t
 
-from draftbench.harness.metrics.compare import Against, Ratio, verdict
+from draftbench.harness.metrics.ratios import Against, Ratio, verdict
 from draftbench.harness.metrics.row import Row
 from tests.fakes.study import FakeArm, FakeRun
 

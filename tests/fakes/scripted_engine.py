@@ -27,7 +27,7 @@ from draftbench.harness.load.endpoint import Endpoint
 from draftbench.harness.load.own_server import OwnServer
 from draftbench.harness.records import PhaseTimes
 from draftbench.harness.run.pool import EnginePool
-from draftbench.harness.runtime.arms import Arms
+from draftbench.harness.runtime.fleet import SglangFleet
 from draftbench.harness.suite import Arm
 
 Tokens = tuple[int, ...]
@@ -309,7 +309,7 @@ class ScriptedFleet:
     starts = "cold"
 
     def __init__(
-        self, found: Arms, scripts: Mapping[str, Script], stage: Stage, room: int = 8, slow: str | None = None
+        self, found: SglangFleet, scripts: Mapping[str, Script], stage: Stage, room: int = 8, slow: str | None = None
     ) -> None:
         self._found, self._scripts, self._stage, self._room, self._slow = found, scripts, stage, room, slow
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from draftbench.drafts.training.features import Sample
+from draftbench.drafts.training.features import Example
 from draftbench.drafts.training.hf import LlamaConfig, LlamaForCausalLM
 
 CONFIG: dict[str, Any] = {
@@ -37,10 +37,10 @@ def new_target(num_layers: int = 2, seed: int = 0) -> LlamaForCausalLM:
 
 
 @torch.no_grad()
-def own_answers(target: LlamaForCausalLM, count: int, size: int = 10) -> list[Sample]:
+def own_answers(target: LlamaForCausalLM, count: int, size: int = 10) -> list[Example]:
     """The target's greedy answers to random prompts of four tokens."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(2, 64, (count, 4), generator=generator)
     for _ in range(size):
         ids = torch.cat((ids, target(ids).logits[:, -1:].argmax(-1)), dim=1)
-    return [Sample(tuple(row[:4]), tuple(row[4:])) for row in ids.tolist()]
+    return [Example(tuple(row[:4]), tuple(row[4:])) for row in ids.tolist()]

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from draftbench.drafts.api import Tree
 from draftbench.drafts.layout import default_layers
-from draftbench.drafts.training.acceptance import accepted_drafts, rounds_of_sample
 from draftbench.drafts.training.draft import first_tokens, target_states
-from draftbench.drafts.training.features import Features, Sample, features_of
+from draftbench.drafts.training.features import Example, Features, features_of
 from draftbench.drafts.training.hf import AutoModelForCausalLM
 from draftbench.drafts.training.layer import Attend
+from draftbench.drafts.training.offline_acceptance import accepted_drafts, rounds_of_sample
 
 Tokens = tuple[int, ...]
 Answers = tuple[tuple[Tokens, Tokens], ...]
@@ -81,7 +81,7 @@ class Oracle:
     def _features(self, answers: Answers) -> Features:
         """The target's states along answers and what it would go on with; alike for every draft, so computed once."""
         if answers not in self._seen:
-            longer = [Sample(prompt, output + self.continued(prompt + output, AHEAD)) for prompt, output in answers]
+            longer = [Example(prompt, output + self.continued(prompt + output, AHEAD)) for prompt, output in answers]
             self._seen[answers] = features_of(self.target, longer, self.layers, torch.float32)
         return self._seen[answers]
 
@@ -92,7 +92,7 @@ class Oracle:
         Args:
             tokens: the target's first token, then the drafts that the engine went on with.
         """
-        features = features_of(self.target, [Sample(prompt, tuple(tokens))], self.layers, torch.float32)
+        features = features_of(self.target, [Example(prompt, tuple(tokens))], self.layers, torch.float32)
         batch = features.batch([0])
         state = target_states(draft, batch.hidden_BTD, batch.aux_BTE)
         attend = growing_attention()

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from draftbench.drafts.layout import AUX_LAYERS, default_layers
-from draftbench.drafts.training.features import Sample, features_of
+from draftbench.drafts.training.features import Example, features_of
 from draftbench.drafts.training.hf import LlamaForCausalLM
 from draftbench.harness.models.find import EMBEDDED
 
@@ -29,7 +29,7 @@ Weights = dict[str, Tensor]
 
 
 @torch.no_grad()
-def fitted_fusion(target: LlamaForCausalLM, samples: Sequence[Sample], strength: float = 1e-3) -> Weights:
+def fitted_fusion(target: LlamaForCausalLM, samples: Sequence[Example], strength: float = 1e-3) -> Weights:
     """The fusion matrix [D, 3D] and bias [D] whose output is nearest to the last hidden state (ridge regression)."""
     features = features_of(target, samples, LAYERS, torch.float32)
     batches = [features.batch([index]) for index in range(len(samples))]
@@ -123,7 +123,7 @@ def main(folder: Path) -> None:
     from tests.runtime.test_engines import prompts
 
     oracle = Oracle(TINY / "target")
-    samples = [Sample(prompt.prompt_ids, oracle.continued(prompt.prompt_ids, 24)) for prompt in prompts()]
+    samples = [Example(prompt.prompt_ids, oracle.continued(prompt.prompt_ids, 24)) for prompt in prompts()]
     write_sglang(folder / "LD-800k", "prism")
     write_sglang(folder / "PRISM-800K-SGLANG", "prism", fitted_fusion(oracle.target, samples))
 

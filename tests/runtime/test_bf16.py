@@ -18,7 +18,7 @@ from draftbench.drafts.training.hf import LlamaForCausalLM
 from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import RequestRecord
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite
 from tests.runtime.oracle import Oracle
 from tests.runtime.test_engines import prompts, run
@@ -51,7 +51,7 @@ SUITE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, RequestRecord]]:
     """Answers of vanilla, alone and five at a time, and of drafts."""
-    arms = find_arms(Suite.model_validate(SUITE), discover(), Path.cwd(), tmp_path_factory.mktemp("run"), has_gpu())
+    arms = find_fleet(Suite.model_validate(SUITE), discover(), Path.cwd(), tmp_path_factory.mktemp("run"), has_gpu())
     arms = arms.forking(pytest.fail)
     found = {}
     for name in arms.by_name:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -36,7 +35,7 @@ from draftbench.harness.metrics import acceptance
 from draftbench.harness.metrics.phases import round_split
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
-from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
 from draftbench.harness.workloads.synthetic import FAMILIES, SyntheticTask, generate, is_correct
@@ -44,7 +43,8 @@ from tests.runtime.aded import Simulation
 from tests.runtime.oracle import Oracle
 
 TINY = EMBEDDED / "tiny"
-PROBE = Path(__file__).parent / "probe"
+ALL = "DRAFTBENCH_TEST_ALL" in os.environ
+"""As `make test-all` sets it: more arms."""
 PROMPTS_PER_FAMILY = 5
 ALONE_PER_FAMILY = 3
 """Of these, so many per family are also run alone and simulated."""
@@ -66,7 +66,7 @@ PLAIN: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "prism-tree": ("prism", "tiny/prism", TREE),
 }
 """Architecture, checkpoint and tree of every arm that is simulated."""
-if "DRAFTBENCH_TEST_ALL" in os.environ:  # as `make test-all` sets it
+if ALL:
     PLAIN |= {
         "standalone-tree": ("standalone", "tiny/standalone", TREE),
         "stacked-chain": ("eagle", "tiny/stacked-2", CHAIN),
@@ -87,7 +87,7 @@ RULED = {
     "standalone-spectr": ("standalone", "tiny/standalone", (3, 3, 10), "spectr"),
 }
 """Drafts that are sampled and accepted by a paper's rule; greedily they are the tree's."""
-if "DRAFTBENCH_TEST_ALL" in os.environ:
+if ALL:
     RULED |= {
         "eagle-spectr": ("eagle", "tiny/hass", (5, 4, 21), "spectr"),
         "standalone-rsd": ("standalone", "tiny/standalone", (3, 3, 10), "rsd"),
@@ -261,17 +261,16 @@ async def go_away(engine: Any, asked: list[Prompt]) -> None:
 
 
 @pytest.fixture(scope="module")
-def arms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arms]:
-    """All arms, with the tests' own plugin on the engines' path."""
+def arms(tmp_path_factory: pytest.TempPathFactory) -> SglangFleet:
+    """All arms, the draft's first passes kept."""
     folder = tmp_path_factory.mktemp("run")
     publish(folder / "published")
     alter(folder / "altered")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(PROBE), os.environ.get("PYTHONPATH")))))
-        yield find_arms(suite(folder), discover(), Path.cwd(), folder, has_gpu()).forking(pytest.fail)
+    (folder / "probed").touch()
+    return find_fleet(suite(folder), discover(), Path.cwd(), folder, has_gpu()).forking(pytest.fail)
 
 
-def measure(arms: Arms, name: str) -> dict[str, Any]:
+def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
     """One arm's records: alone, with nothing cached but what learns online; beside others; at a temperature."""
     greedy = {"temperature": 0.0}
     engine = arms.start(name)
@@ -295,7 +294,7 @@ def measure(arms: Arms, name: str) -> dict[str, Any]:
             found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
         if name not in ALTERED and name not in RULED:
             found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
-        if name.startswith("standalone"):
+        if name in PLAIN and name.startswith("standalone"):
             found["unshared"] = [run(engine, name, size, greedy, unshared_prompts())[0] for size in (1, CONCURRENCY)]
         if name == "vanilla" or name in SAMPLED:
             found["sampled"], _ = run(engine, name, SAMPLED_AT_ONCE, {"temperature": 0.7}, open_prompts())
@@ -306,7 +305,7 @@ def measure(arms: Arms, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def measured(arms: Arms) -> dict[str, dict[str, Any]]:
+def measured(arms: SglangFleet) -> dict[str, dict[str, Any]]:
     """Every arm, two engines at a time; nothing here is a timing."""
     names = ["vanilla", *DRAFTED, *ALTERED, *RULED]
     with ThreadPoolExecutor(2) as threads:
@@ -593,7 +592,7 @@ def test_the_target_answers_well(measured):
 def test_an_engine_that_dies_at_start_shows_its_log(tmp_path):
     """The last lines of its log, and no process left."""
     bad = suite(tmp_path, arms=({"name": "vanilla", "architecture": "vanilla", "engine": {"quantization": "gptq"}},))
-    arms = find_arms(bad, discover(), Path.cwd(), tmp_path, has_gpu()).forking(pytest.fail)
+    arms = find_fleet(bad, discover(), Path.cwd(), tmp_path, has_gpu()).forking(pytest.fail)
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     with pytest.raises(EngineError, match=r"(?s)arm vanilla: the engine ended while it started.*the last lines of"):
         arms.start("vanilla")

@@ -24,7 +24,7 @@ from draftbench.harness.load.generator import RoundBook, run_closed_loop
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
-from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
 from draftbench.harness.workloads.synthetic import FAMILIES, generate
@@ -157,7 +157,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, oracle: Oracle) -> Path:
 
 
 @pytest.fixture(scope="module")
-def arms(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Arms:
+def arms(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SglangFleet:
     arms = [
         {"name": name, "architecture": architecture, "checkpoint": str(folder / name), "num_steps": tree.num_steps,
          "topk": tree.topk, "num_draft_tokens": tree.num_draft_tokens}
@@ -169,12 +169,12 @@ def arms(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Arms:
         "sampling": {"temperature": 0, "max_tokens": MAX_TOKENS, "seed": 0}, "load": ({"concurrency": 1},), "blocks": 1,
     }  # fmt: skip
     run = tmp_path_factory.mktemp("run")
-    return find_arms(Suite.model_validate(suite), discover(), Path.cwd(), run, has_gpu()).forking(pytest.fail)
+    return find_fleet(Suite.model_validate(suite), discover(), Path.cwd(), run, has_gpu()).forking(pytest.fail)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in LAYOUTS])
 def test_a_published_draft_drafts_in_the_engine_what_it_says(
-    arms: Arms, folder: Path, oracle: Oracle, name: str
+    arms: SglangFleet, folder: Path, oracle: Oracle, name: str
 ) -> None:
     """Greedy outputs are the target's own, and every round accepts what plain torch accepts with the same folder."""
     architecture, _, _, tree = LAYOUTS[name]

@@ -24,7 +24,7 @@ from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.run.send import run_loop
 from draftbench.harness.runtime import preload
 from draftbench.harness.runtime.arguments import PER_PROCESS_ARGUMENTS
-from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.runtime.launch import SglangEngine
 from draftbench.harness.suite import Suite, load_suite
 from draftbench.harness.workloads.render import ChatRenderer
@@ -45,7 +45,7 @@ def engines(quickstart: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iter
     found: dict[str, SglangEngine] = {}
     try:
         for way in ("cold", "forked"):
-            arms = find_arms(quickstart, discover(), Path("suites"), tmp_path_factory.mktemp(way), has_gpu())
+            arms = find_fleet(quickstart, discover(), Path("suites"), tmp_path_factory.mktemp(way), has_gpu())
             found[way] = (arms if way == "cold" else arms.forking(pytest.fail)).start(ARM)
         yield found
     finally:
@@ -101,7 +101,7 @@ def test_a_child_has_its_servers_environment_and_group_but_not_its_memory():
         "print(os.getpgid(0), child.exitcode)\n"
         "os._exit(0)\n"
     )
-    done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, timeout=300)
     told, own = done.stdout.splitlines()
     assert told.split()[:4] == ["set", "by", "the", "server"], done.stderr
     assert told.split()[4] == own.split()[0]
@@ -110,15 +110,17 @@ def test_a_child_has_its_servers_environment_and_group_but_not_its_memory():
 
 def test_the_preloaded_process_is_small_while_it_waits(quickstart, tmp_path):
     """Its own pages, at most 1 GB."""
-    process = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).preload()
+    process = find_fleet(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).preload()
     process.wait_ready()
     assert psutil.Process(process._process.pid).memory_info().rss < IDLE_BYTES
 
 
-def test_a_stopped_engine_leaves_nothing_behind(quickstart, tmp_path):
-    """Forked or not: no process (server, fork server, scheduler, detokenizer, tracker), socket or shared memory."""
-    arms = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu())
-    for engine in (arms.forking(pytest.fail).start("vanilla"), arms.start("vanilla")):
+def test_a_stopped_engine_leaves_nothing_behind(engines):
+    """Forked or not: no process (server, fork server, scheduler, detokenizer, tracker), socket or shared memory.
+
+    Tests that ask these engines stand above.
+    """
+    for engine in engines.values():
         family = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
         assert len(family) >= 3
         segments = {path for process in family for path in shared_memory_of(process)}
@@ -128,7 +130,7 @@ def test_a_stopped_engine_leaves_nothing_behind(quickstart, tmp_path):
         assert {path.is_relative_to(temporary) for process in family for path in sockets_of(process)} == {True}
         engine.stop()
         assert engine.failure() is not None
-        _, alive = psutil.wait_procs(family, timeout=10)
+        _, alive = psutil.wait_procs(family, timeout=60)
         assert not alive
         assert not [path for path in (*segments, temporary) if path.exists()]
 
@@ -146,7 +148,7 @@ def sockets_of(process: psutil.Process) -> set[Path]:
 
 def test_a_scheduler_that_cannot_start_ends_the_engine_and_its_log_is_shown(quickstart, tmp_path):
     """The failing child tells its server, as it does where the server is its parent."""
-    arms = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).forking(pytest.fail)
+    arms = find_fleet(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).forking(pytest.fail)
     vanilla = arms.by_name["vanilla"].model_copy(update={"engine": {"load_format": "gguf"}})
     broken = replace(arms, by_name={**arms.by_name, "vanilla": vanilla})
     with pytest.raises(EngineError, match="the last lines of"):
@@ -158,9 +160,9 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from draftbench.drafts.api import discover
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
-arms = find_arms(load_suite(Path("suites/quickstart.yaml")), discover(), Path("suites"), Path(sys.argv[1]), False)
+arms = find_fleet(load_suite(Path("suites/quickstart.yaml")), discover(), Path("suites"), Path(sys.argv[1]), False)
 engine = arms.forking(print).start("vanilla")
 print("running", flush=True)
 time.sleep(100)
@@ -177,16 +179,18 @@ def test_nothing_is_left_where_the_harness_is_killed(tmp_path):
     assert len(family) >= 4
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
-def cannot_preload(monkeypatch: pytest.MonkeyPatch, code: str) -> Callable[[Arms], tuple[Arms, list[str]]]:
+def cannot_preload(
+    monkeypatch: pytest.MonkeyPatch, code: str
+) -> Callable[[SglangFleet], tuple[SglangFleet, list[str]]]:
     """Arms that try to have a preloaded process which runs other code, and what was said of it."""
     monkeypatch.setattr(preload, "COMMAND", code)
     monkeypatch.setattr(preload, "_preloaded", {})
 
-    def forking(arms: Arms) -> tuple[Arms, list[str]]:
+    def forking(arms: SglangFleet) -> tuple[SglangFleet, list[str]]:
         notes: list[str] = []
         return arms.forking(notes.append), notes
 
@@ -208,23 +212,22 @@ def test_where_there_can_be_no_preloaded_process_starts_are_cold_and_it_is_said(
     quickstart, tmp_path, monkeypatch, code, said
 ):
     """With the reason."""
-    arms = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu())
+    arms = find_fleet(quickstart, discover(), Path("suites"), tmp_path, has_gpu())
     arms, notes = cannot_preload(monkeypatch, code)(arms)
     assert arms.preloaded is None
     assert "started cold" in notes[0]
     assert said in notes[0]
 
 
-def test_engines_end_with_the_preloaded_process(quickstart, tmp_path, monkeypatch):
+def test_engines_end_with_the_preloaded_process(quickstart, tmp_path):
     """One that was killed cannot tell how its servers ended; that they did is told all the same. The next engine comes
-    from a new one."""
-    monkeypatch.setattr(preload, "_preloaded", {})
-    arms = find_arms(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).forking(pytest.fail)
+    from a new one, which later tests share: this one stands last."""
+    arms = find_fleet(quickstart, discover(), Path("suites"), tmp_path, has_gpu()).forking(pytest.fail)
     engine = arms.start("vanilla")
     assert engine.failure() is None
     assert arms.preloaded is not None
     os.kill(arms.preloaded._process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while engine.failure() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "exit code -9" in (engine.failure() or "")

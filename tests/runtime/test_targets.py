@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from draftbench.drafts.api import Tree, discover
 from draftbench.drafts.training import cards
 from draftbench.drafts.training.batches import split
-from draftbench.drafts.training.features import Sample, features_of
+from draftbench.drafts.training.features import Example, features_of
 from draftbench.drafts.training.hf import AutoModelForCausalLM
 from draftbench.drafts.training.load import load_draft
 from draftbench.drafts.training.loop import Task, Trainer
@@ -32,7 +32,7 @@ from draftbench.harness.load.generator import RoundBook, run_closed_loop
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.models.find import EMBEDDED, read_target
 from draftbench.harness.records import CellKey, RequestRecord
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.render import prompt_sha256
 from tests.runtime.oracle import Oracle
@@ -77,18 +77,18 @@ PROMPTS = tuple(tuple(torch.randint(3, 2000, (size,), generator=torch.Generator(
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Oracle, list[Sample]]]:
+def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Oracle, list[Example]]]:
     """Each family's folder, its model, and its own answers; made when they are first asked for."""
 
-    class Made(dict[str, tuple[Path, Oracle, list[Sample]]]):
-        def __missing__(self, family: str) -> tuple[Path, Oracle, list[Sample]]:
+    class Made(dict[str, tuple[Path, Oracle, list[Example]]]):
+        def __missing__(self, family: str) -> tuple[Path, Oracle, list[Example]]:
             self[family] = made_target(family, tmp_path_factory.mktemp(family))
             return self[family]
 
     return Made()
 
 
-def made_target(family: str, folder: Path) -> tuple[Path, Oracle, list[Sample]]:
+def made_target(family: str, folder: Path) -> tuple[Path, Oracle, list[Example]]:
     from transformers import AutoConfig
 
     torch.manual_seed(0)
@@ -104,10 +104,10 @@ def made_target(family: str, folder: Path) -> tuple[Path, Oracle, list[Sample]]:
         if (EMBEDDED / "tiny" / "target" / name).exists():
             shutil.copyfile(EMBEDDED / "tiny" / "target" / name, folder / name)
     oracle = Oracle(folder)
-    return folder, oracle, [Sample(prompt, oracle.continued(prompt, MAX_TOKENS)) for prompt in PROMPTS]
+    return folder, oracle, [Example(prompt, oracle.continued(prompt, MAX_TOKENS)) for prompt in PROMPTS]
 
 
-def train(name: str, folder: Path, oracle: Oracle, samples: list[Sample], out: Path) -> Path:
+def train(name: str, folder: Path, oracle: Oracle, samples: list[Example], out: Path) -> Path:
     """A draft that has learned the target's answers by heart, as a folder."""
     recipe, config = recipes()[name], read_target(folder)
     features = features_of(oracle.target, samples, recipe.layers(config["num_hidden_layers"]), torch.float32)
@@ -132,7 +132,7 @@ def decode(folder: Path, architecture: str, checkpoint: Path, run: Path) -> list
         "workloads": ({"name": "w", "source": "synthetic", "family": "code", "num_prompts": 1},),
         "sampling": {"temperature": 0, "max_tokens": MAX_TOKENS, "seed": 0}, "load": ({"concurrency": 1},), "blocks": 1,
     }  # fmt: skip
-    arms = find_arms(Suite.model_validate(suite), discover(), Path.cwd(), run, has_gpu()).forking(pytest.fail)
+    arms = find_fleet(Suite.model_validate(suite), discover(), Path.cwd(), run, has_gpu()).forking(pytest.fail)
     engine, records = arms.start("a"), list[RequestRecord]()
     asked = [Prompt("w", f"p{n}", 0, None, ids, prompt_sha256(ids), MAX_TOKENS) for n, ids in enumerate(PROMPTS)]
     try:

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from draftbench.harness.host import doctor
-from draftbench.harness.telemetry.sensor import Sample, Unreadable
+from draftbench.harness.telemetry.sensor import DeviceSample, Unreadable
 
 
 class Readable:
@@ -15,8 +15,8 @@ class Readable:
 
     name, kind, source = "GPU 0", "gpu", "nvml energy counter"
 
-    def read(self) -> Sample:
-        return Sample(counter_j=1.0)
+    def read(self) -> DeviceSample:
+        return DeviceSample(counter_j=1.0)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from draftbench.harness.manifest import Manifest
 from draftbench.harness.run.folder import open_store
 from draftbench.harness.suite import Suite
 from draftbench.reports.compare import manifest_differences
-from draftbench.reports.differences import folded
+from draftbench.reports.manifest_differences import folded
 from draftbench.reports.markdown import conditions
 from tests.fakes.known import suite_object
 

@@ -14,7 +14,7 @@ from draftbench.harness.host.doctor import cuda_findings
 from draftbench.harness.host.gpu import Gpu, GpuHost, gpu_problems, read_gpu_host, shared_with
 from draftbench.harness.host.provenance import gpu_names, host
 from draftbench.harness.models.memory import Memory, memory
-from draftbench.harness.runtime import arms
+from draftbench.harness.runtime import fleet
 from draftbench.harness.runtime.cuda_probe import CudaFacts
 from draftbench.harness.suite import load_suite
 
@@ -110,10 +110,10 @@ def test_a_gpu_that_another_program_uses_is_said():
 
 def test_a_run_is_refused_before_anything_starts(monkeypatch, tmp_path):
     """An engine would load for minutes and then fail."""
-    monkeypatch.setattr(arms, "read_gpu_host", lambda: GpuHost("470.1", (H200,)))
-    monkeypatch.setattr(arms, "installed_torch", lambda: "2.11.0")
+    monkeypatch.setattr(fleet, "read_gpu_host", lambda: GpuHost("470.1", (H200,)))
+    monkeypatch.setattr(fleet, "installed_torch", lambda: "2.11.0")
     with pytest.raises(EngineError, match=r"the driver is 470\.1"):
-        arms.find_arms(load_suite(Path("suites/quickstart.yaml")), {}, Path("suites"), tmp_path, has_gpu=True)
+        fleet.find_fleet(load_suite(Path("suites/quickstart.yaml")), {}, Path("suites"), tmp_path, has_gpu=True)
 
 
 def test_the_doctor_says_which_package_cannot_be_imported_and_which_tool_is_missing():

@@ -15,7 +15,7 @@ from draftbench.harness.models import required
 from draftbench.harness.models.find import EMBEDDED, local_folder, model_folder, read_config
 from draftbench.harness.models.memory import Memory, kv_bytes
 from draftbench.harness.models.required import ModelNeed, draft_needs, memory_need, model_needs, needs_of
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
 
 TINY, REAL = load_suite(Path("suites/prism_paper-tiny.yaml")), load_suite(Path("suites/mt_bench.yaml"))
@@ -92,7 +92,7 @@ def test_memory_is_judged_by_what_is_known():
 
 def test_plan_and_run_have_one_rule_for_memory(tmp_path):
     """How many engines `plan` says fit side by side is how many a run starts."""
-    arms = find_arms(TINY, discover(), Path("suites"), tmp_path, has_gpu=False)
+    arms = find_fleet(TINY, discover(), Path("suites"), tmp_path, has_gpu=False)
     line = next(line for line in needs_of(TINY, Path("suites")) if line.startswith("memory: "))
     models = model_needs(TINY, Path("suites"))
     assert "memory: fits: an engine with the target" in line

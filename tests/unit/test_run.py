@@ -18,12 +18,12 @@ import pytest
 
 from draftbench import bench
 from draftbench.drafts.api import Tree
-from draftbench.harness import files as store_files
+from draftbench.harness import safe_files
 from draftbench.harness.metrics.results import wanted_launches
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import ControlRecord, ReferenceRecord, SampleRecord
 from draftbench.harness.run import apart, run_suite, samples
-from draftbench.harness.runtime import arms
+from draftbench.harness.runtime import fleet
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import load_suite
@@ -100,11 +100,11 @@ class Play:
         """
 
         def find(*asked: Any, preload: bool = False) -> ScriptedFleet:
-            return ScriptedFleet(find_arms(*asked[:4], False), scripts, self.stage, room, slow)  # type: ignore[call-arg]
+            return ScriptedFleet(find_fleet(*asked[:4], False), scripts, self.stage, room, slow)  # type: ignore[call-arg]
 
-        self._patch.setattr(arms, "find_arms", find)
+        self._patch.setattr(fleet, "find_fleet", find)
         self._patch.setattr(apart, "report", lambda folder: bench.main(["report", str(folder)]))
-        self._patch.setattr(arms, "read_tensors", lambda folders: tensors(tuple(folders)))
+        self._patch.setattr(fleet, "read_tensors", lambda folders: tensors(tuple(folders)))
         load_set.cache_clear()  # as in a process of its own
         code = call(list(words))
         assert self.stage.running == [], "whatever happens, no engine is left"
@@ -141,7 +141,7 @@ class Play:
         return [json.loads(line) for line in (self.out / name).read_text().splitlines()]
 
 
-find_arms = arms.find_arms
+find_fleet = fleet.find_fleet
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_an_interrupted_run_goes_on_where_it_was(play):
 
 def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_space(play, monkeypatch):
     """A sentence and exit code 2, engines end, whole lines stay; the cell is measured anew."""
-    written, write = [], store_files._write
+    written, write = [], safe_files._write
 
     def fill(file: Any, data: bytes) -> None:
         written.append(len(data))
@@ -237,7 +237,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_once_there_is_space(play, monkeypat
         write(file, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_files, "_write", fill)
+        patch.setattr(safe_files, "_write", fill)
         assert play(SOUND, suite=ONE_LOAD) == 2
     assert "cannot be written (No space left on device): make space. What was measured is kept" in play.said_wrong
     for name in ("requests.jsonl", "cells.jsonl", "references.jsonl"):
@@ -410,11 +410,11 @@ def test_launches_are_added_until_intervals_are_narrow_enough(play):
     def mood(asked: Asked) -> float:
         return 0.012 * (int(asked.request_id[1]) % 2)  # far above what a busy machine adds
 
-    text = AUTO.replace("HALF", "0.4").replace("LIMIT", "600")
+    text = AUTO.replace("HALF", "0.55").replace("LIMIT", "600")
     assert play({**SOUND, "hass": replace(DRAFTS, round_s=0.004, stall_s=mood)}, suite=text) == 0
     launches = {record["cell"]["launch"] for record in play.lines("cells.jsonl")}
     rows = files.read_run(play.out).rows
-    assert launches == set(range(wanted_launches(rows, 0.4, 5)))
+    assert launches == set(range(wanted_launches(rows, 0.55, 5)))
     assert len(launches) > 5
     assert all(play.events("begin").count(f"begin {arm}") == len(launches) for arm in ("vanilla", "hass", "lookup"))
     assert len(play.stage.sent("l0-b-1-reference-")) == 1

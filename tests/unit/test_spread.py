@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from draftbench.harness import files as store_files
+from draftbench.harness import safe_files as store_files
 from draftbench.harness.cluster import launches, on_ray, work
 from draftbench.harness.cluster.seat import FOLDERS, Tail, remove_left
 from draftbench.harness.cluster.work import TOLD
@@ -336,7 +336,7 @@ def test_at_a_temperature_arms_sample_once_whatever_the_number_of_devices(play, 
 def test_an_endpoint_is_one_server_for_all_and_is_not_spread(play, spread):
     """It would be asked by several launches at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("draftbench.harness.runtime.arms.open_endpoint", lambda arm, arguments: None)
+        patch.setattr("draftbench.harness.runtime.fleet.open_endpoint", lambda arm, arguments: None)
         text = SPREAD.replace("{name: lookup, architecture: prompt_lookup, num_steps: 3, topk: 1, num_draft_tokens: 4}",
                               "{name: served, endpoint: 'http://127.0.0.1:9', api: sglang}")  # fmt: skip
         assert spread(two(), suite=text) == 2

@@ -12,7 +12,7 @@ from draftbench.harness.errors import RecordError
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.records import RequestRecord, RescoreRecord
 from draftbench.harness.store import CELLS, DAMAGED, FILES, INTERRUPTED, REQUESTS, TELEMETRY, RunStore, read_records
-from draftbench.harness.telemetry.records import ProcessUsage, WindowRecord
+from draftbench.harness.telemetry.window_records import ProcessUsage, WindowRecord
 from tests.fakes.known import suite_object
 
 MANIFEST = Manifest.of({"suite": suite_object([{"name": "vanilla", "architecture": "vanilla"}]), "suite_sha256": "s"})

@@ -15,7 +15,7 @@ from draftbench.harness.corpora.trigrams import load_table
 from draftbench.harness.errors import CheckpointError, SuiteError
 from draftbench.harness.host.provenance import file_sha256
 from draftbench.harness.models.find import EMBEDDED
-from draftbench.harness.runtime.arms import Arms, find_arms
+from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import load_suite
 
 TARGET = EMBEDDED / "tiny" / "target"
@@ -47,9 +47,9 @@ def table(folder: Path, *more: str) -> int:
     )
 
 
-def arms_of(folder: Path, target: str = "tiny", architecture: str = "adaptive_trigram") -> Arms:
+def arms_of(folder: Path, target: str = "tiny", architecture: str = "adaptive_trigram") -> SglangFleet:
     (folder / "suite.yaml").write_text(SUITE % (target, architecture))
-    return find_arms(load_suite(folder / "suite.yaml"), discover(), folder, folder / "run", False)
+    return find_fleet(load_suite(folder / "suite.yaml"), discover(), folder, folder / "run", False)
 
 
 def changed(folder: Path, **fields: Any) -> None:

@@ -17,7 +17,7 @@ from draftbench.harness.errors import EngineError, SuiteError, WorkloadError
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.models.fairness import unfair
 from draftbench.harness.records import CellKey
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite, Tuning, load_suite
 from draftbench.harness.tune.search import Tried, candidates, finalists, prompts_sha256, stage_suite, tune, tuned_suite
 from draftbench.harness.tune.trees import spread_trees
@@ -99,7 +99,7 @@ def test_every_draft_gets_as_many_trees_as_its_checkpoint_allows_them(tmp_path):
 workloads:
 """
     found = suite(tmp_path, SUITE.replace("workloads:\n", more))
-    tried = candidates(found, find_arms(found, discover(), tmp_path, tmp_path, False))
+    tried = candidates(found, find_fleet(found, discover(), tmp_path, tmp_path, False))
     depths = {arm: max(each.tree.num_steps for each in tried if each.arm == arm) for arm in ("hass", "heads", "prism")}
     assert depths["heads"] <= 4
     assert depths["prism"] <= 3

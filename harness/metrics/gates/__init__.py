@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from draftbench.harness.metrics.arm_point import ArmPoint
-from draftbench.harness.metrics.gates import conditions, drafting, outputs, timing
+from draftbench.harness.metrics.gates import conditions, drafting, target_outputs, timing
 from draftbench.harness.metrics.gates.gate import Finding, Gate
 
 GATES: Mapping[str, Gate] = {
@@ -24,18 +24,18 @@ GATES: Mapping[str, Gate] = {
         drafting.UNSTEADY_ACCEPTANCE,
         timing.IMPOSSIBLE_SPEEDUP,
         timing.UNSTABLE_STEP_TIME,
-        outputs.LOOPING_OUTPUTS,
+        target_outputs.LOOPING_OUTPUTS,
         drafting.BEYOND_TRAINING,
         timing.LATE_SENDS,
         timing.LATE_CLIENT,
         timing.UNSTEADY_LOAD,
-        outputs.MISSING_RECORDS,
-        outputs.NOT_LOSSLESS,
-        outputs.UNEXPLAINED_DIFFERENCE,
-        outputs.UNTESTED_DISTRIBUTION,
-        outputs.OTHER_DISTRIBUTION,
+        target_outputs.MISSING_RECORDS,
+        target_outputs.NOT_LOSSLESS,
+        target_outputs.UNEXPLAINED_DIFFERENCE,
+        target_outputs.UNTESTED_DISTRIBUTION,
+        target_outputs.OTHER_DISTRIBUTION,
         conditions.SPLIT_BLOCK,
-        outputs.LOSSY_SETTING,
+        target_outputs.LOSSY_SETTING,
         conditions.OWN_SETTINGS,
         drafting.SIMULATED_ACCEPTANCE,
         drafting.RANDOM_WEIGHTS,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from draftbench.harness.metrics.blocks import PromptKey, sent
+from draftbench.harness.metrics.endpoint_acceptance import EndpointAcceptance, refusals
 from draftbench.harness.metrics.gates.gate import Gate
-from draftbench.harness.metrics.served import Served, refusals
 from draftbench.harness.records import CellKey, CellRecord, RequestRecord
 
 
@@ -187,7 +187,10 @@ OWN_SETTINGS = Gate(
 
 
 def untold_by_endpoint(
-    requests: Sequence[RequestRecord], has_reference: bool, found: Served | None, refused: Sequence[str] = ()
+    requests: Sequence[RequestRecord],
+    has_reference: bool,
+    found: EndpointAcceptance | None,
+    refused: Sequence[str] = (),
 ) -> Iterable[str]:
     """What could not be checked of a server that ran already.
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from draftbench.harness.metrics.acceptance import acceptance_length, disagrees_with_engine, rounds_of
 from draftbench.harness.metrics.arm_point import ArmPoint
+from draftbench.harness.metrics.endpoint_acceptance import EndpointAcceptance
 from draftbench.harness.metrics.gates.gate import Gate
-from draftbench.harness.metrics.served import Served
 from draftbench.harness.records import PhaseTimes, RequestRecord
 
 MANY_ROUNDS = 50
@@ -34,7 +34,7 @@ def silent_non_speculation(
         yield f"nothing was proposed in any of {len(rounds)} rounds"
 
 
-def silent_endpoint(requests: Sequence[RequestRecord], found: Served) -> Iterable[str]:
+def silent_endpoint(requests: Sequence[RequestRecord], found: EndpointAcceptance) -> Iterable[str]:
     """A server that counts its verify steps, and counted none while it decoded."""
     decoded = sum(max(0, request.num_output_tokens - 1) for request in requests if request.error is None)
     if decoded and not found.num_rounds:

@@ -23,7 +23,7 @@ BLOCK = -1
 
 
 @dataclass(frozen=True)
-class Run:
+class QueryBlock:
     """Consecutive query tokens of R requests with Q queries each, and what they read."""
 
     num_requests: int
@@ -59,10 +59,10 @@ def first_of_sequence(row: torch.Tensor) -> int | None:
     return first if follows else None
 
 
-def run_of(rows: list[torch.Tensor], slots: torch.Tensor, mask: torch.Tensor | None) -> Run:
+def run_of(rows: list[torch.Tensor], slots: torch.Tensor, mask: torch.Tensor | None) -> QueryBlock:
     """A run over the given rows; a single row of consecutive slots needs no gathering."""
     first = first_of_sequence(rows[0]) if len(rows) == 1 else None
-    return Run(len(rows), slots, first, mask, tuple(row.numel() for row in rows))
+    return QueryBlock(len(rows), slots, first, mask, tuple(row.numel() for row in rows))
 
 
 def padded_slots(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -82,13 +82,13 @@ def additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
 
 
-def decode_run(rows: list[torch.Tensor], dtype: torch.dtype) -> Run:
+def decode_run(rows: list[torch.Tensor], dtype: torch.dtype) -> QueryBlock:
     """One query per row that sees all of the row's slots."""
     slots, seen = padded_slots(rows)
     return run_of(rows, slots, None if seen is None else additive(seen, dtype)[:, None, None, :])
 
 
-def extend_run(row: torch.Tensor, num_queries: int, dtype: torch.dtype) -> Run:
+def extend_run(row: torch.Tensor, num_queries: int, dtype: torch.dtype) -> QueryBlock:
     """The last `num_queries` tokens of one request, each of which sees itself and what stands before it."""
     size = row.numel()
     if num_queries == 1:
@@ -97,7 +97,7 @@ def extend_run(row: torch.Tensor, num_queries: int, dtype: torch.dtype) -> Run:
     return run_of([row], row.long(), additive(seen, dtype)[None, None])
 
 
-def tree_run(rows: list[torch.Tensor], tree_Rnn: torch.Tensor, dtype: torch.dtype) -> Run:
+def tree_run(rows: list[torch.Tensor], tree_Rnn: torch.Tensor, dtype: torch.dtype) -> QueryBlock:
     """n tree nodes behind each request's prefix: all of the prefix is seen, of the tree what the mask allows.
 
     Args:
@@ -113,7 +113,7 @@ def tree_run(rows: list[torch.Tensor], tree_Rnn: torch.Tensor, dtype: torch.dtyp
     return run_of(rows, slots, mask)
 
 
-def placed(run: Run, queries_RQ: torch.Tensor) -> Run:
+def placed(run: QueryBlock, queries_RQ: torch.Tensor) -> QueryBlock:
     """The run with its positions: keys stand in their order, but the queries' own, which come last, may be a tree."""
     count = queries_RQ.shape[1]
     keys_RS = torch.arange(run.slots.numel() // run.num_requests).expand(run.num_requests, -1).clone()
@@ -131,7 +131,7 @@ class TreeAttentionBackend(AttentionBackend):
         self.dtype = model_runner.dtype
         self.req_to_token = model_runner.req_to_token_pool.req_to_token
         self.token_to_kv_pool = model_runner.token_to_kv_pool
-        self.runs: list[Run] = []
+        self.runs: list[QueryBlock] = []
         self.has_windows = getattr(model_runner, "sliding_window_size", None) is not None
         self.windowed: dict[tuple[int, int], torch.Tensor] = {}
         """Masks of this pass, by run and window."""
@@ -177,7 +177,7 @@ class TreeAttentionBackend(AttentionBackend):
     def _rows(self, pool_rows: list[int], lengths: list[int]) -> list[torch.Tensor]:
         return [self.req_to_token[row, :length] for row, length in zip(pool_rows, lengths, strict=True)]
 
-    def _verify_run(self, forward_batch: Any, pool_rows: list[int], prefixes: list[int]) -> Run:
+    def _verify_run(self, forward_batch: Any, pool_rows: list[int], prefixes: list[int]) -> QueryBlock:
         spec = forward_batch.spec_info
         size = spec.draft_token_num
         rows = self._rows(pool_rows, [prefix + size for prefix in prefixes])

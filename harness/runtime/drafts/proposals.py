@@ -20,7 +20,7 @@ from sglang.srt.speculative import ngram_worker
 from draftbench.drafts.api import DraftSpec, Needs, Tree
 from draftbench.drafts.proposer import Context, Proposer, TokenTree, Verified
 from draftbench.harness.runtime.drafts.guarded import NOTHING, Call, Guarded
-from draftbench.harness.runtime.drafts.trees import accepted_path, padded, tree_mask
+from draftbench.harness.runtime.drafts.verify_tree import accepted_path, padded, tree_mask
 
 
 @dataclass

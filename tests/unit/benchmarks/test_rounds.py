@@ -18,7 +18,7 @@ from draftbench.harness.models.find import EMBEDDED, num_parameters, read_config
 from draftbench.harness.records import CellKey, CellRecord, GraphUse, PhaseTimes, RequestRecord
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.suite import Suite
-from draftbench.harness.telemetry.records import ProcessUsage, WindowRecord
+from draftbench.harness.telemetry.window_records import ProcessUsage, WindowRecord
 
 
 def times(round_ns: int) -> PhaseTimes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from draftbench.drafts.training.features import Features, Sample, features_of
+from draftbench.drafts.training.features import Example, Features, features_of
 from draftbench.drafts.training.loop import Task, Trainer
 from draftbench.drafts.training.processes import Processes
 from draftbench.drafts.training.recipe import Recipe, Start
@@ -21,14 +21,14 @@ NUM_LAYERS = 6
 
 
 @pytest.fixture(scope="session")
-def answers() -> tuple[Any, list[Sample]]:
+def answers() -> tuple[Any, list[Example]]:
     """A target of six layers and 20 of its greedy answers."""
     target = new_target(NUM_LAYERS)
     return target, own_answers(target, 20)
 
 
 @pytest.fixture
-def new_trainer(answers: tuple[Any, list[Sample]], tmp_path: Path) -> Callable[..., Trainer]:
+def new_trainer(answers: tuple[Any, list[Example]], tmp_path: Path) -> Callable[..., Trainer]:
     """Makes a trainer of a recipe on those answers, in a folder of its own unless one is given."""
     target, samples = answers
 
@@ -59,7 +59,7 @@ def new_trainer(answers: tuple[Any, list[Sample]], tmp_path: Path) -> Callable[.
 
 
 @pytest.fixture(scope="session")
-def target_folder(answers: tuple[Any, list[Sample]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def target_folder(answers: tuple[Any, list[Example]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The target as a checkpoint, with its answers beside it as answers.jsonl."""
     target, samples = answers
     folder = tmp_path_factory.mktemp("target")

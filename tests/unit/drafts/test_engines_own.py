@@ -13,7 +13,7 @@ from draftbench.harness.errors import CheckpointError
 from draftbench.harness.models.checkpoints import load_draft
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.models.served import unserved
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.runtime.tensors import TensorFacts
 from draftbench.harness.suite import Suite
 from tests.fakes import published
@@ -159,7 +159,7 @@ def test_what_needs_a_gpu_is_refused_without_one(tmp_path: Path) -> None:
     }  # fmt: skip
 
     def arms(arm: dict[str, Any], has_gpu: bool) -> None:
-        find_arms(
+        find_fleet(
             Suite.model_validate({**suite, "arms": [{"name": "a", **arm}]}), discover(), tmp_path, tmp_path, has_gpu
         )
 

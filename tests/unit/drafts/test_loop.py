@@ -14,10 +14,10 @@ import torch
 from draftbench.drafts.api import Tree
 from draftbench.drafts.layout import layers_read
 from draftbench.drafts.prism.model import PrismDraft
-from draftbench.drafts.training.acceptance import measure_acceptance
-from draftbench.drafts.training.features import Features, Sample, Seen
-from draftbench.drafts.training.fusion import Fusion
+from draftbench.drafts.training.features import Example, ExampleStates, Features
+from draftbench.drafts.training.fusion_layer import Fusion
 from draftbench.drafts.training.loop import CURVE, STATE, Trainer
+from draftbench.drafts.training.offline_acceptance import measure_acceptance
 from draftbench.drafts.training.recipe import with_objective
 from draftbench.drafts.training.recipes import recipes
 from draftbench.harness.errors import TrainingError
@@ -34,7 +34,7 @@ def fit(trainer: Trainer) -> list[dict[str, Any]]:
     "name", [name if name in ("eagle", "prism") else pytest.param(name, marks=pytest.mark.slow) for name in recipes()]
 )
 def test_overfitting_drives_acceptance_of_the_trained_steps(
-    new_trainer: New, answers: tuple[Any, list[Sample]], name: str
+    new_trainer: New, answers: tuple[Any, list[Example]], name: str
 ) -> None:
     """After enough steps on 20 samples, 95% of the drafts of every trained step are accepted; frozen weights stay."""
     passes = 1 if name == "eagle" else 3
@@ -45,7 +45,7 @@ def test_overfitting_drives_acceptance_of_the_trained_steps(
     assert curve[-1]["loss"] < 0.5 * curve[0]["loss"]
     draft: Any = trainer.draft.eval()
     # The last tokens are shown, not counted: a round that reaches them is not cut short.
-    counted = [Sample(sample.prompt_ids, sample.output_ids[: -passes - 1]) for sample in answers[1]]
+    counted = [Example(sample.prompt_ids, sample.output_ids[: -passes - 1]) for sample in answers[1]]
     found = measure_acceptance(draft, trainer.features, counted, Tree(passes, 1, passes + 1))
     assert min(found.accept_rates) >= 0.95, found
     assert all(torch.equal(p, frozen[key]) for key, p in draft.named_parameters() if key in frozen)
@@ -112,8 +112,8 @@ class Larger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
-    def read(self, index: int, layers: Sequence[int]) -> Seen:
-        seen: Seen = self.store.read(index, layers)
+    def read(self, index: int, layers: Sequence[int]) -> ExampleStates:
+        seen: ExampleStates = self.store.read(index, layers)
         return replace(seen, aux_nE=64 * seen.aux_nE.float())
 
 

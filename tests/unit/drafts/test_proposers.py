@@ -21,7 +21,7 @@ from draftbench.drafts.proposer import Context, TokenTree, Verified
 from draftbench.drafts.token_recycling.proposer import TokenRecycling, fixed_paths
 from draftbench.drafts.token_recycling.spec import TokenRecyclingOptions
 from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
-from draftbench.harness.runtime.drafts.trees import accepted_path, padded, tree_mask
+from draftbench.harness.runtime.drafts.verify_tree import accepted_path, padded, tree_mask
 
 SPEC = importlib.util.spec_from_file_location("shim", SHIM_FOLDER / "sgl_kernel" / "speculative.py")
 assert SPEC is not None

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from draftbench.drafts.training import shards
-from draftbench.drafts.training.features import Features, Sample, features_of
+from draftbench.drafts.training.features import Example, Features, features_of
 from draftbench.drafts.training.shards import (
     Origin,
     Shards,
@@ -51,7 +51,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_from_disk_are_those_from_memory(
-    answers: tuple[Any, list[Sample]], target_folder: Path, tmp_path: Path
+    answers: tuple[Any, list[Example]], target_folder: Path, tmp_path: Path
 ) -> None:
     """Hidden states, chosen layers, learned entries and the target's likeliest tokens, for any choice of samples."""
     target, samples = answers
@@ -65,7 +65,7 @@ def test_batches_from_disk_are_those_from_memory(
 
 
 def test_files_are_no_larger_than_what_they_hold(
-    answers: tuple[Any, list[Sample]], target_folder: Path, tmp_path: Path
+    answers: tuple[Any, list[Example]], target_folder: Path, tmp_path: Path
 ) -> None:
     """1.1 × tokens × layers × width × 2 bytes for states; ids and marks take 5 bytes a token beside."""
     store = stored(answers[0], target_folder, tmp_path)
@@ -80,7 +80,7 @@ def test_files_are_no_larger_than_what_they_hold(
 
 
 def test_an_interrupted_extraction_goes_on_with_the_missing_shards(
-    answers: tuple[Any, list[Sample]], target_folder: Path, tmp_path: Path
+    answers: tuple[Any, list[Example]], target_folder: Path, tmp_path: Path
 ) -> None:
     """Finished shards are not computed again; the whole is what an uninterrupted run writes."""
     whole = stored(answers[0], target_folder, tmp_path / "whole")
@@ -105,7 +105,7 @@ def test_an_interrupted_extraction_goes_on_with_the_missing_shards(
     assert Shards(tmp_path, tokens).sha256 == whole.sha256
 
 
-def test_processes_share_the_shards(answers: tuple[Any, list[Sample]], target_folder: Path, tmp_path: Path) -> None:
+def test_processes_share_the_shards(answers: tuple[Any, list[Example]], target_folder: Path, tmp_path: Path) -> None:
     """Each computes every second shard; together they are all."""
     write_tokens(target_folder / "answers.jsonl", tmp_path, 64, 64)
     tokens = TokenFiles(tmp_path)
@@ -116,7 +116,7 @@ def test_processes_share_the_shards(answers: tuple[Any, list[Sample]], target_fo
 
 
 def test_features_of_something_else_are_refused(
-    answers: tuple[Any, list[Sample]], target_folder: Path, tmp_path: Path
+    answers: tuple[Any, list[Example]], target_folder: Path, tmp_path: Path
 ) -> None:
     """A folder's features are used only for the corpus and target that they were made from, and its layers."""
     stored(answers[0], target_folder, tmp_path)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from draftbench.drafts.api import Tree, discover
 from draftbench.drafts.layout import OWN, TAKEN
 from draftbench.drafts.training import cards
-from draftbench.drafts.training.features import Sample, features_of
+from draftbench.drafts.training.features import Example, features_of
 from draftbench.drafts.training.hf import AutoModelForCausalLM, LlamaConfig
 from draftbench.drafts.training.load import load_draft as load_trained
 from draftbench.drafts.training.recipe import Start
@@ -39,7 +39,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": None, "head_dim": 16},
 }
 """What these families' configurations have that LLaMA's have not, as transformers writes them."""
-SAMPLES = [Sample((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(8))) for i in range(3)]
+SAMPLES = [Example((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(8))) for i in range(3)]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

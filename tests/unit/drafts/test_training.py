@@ -27,12 +27,12 @@ from draftbench.drafts.medusa.model import new_medusa
 from draftbench.drafts.prism.model import PrismDraft, new_prism
 from draftbench.drafts.standalone.loss import StandaloneObjective, standalone_loss
 from draftbench.drafts.standalone.model import StandaloneDraft, new_standalone, standalone_config
-from draftbench.drafts.training.acceptance import accepted_by_heads, accepted_drafts, measure_acceptance
 from draftbench.drafts.training.cards import save_draft
 from draftbench.drafts.training.draft import first_tokens
-from draftbench.drafts.training.features import Features, Sample, features_of
+from draftbench.drafts.training.features import Example, Features, features_of
 from draftbench.drafts.training.hf import LlamaForCausalLM
 from draftbench.drafts.training.layer import reset
+from draftbench.drafts.training.offline_acceptance import accepted_by_heads, accepted_drafts, measure_acceptance
 from tests.fakes.target import CONFIG, new_target
 from tests.runtime.oracle import growing_attention
 
@@ -48,7 +48,7 @@ def features(target: LlamaForCausalLM) -> Features:
     return features_of(target, SAMPLES, layers=(0, 1, 1))
 
 
-SAMPLES = [Sample((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(12 + i))) for i in range(6)]
+SAMPLES = [Example((1, 2, 3 + i), tuple(5 + (i + j) % 7 for j in range(12 + i))) for i in range(6)]
 
 
 def embedding_of(target: LlamaForCausalLM) -> Tensor:
@@ -125,7 +125,7 @@ def test_aligned_passes_equal_step_by_step_decoding(target: LlamaForCausalLM, na
     """Pass j at entry t gives what draft step j gives there in a round that began at t - j + 1."""
     torch.manual_seed(1)
     draft, entries, num_passes = FEATURE_DRAFTS[name](target), 9, 5
-    batch = features_of(target, [Sample((1, 2), tuple(range(3, entries + 2)))], layers=(0, 1, 1)).batch([0])
+    batch = features_of(target, [Example((1, 2), tuple(range(3, entries + 2)))], layers=(0, 1, 1)).batch([0])
     hidden = batch.aux_BTE if draft.reads_layers else batch.hidden_BTD
     outputs = [output for output, _ in aligned_passes(draft, batch, hidden, num_passes, detach=False)]
     for start in range(entries - num_passes + 1):

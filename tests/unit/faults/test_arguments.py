@@ -11,7 +11,7 @@ import pytest
 
 from draftbench.drafts.api import discover
 from draftbench.harness.errors import SuiteError
-from draftbench.harness.runtime.arms import find_arms
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite, check_recorded, load_suite
 from draftbench.harness.suite.engine_arguments import HARMLESS
 
@@ -80,10 +80,10 @@ def test_harmless_arguments_stay_free(tmp_path: Path) -> None:
 def test_no_manifest_gives_permission(tmp_path: Path) -> None:
     """A suite that was recorded with a permission is not run again by its record; nothing is started or downloaded."""
     allowed = load_suite(suite_with(tmp_path, "{trust_remote_code: true}"), {"trust_remote_code"})
-    find_arms(allowed, discover(), tmp_path, tmp_path, False)
+    find_fleet(allowed, discover(), tmp_path, tmp_path, False)
     recorded = Suite.model_validate_json(json.dumps(allowed.model_dump(mode="json")))
     with pytest.raises(SuiteError, match=r"arm vanilla: engine\.trust_remote_code .* taken from no manifest"):
-        find_arms(recorded, discover(), tmp_path, tmp_path, False)
+        find_fleet(recorded, discover(), tmp_path, tmp_path, False)
 
 
 @pytest.mark.parametrize(

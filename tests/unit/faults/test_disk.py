@@ -13,9 +13,9 @@ import pytest
 
 import bench
 from draftbench.harness.errors import CheckpointError, RecordError
-from draftbench.harness.files import append_line, make_folder, write_whole
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import read_config
+from draftbench.harness.safe_files import append_line, make_folder, write_whole
 from draftbench.harness.workloads.render import ChatRenderer
 
 TINY = Path("drafts/checkpoints/tiny/target")
@@ -86,7 +86,7 @@ def test_a_run_ends_in_a_sentence_where_it_may_not_write(tmp_path: Path) -> None
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
     code = (
-        "from draftbench.harness.errors import RecordError\nfrom draftbench.harness.files import make_folder\n"
+        "from draftbench.harness.errors import RecordError\nfrom draftbench.harness.safe_files import make_folder\n"
         "from pathlib import Path\ntry: make_folder(Path('/draftbench-test'))\nexcept RecordError as e: print(e)"
     )
     for python in (sys.executable, "/usr/bin/python3"):

@@ -17,7 +17,7 @@ from draftbench.harness.metrics.energy import (
     unequal_clocks,
 )
 from draftbench.harness.records import CellKey
-from draftbench.harness.telemetry.records import DeviceReading, ProcessUsage, WindowRecord
+from draftbench.harness.telemetry.window_records import DeviceReading, ProcessUsage, WindowRecord
 
 USAGE = ProcessUsage(client_cpu_s=0.1, engine_cpu_s=1.0, engine_peak_rss_bytes=1, host_cpu_share=0.5, reason=None)
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from draftbench.harness.metrics.compare import compare
 from draftbench.harness.metrics.launches import MOST_LAUNCHES, launches_for, most
+from draftbench.harness.metrics.ratios import compare
 
 
 def studies(spread: float, num_launches: int, count: int) -> float:

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from draftbench.harness.metrics import acceptance
-from draftbench.harness.metrics.compare import compare
 from draftbench.harness.metrics.curves import acceptance_curves
 from draftbench.harness.metrics.evidence import Design, Judged
-from draftbench.harness.metrics.gates import GATES, conditions, drafting, outputs, timing
+from draftbench.harness.metrics.gates import GATES, conditions, drafting, target_outputs, timing
 from draftbench.harness.metrics.latency import mean, tpot_s, ttft_s
 from draftbench.harness.metrics.lossless import first_difference, losslessness
 from draftbench.harness.metrics.phases import round_split
+from draftbench.harness.metrics.ratios import compare
 from draftbench.harness.metrics.results import build_rows
 from draftbench.harness.metrics.throughput import decode_step_s, median_decode_tokens_per_s, output_tokens_per_s
 from draftbench.harness.records import CellKey, PhaseTimes, ReferenceRecord, RescoreRecord, Round
@@ -191,11 +191,11 @@ def test_rounding_explains_only_so_much(request_record):
         found = losslessness([changed], judged.references, {}, judged.scores)
         assert (found.num_wrong, found.num_unscored) == (wrong, 0)
         assert found.delta == pytest.approx(2 * noise)
-        assert len(list(outputs.wrong_outputs(found))) == wrong
-        assert list(outputs.unscored_outputs(found)) == []
+        assert len(list(target_outputs.wrong_outputs(found))) == wrong
+        assert list(target_outputs.unscored_outputs(found)) == []
     unscored = losslessness([changed], judged.references, {}, {})
-    assert list(outputs.wrong_outputs(unscored)) == []
-    assert list(outputs.unscored_outputs(unscored)) == ["1 of 1 were not scored again"]
+    assert list(target_outputs.wrong_outputs(unscored)) == []
+    assert list(target_outputs.unscored_outputs(unscored)) == ["1 of 1 were not scored again"]
 
 
 @pytest.mark.parametrize("gap", [14.0, None])
@@ -205,7 +205,7 @@ def test_going_on_or_ending_early_is_no_tie(request_record, gap):
     judged = Judged.of([reference(0, 1, 2, 3)], [], [score((0, 1, 2, 3, 4), 0.0, gap)])
     found = losslessness([longer], judged.references, {}, judged.scores)
     assert found.num_wrong == 1
-    (said,) = outputs.wrong_outputs(found)
+    (said,) = target_outputs.wrong_outputs(found)
     assert ("14 apart" if gap else "ends early") in said
 
 
@@ -339,12 +339,12 @@ def test_gates_on_timing_sampling_and_loops(request_record, cell_record):
     assert unequal == "sent {'temperature': 0.7}; vanilla {'temperature': 0.0}"
     assert conditions.UNEQUAL_SAMPLING.severity == "invalid"
     assert list(conditions.unequal_sampling([warm], [cell_record(request_record())])) == []
-    assert outputs.loops([1, 2, 3] * 16)
-    assert not outputs.loops([1, 2, 3] * 15)
-    assert not outputs.loops(list(range(60)))
+    assert target_outputs.loops([1, 2, 3] * 16)
+    assert not target_outputs.loops([1, 2, 3] * 15)
+    assert not target_outputs.loops(list(range(60)))
     circles = [request_record(output_ids=(7,) * 60), request_record()]
-    assert list(outputs.looping_outputs(circles)) == ["1 of 2 outputs end in a loop"]
-    assert list(outputs.looping_outputs([request_record(output_ids=(7,) * 60, error="lost")])) == []
+    assert list(target_outputs.looping_outputs(circles)) == ["1 of 2 outputs end in a loop"]
+    assert list(target_outputs.looping_outputs([request_record(output_ids=(7,) * 60, error="lost")])) == []
     assert list(conditions.own_settings({"mem_fraction_static": 0.5})) == ["mem_fraction_static: 0.5"]
     assert conditions.OWN_SETTINGS.severity == "warning"
 

@@ -12,7 +12,7 @@ from draftbench.harness.errors import RecordError
 from draftbench.harness.store import REFERENCES, REQUESTS, RunStore
 from draftbench.harness.terminal import Terminal
 from draftbench.reports.files import CSV_FIELDS, read_run, write_files, write_results
-from draftbench.reports.terminal import print_rows
+from draftbench.reports.terminal_tables import print_rows
 from tests.fakes.known import rewritten
 
 RESULTS = ("report.md", "report.html", "results.csv", "results.json", "results.tex", "figures/speedup-w-c1.svg")

@@ -9,7 +9,7 @@ import pytest
 
 from draftbench.harness.records import CellRecord
 from draftbench.harness.store import FILES, RunStore, read_records
-from draftbench.harness.telemetry.records import DeviceReading, ProcessUsage, WindowRecord
+from draftbench.harness.telemetry.window_records import DeviceReading, ProcessUsage, WindowRecord
 from draftbench.reports.files import read_run, write_results
 from draftbench.reports.plots import draw_figures
 from draftbench.reports.verify import verify

@@ -166,7 +166,7 @@ def test_a_matrix_is_run_point_by_point_and_what_fails_leaves_the_rest(path, run
             shutil.copy(run / name, folder / name)
 
     monkeypatch.setattr(run_command, "measure_suite", measured)
-    monkeypatch.setattr(run_command.apart, "report", lambda folder: bench.main(["report", str(folder)]))
+    monkeypatch.setattr("draftbench.harness.run.apart.report", lambda folder: bench.main(["report", str(folder)]))
     out = tmp_path / "out"
     assert bench.main(["run", str(path), "--out", str(out)]) == 1
     told = capsys.readouterr().out

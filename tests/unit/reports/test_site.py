@@ -13,7 +13,7 @@ from draftbench.harness.errors import RecordError
 from draftbench.harness.places import PUBLISHED
 from draftbench.harness.store import RunStore
 from draftbench.reports.files import write_results
-from draftbench.reports.site import Found, entries, find_runs
+from draftbench.reports.site import FoundRuns, entries, find_runs
 from draftbench.reports.site_page import render_site, write_site
 from tests.fakes.known import rewritten
 
@@ -142,7 +142,7 @@ def test_published_runs_stand_on_one_page_and_what_ifs_are_marked() -> None:
     lines = entries(found.shown)
     assert [entry.workload for entry in lines[:3]] == ["all 6"] * 3
     assert all(entry.is_simulated and "simulated" not in entry.arm for entry in lines)
-    text = render_site("runs", Found(found.shown, ()), {"paper-worth-h200": "#"})
+    text = render_site("runs", FoundRuns(found.shown, ()), {"paper-worth-h200": "#"})
     assert text.count("<small>simulated acceptance</small>") == len(lines)
     assert "hollow: what-if" in text
 

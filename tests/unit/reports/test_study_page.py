@@ -10,7 +10,7 @@ import pytest
 from draftbench.harness.errors import RecordError
 from draftbench.harness.metrics.trained import step_rates
 from draftbench.reports.files import read_run
-from draftbench.reports.study import read_trained, write_study
+from draftbench.reports.study_page import read_trained, write_study
 
 
 def draft(folder: Path, name: str, seed: int, accepted: list[list[int]], samples: int = 100) -> None:

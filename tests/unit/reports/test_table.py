@@ -13,7 +13,7 @@ from draftbench.harness.store import RunStore
 from draftbench.harness.terminal import Terminal
 from draftbench.reports.files import read_run, write_results
 from draftbench.reports.table import interval_text, numeric_columns
-from draftbench.reports.terminal import print_rows
+from draftbench.reports.terminal_tables import print_rows
 
 
 @pytest.fixture

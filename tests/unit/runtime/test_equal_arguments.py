@@ -14,8 +14,8 @@ import pytest
 from draftbench.drafts.api import discover
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.runtime.arguments import command_line, unequal_arguments
-from draftbench.harness.runtime.arms import find_arms
 from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
+from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite
 from tests.fakes import published
 
@@ -58,7 +58,7 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     """Every architecture's resolved arguments, and those of the recorded ones in the old way: `old vanilla`."""
     folder = tmp_path_factory.mktemp("drafts")
     suite = Suite.model_validate(SUITE | {"arms": [arm(name, folder) for name in discover() if name != "nextn"]})
-    arms = find_arms(suite, discover(), ROOT, tmp_path_factory.mktemp("run"), has_gpu=True)
+    arms = find_fleet(suite, discover(), ROOT, tmp_path_factory.mktemp("run"), has_gpu=True)
     asked = {name: arms.arguments(name) for name in arms.by_name}
     for family, config in published.NEXTN_CONFIGS.items():
         target = str(published.publish(folder / family, config, published.nextn_shapes(family)))
@@ -68,7 +68,7 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
             {"name": family, "architecture": "nextn", **tree},
         ]
         suite = Suite.model_validate(SUITE | {"target": {"model": target, "dtype": "bfloat16"}, "arms": own})
-        arms = find_arms(suite, discover(), ROOT, tmp_path_factory.mktemp(family), has_gpu=True)
+        arms = find_fleet(suite, discover(), ROOT, tmp_path_factory.mktemp(family), has_gpu=True)
         asked |= {name: arms.arguments(name) for name in arms.by_name}
     for name in RECORDED:
         asked[f"old {name}"] = {key: value for key, value in asked[name].items() if key != "cuda_graph_bs_decode"}

@@ -14,7 +14,7 @@ from draftbench.drafts.api import discover
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import EngineError
 from draftbench.harness.records import CellKey
-from draftbench.harness.runtime.arms import _simulation
+from draftbench.harness.runtime.fleet import _simulation
 from draftbench.harness.runtime.simulated import (
     GOLDEN,
     AlphasByRequest,

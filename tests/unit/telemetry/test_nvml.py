@@ -12,9 +12,9 @@ import pynvml
 import pytest
 
 from draftbench.harness.telemetry.nvml import gpu_sensors
-from draftbench.harness.telemetry.records import DeviceReading
 from draftbench.harness.telemetry.sensor import energy_problem
 from draftbench.harness.telemetry.window import Window
+from draftbench.harness.telemetry.window_records import DeviceReading
 
 TRACES = json.loads((Path(__file__).parent / "nvml_traces.json").read_text())
 SHAPES = {

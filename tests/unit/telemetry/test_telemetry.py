@@ -14,7 +14,7 @@ from draftbench.harness.records import CellKey
 from draftbench.harness.telemetry.process import ProcessWatch
 from draftbench.harness.telemetry.rapl import rapl_sensors
 from draftbench.harness.telemetry.sampler import IDLE_S, SETTLE_S, Sampler, open_sampler
-from draftbench.harness.telemetry.sensor import Sample, energy_problem
+from draftbench.harness.telemetry.sensor import DeviceSample, energy_problem
 from draftbench.harness.telemetry.window import Window
 from draftbench.harness.units import NS_PER_S
 
@@ -37,11 +37,11 @@ class Counter:
     def __init__(self, lost_at: int | None = None) -> None:
         self.looks, self._lost_at = 0, lost_at
 
-    def read(self) -> Sample:
+    def read(self) -> DeviceSample:
         self.looks += 1
         if self.looks == self._lost_at:
             raise RuntimeError("gone")
-        return Sample(counter_j=10.0 * self.looks)
+        return DeviceSample(counter_j=10.0 * self.looks)
 
 
 def test_rapl_counts_packages_and_memory_once(tmp_path):

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from draftbench.drafts.api import Tree
 from draftbench.drafts.training.draft import Draft, first_tokens, target_states
-from draftbench.drafts.training.features import Batch, Features, Sample
+from draftbench.drafts.training.features import Batch, Example, Features
 
 
 @dataclass(frozen=True)
-class Acceptance:
+class OfflineAcceptance:
     """What greedy verification accepts over some samples.
 
     Attributes:
@@ -36,8 +36,8 @@ class Acceptance:
 
 
 def measure_acceptance(
-    draft: Draft, features: Features, samples: Sequence[Sample], tree: Tree, follow_beams: bool = False
-) -> Acceptance:
+    draft: Draft, features: Features, samples: Sequence[Example], tree: Tree, follow_beams: bool = False
+) -> OfflineAcceptance:
     """Decode every sample's output in rounds, as the engine would, and count.
 
     Args:
@@ -48,7 +48,7 @@ def measure_acceptance(
 
 
 def all_rounds(
-    draft: Draft, features: Features, samples: Sequence[Sample], tree: Tree, follow_beams: bool = False
+    draft: Draft, features: Features, samples: Sequence[Example], tree: Tree, follow_beams: bool = False
 ) -> Iterator[tuple[int, list[int]]]:
     """Each sample's output tokens after the first, and the accepted drafts of each of its rounds."""
     for index, sample in enumerate(samples):
@@ -56,7 +56,7 @@ def all_rounds(
         yield sizes[1] - 1, rounds_of_sample(draft, features.batch([index]), *sizes, tree, follow_beams)
 
 
-def accepted_over(counted: Sequence[tuple[int, Sequence[int]]], tree: Tree) -> Acceptance:
+def accepted_over(counted: Sequence[tuple[int, Sequence[int]]], tree: Tree) -> OfflineAcceptance:
     """Acceptance over samples, each its number of output tokens after the first and its rounds' accepted drafts."""
     histogram = torch.zeros(tree.num_steps + 1, dtype=torch.long)
     for _, rounds in counted:
@@ -65,7 +65,7 @@ def accepted_over(counted: Sequence[tuple[int, Sequence[int]]], tree: Tree) -> A
     reached = histogram.flip(0).cumsum(0).flip(0)
     rates = [int(b) / int(a) if a else 0.0 for a, b in pairwise(reached)]
     num_tokens = sum(tokens for tokens, _ in counted)
-    return Acceptance(round(num_tokens / int(reached[0]), 3), [round(rate, 4) for rate in rates])
+    return OfflineAcceptance(round(num_tokens / int(reached[0]), 3), [round(rate, 4) for rate in rates])
 
 
 @torch.no_grad()

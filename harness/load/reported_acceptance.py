@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
-from draftbench.harness.load.fields import count_of, counts_of, number_of, object_of
 from draftbench.harness.load.limits import StreamError
+from draftbench.harness.load.server_fields import count_of, counts_of, number_of, object_of
 from draftbench.harness.records import Round, RoundSource
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ReportedAcceptance:
     """One request's acceptance by the server's own count; None is what it does not say.
 
     Attributes:
@@ -36,7 +36,9 @@ class Served:
     accept_length: float | None = None
 
 
-def of_meta_info(meta: Mapping[str, Any], num_tokens: int | None, source: RoundSource = "meta_info") -> Served:
+def of_meta_info(
+    meta: Mapping[str, Any], num_tokens: int | None, source: RoundSource = "meta_info"
+) -> ReportedAcceptance:
     """SGLang's; older releases have other names for the same.
 
     Args:
@@ -47,17 +49,17 @@ def of_meta_info(meta: Mapping[str, Any], num_tokens: int | None, source: RoundS
     """
     num_rounds = count_of(meta, "spec_verify_ct")
     if num_rounds is None:
-        return Served()
+        return ReportedAcceptance()
     accepted = _first(meta, "spec_num_correct_drafts", "spec_accepted_drafts", "spec_accept_token_num")
     proposed = _first(meta, "spec_num_proposed_drafts", "spec_proposed_drafts", "spec_draft_token_num")
     histogram = counts_of(meta, "spec_correct_drafts_histogram") or counts_of(meta, "spec_accept_histogram")
     if not num_rounds:
         histogram = ()
     rounds = None if histogram is None else _of_histogram(histogram, num_rounds, proposed, num_tokens)
-    return Served(source, rounds, num_rounds, accepted, proposed, number_of(meta, "spec_accept_length"))
+    return ReportedAcceptance(source, rounds, num_rounds, accepted, proposed, number_of(meta, "spec_accept_length"))
 
 
-def of_message(message: Mapping[str, Any], num_tokens: int | None) -> Served:
+def of_message(message: Mapping[str, Any], num_tokens: int | None) -> ReportedAcceptance:
     """What an OpenAI-compatible server adds to the message with its usage.
 
     Raises:
@@ -71,10 +73,10 @@ def of_message(message: Mapping[str, Any], num_tokens: int | None) -> Served:
     if speculative:
         return _of_vllm(speculative, num_tokens)
     timings = message.get("timings")
-    return _of_llama_cpp(timings) if type(timings) is dict else Served()
+    return _of_llama_cpp(timings) if type(timings) is dict else ReportedAcceptance()
 
 
-def _of_vllm(found: Mapping[str, Any], num_tokens: int | None) -> Served:
+def _of_vllm(found: Mapping[str, Any], num_tokens: int | None) -> ReportedAcceptance:
     num_rounds, proposed = count_of(found, "num_spec_steps"), count_of(found, "num_draft_tokens")
     accepted = count_of(found, "num_accepted_draft_tokens")
     steps, drafted = counts_of(found, "per_step_accepted"), counts_of(found, "per_step_drafted")
@@ -83,13 +85,13 @@ def _of_vllm(found: Mapping[str, Any], num_tokens: int | None) -> Served:
         nodes: Sequence[int | None] = [None] * len(steps) if drafted is None else drafted
         if len(nodes) != len(steps):
             raise StreamError(f"per_step_drafted has {len(nodes)} steps, per_step_accepted {len(steps)}")
-        return Served("vllm_steps", tuple(map(Round, steps, nodes)), num_rounds, accepted, proposed)
+        return ReportedAcceptance("vllm_steps", tuple(map(Round, steps, nodes)), num_rounds, accepted, proposed)
     histogram = counts_of(found, "acceptance_histogram")
     rounds = None if histogram is None else _of_histogram(histogram, num_rounds, proposed, num_tokens)
-    return Served("vllm", rounds, num_rounds, accepted, proposed)
+    return ReportedAcceptance("vllm", rounds, num_rounds, accepted, proposed)
 
 
-def _of_llama_cpp(timings: Mapping[str, Any]) -> Served:
+def _of_llama_cpp(timings: Mapping[str, Any]) -> ReportedAcceptance:
     """It counts drafts and not the steps: each step brings its accepted drafts and one token more, the prompt one.
 
     draft_n is left out where nothing was drafted.
@@ -97,10 +99,10 @@ def _of_llama_cpp(timings: Mapping[str, Any]) -> Served:
     proposed, accepted = count_of(timings, "draft_n"), count_of(timings, "draft_n_accepted")
     delivered = count_of(timings, "predicted_n")
     if proposed is None or accepted is None or delivered is None:
-        return Served()
+        return ReportedAcceptance()
     if not accepted < max(delivered, 1):
         raise StreamError(f"draft_n_accepted is {accepted}, predicted_n {delivered}")
-    return Served("llama.cpp", None, max(delivered - 1 - accepted, 0), accepted, proposed)
+    return ReportedAcceptance("llama.cpp", None, max(delivered - 1 - accepted, 0), accepted, proposed)
 
 
 def _of_histogram(

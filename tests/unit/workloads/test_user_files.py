@@ -17,7 +17,7 @@ import pytest
 
 from draftbench.harness.errors import SuiteError, WorkloadError
 from draftbench.harness.suite import Workload, load_suite
-from draftbench.harness.workloads import files, regular
+from draftbench.harness.workloads import regular, user_files
 from draftbench.harness.workloads.conversations import load_set
 from draftbench.harness.workloads.prompts import Conversation
 
@@ -128,7 +128,7 @@ def test_packed_files_are_read(suffix: str, tmp_path: Path, monkeypatch: pytest.
         assert load(tmp_path, PACKED[suffix](content), name + suffix)[0].turns == ("p",)
     with pytest.raises(WorkloadError, match="cannot be unpacked"):
         load(tmp_path, PACKED[suffix](b'{"prompt": "p"}\n' * 999)[:-9], "cut.jsonl" + suffix)
-    monkeypatch.setattr(files, "DATA_BYTES", 100_000)
+    monkeypatch.setattr(user_files, "DATA_BYTES", 100_000)
     with pytest.raises(WorkloadError, match="unpacked it has more than 100000 bytes"):
         load(tmp_path, PACKED[suffix](b" " * 1_000_000), "bomb.jsonl" + suffix)
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.workloads.regular import DATA_BYTES, file_problem, read_bytes
 
-Row = tuple[str, Any]
+PlacedValue = tuple[str, Any]
 """A place, `file:line` or the like, and what stands there: bytes of one line, or a value."""
 Layout = Literal["text", "csv", "tsv", "parquet", "json"]
 LAYOUTS: dict[str, Layout] = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
@@ -54,7 +54,7 @@ def layout_of(path: Path) -> Layout:
     return LAYOUTS.get(name.suffix.lower(), "json")
 
 
-def file_rows(path: Path, column: int | None = None) -> Iterator[Row]:
+def file_rows(path: Path, column: int | None = None) -> Iterator[PlacedValue]:
     """The records of a file: bytes of a line of text or JSON, or values.
 
     Args:
@@ -91,7 +91,7 @@ def text_of_file(path: Path) -> str:
         raise WorkloadError(f"{_line_at(path, content, error.start)}: not UTF-8: {error.reason}.") from error
 
 
-def lines_of(path: Path, content: bytes) -> Iterator[Row]:
+def lines_of(path: Path, content: bytes) -> Iterator[PlacedValue]:
     """Lines that are not empty. A carriage return before the line feed is the line's end, not its text."""
     # Not splitlines(): JSON texts may hold U+2028 and other ends of line that are none to JSONL.
     for number, line in enumerate(content.split(b"\n"), 1):
@@ -141,7 +141,7 @@ def _plain(path: Path, content: bytes) -> bytes:
     return content.removeprefix(codecs.BOM_UTF8)
 
 
-def _json_rows(path: Path, content: bytes) -> Iterator[Row]:
+def _json_rows(path: Path, content: bytes) -> Iterator[PlacedValue]:
     """One list of objects, or an object a line, by what the file holds."""
     begin = content[:64].lstrip()
     first = next(lines_of(path, content), (None, b""))[1]
@@ -178,7 +178,7 @@ def _is_whole(line: bytes) -> bool:
     return True
 
 
-def _table_rows(path: Path, content: bytes, delimiter: str, column: int | None) -> Iterator[Row]:
+def _table_rows(path: Path, content: bytes, delimiter: str, column: int | None) -> Iterator[PlacedValue]:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -210,7 +210,7 @@ def _line_at(path: Path, content: bytes, start: int) -> str:
     return f"{path}:{line}"
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path) -> Iterator[PlacedValue]:
     import pyarrow
     import pyarrow.parquet
 

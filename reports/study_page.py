@@ -18,7 +18,7 @@ from tabulate import tabulate
 from draftbench.harness.errors import RecordError
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.trained import Trained, by_size, interval, mean_length, ratio, step_rates
-from draftbench.harness.models.fairness import Training
+from draftbench.harness.models.fairness import LedgerFacts
 from draftbench.harness.units import MISSING
 from draftbench.reports.files import read_run
 from draftbench.reports.study_questions import answers
@@ -82,7 +82,7 @@ def fairness_table(drafts: Mapping[str, Sequence[Trained]]) -> str:
     rows = []
     for name, seeds in drafts.items():
         ledger = seeds[0].ledger
-        told = Training.of(ledger)
+        told = LedgerFacts.of(ledger)
         losses = ledger["validation_losses"]
         tried = ", ".join(f"{one['rate']:g}" for one in ledger["learning_rates"])
         rows.append(

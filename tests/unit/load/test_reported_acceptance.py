@@ -11,9 +11,9 @@ import pytest
 
 from draftbench import bench
 from draftbench.harness.load import counters
-from draftbench.harness.load.acceptance import Served, of_message, of_meta_info
-from draftbench.harness.load.counters import Reading, counters_between, reading_of, settled
+from draftbench.harness.load.counters import CounterReading, counters_between, reading_of, settled
 from draftbench.harness.load.limits import StreamError
+from draftbench.harness.load.reported_acceptance import ReportedAcceptance, of_message, of_meta_info
 from draftbench.harness.records import Round
 from tests.fakes.raw_server import Script, http, raw_server
 
@@ -27,26 +27,28 @@ VLLM = {"num_spec_steps": 2, "num_accepted_draft_tokens": 3, "num_draft_tokens":
 
 def test_sglang_says_it_in_meta_info_or_sglext() -> None:
     """By the names of 0.5.17, by older ones, and beside an OpenAI-compatible answer."""
-    found = Served("meta_info", FOUR, 4, 5, 12, 2.5)
+    found = ReportedAcceptance("meta_info", FOUR, 4, 5, 12, 2.5)
     assert of_meta_info(META, 10) == found
     older = {"spec_verify_ct": 4, "spec_accepted_drafts": 5, "spec_proposed_drafts": 12, "spec_accept_length": 2.5,
              "spec_accept_histogram": [1, 1, 2]}  # fmt: skip
     assert of_meta_info(older, 10) == found
-    assert of_message({"sglext": {"spec_tokens_details": META}}, 10) == Served("sglext", FOUR, 4, 5, 12, 2.5)
-    assert of_meta_info({"spec_verify_ct": 4}, 10) == Served("meta_info", None, 4)
+    assert of_message({"sglext": {"spec_tokens_details": META}}, 10) == ReportedAcceptance(
+        "sglext", FOUR, 4, 5, 12, 2.5
+    )
+    assert of_meta_info({"spec_verify_ct": 4}, 10) == ReportedAcceptance("meta_info", None, 4)
     assert of_meta_info({"spec_verify_ct": 0, "spec_correct_drafts_histogram": []}, 1).rounds == ()
-    assert of_meta_info({}, 10) == of_message({"sglext": None, "metrics": None}, 10) == Served()
+    assert of_meta_info({}, 10) == of_message({"sglext": None, "metrics": None}, 10) == ReportedAcceptance()
 
 
 def test_vllm_says_it_in_summary_or_in_detail() -> None:
     """The histogram counts steps by their accepted drafts; in detail steps stand in their order with their drafts."""
     summary = {**VLLM, "acceptance_histogram": [0, 1, 1, 0]}
-    assert of_message({"metrics": {"speculative_decoding": summary}}, 9) == Served(
+    assert of_message({"metrics": {"speculative_decoding": summary}}, 9) == ReportedAcceptance(
         "vllm", (Round(1, None), Round(2, None)), 2, 3, 5
     )
     detailed = {**summary, "per_step_accepted": [2, 1], "per_step_drafted": [3, 2]}
     found = of_message({"metrics": {"speculative_decoding": detailed, "e2e_latency": 1.5}}, 9)
-    assert found == Served("vllm_steps", (Round(2, 3), Round(1, 2)), 2, 3, 5)
+    assert found == ReportedAcceptance("vllm_steps", (Round(2, 3), Round(1, 2)), 2, 3, 5)
     with pytest.raises(StreamError, match="per_step_drafted has 1 steps, per_step_accepted 2"):
         of_message({"metrics": {"speculative_decoding": {**detailed, "per_step_drafted": [3]}}}, 9)
 
@@ -54,8 +56,8 @@ def test_vllm_says_it_in_summary_or_in_detail() -> None:
 def test_llama_cpp_counts_drafts_and_its_steps_follow() -> None:
     """20 tokens, one from the prompt, 9 of them accepted drafts: ten steps. Without drafts it says nothing."""
     timings = {"predicted_n": 20, "draft_n": 15, "draft_n_accepted": 9, "predicted_ms": 12.5}
-    assert of_message({"timings": timings}, 20) == Served("llama.cpp", None, 10, 9, 15)
-    assert of_message({"timings": {"predicted_n": 20}}, 20) == Served()
+    assert of_message({"timings": timings}, 20) == ReportedAcceptance("llama.cpp", None, 10, 9, 15)
+    assert of_message({"timings": {"predicted_n": 20}}, 20) == ReportedAcceptance()
     with pytest.raises(StreamError, match="draft_n_accepted is 30, predicted_n 20"):
         of_message({"timings": {**timings, "draft_n_accepted": 30}}, 20)
 
@@ -119,14 +121,14 @@ def vllm_page(requests: int, tokens_each: int = 4, rounds_each: int = 2) -> str:
 
 def test_counters_are_read_from_the_page_of_either_server() -> None:
     """All engines together; a page that says nothing of drafts, or is none, gives nothing."""
-    assert reading_of(vllm_page(5)) == Reading("vllm", 5, 20, 10, 10, 20, (10, 0))
-    assert reading_of(SGLANG_PAGE) == Reading("sglang", 3, 60, 25, None, None, None)
+    assert reading_of(vllm_page(5)) == CounterReading("vllm", 5, 20, 10, 10, 20, (10, 0))
+    assert reading_of(SGLANG_PAGE) == CounterReading("sglang", 3, 60, 25, None, None, None)
     assert reading_of("# TYPE a_total counter\na_total 1.0\n") is None
     assert reading_of("<html>login</html>") is None
     assert reading_of(vllm_page(5).replace("10.0", "NaN")).rounds == 0  # type: ignore[union-attr]
 
 
-BEFORE, AFTER = (Reading("vllm", n, 4 * n, 2 * n, n, 4 * n, (n, 0)) for n in (10, 16))
+BEFORE, AFTER = (CounterReading("vllm", n, 4 * n, 2 * n, n, 4 * n, (n, 0)) for n in (10, 16))
 
 
 def test_a_cells_counts_are_the_difference() -> None:
@@ -158,7 +160,7 @@ def test_other_traffic_is_seen_and_the_counts_are_refused(sent: int, failed: int
 def test_counters_that_lag_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until they hold what was sent, or no longer move; not for ever."""
     monkeypatch.setattr(counters, "LOOK_S", 0.001)
-    pages: Iterator[Reading] = iter([BEFORE, BEFORE, AFTER, AFTER, AFTER])
+    pages: Iterator[CounterReading] = iter([BEFORE, BEFORE, AFTER, AFTER, AFTER])
     assert settled(lambda: next(pages), lambda now: now.requests >= 16) is AFTER
     pages = iter([BEFORE, AFTER, AFTER])
     assert settled(lambda: next(pages)) is AFTER

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from draftbench.harness.metrics.compare import Ratio, Work, compare, launches_needed, percent, prompt_part, verdict
+from draftbench.harness.metrics.ratios import Ratio, Work, compare, launches_needed, percent, prompt_part, verdict
 
 NUM_STUDIES = 2000
 TRUTH = math.log(1.1)

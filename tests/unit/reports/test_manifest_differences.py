@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from draftbench.reports.compare import manifest_differences
-from draftbench.reports.differences import LONGEST, folded
+from draftbench.reports.manifest_differences import LONGEST, folded
 
 PUBLISHED = Path("reports/published")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from draftbench.harness.load.events import EventStream
+from draftbench.harness.load.event_stream import EventStream
 from draftbench.harness.load.limits import MESSAGE_BYTES, StreamError
 
 CASES = {

@@ -39,7 +39,7 @@ REFERENCE = Arm.model_validate({"name": "reference", "architecture": "vanilla"})
 
 
 @dataclass(frozen=True)
-class Arms:
+class SglangFleet:
     """Every arm of a suite with its models found and checked, ready to be started."""
 
     suite: Suite
@@ -118,7 +118,7 @@ class Arms:
         """The process that these arms' engines can be forked from; it is not waited for here."""
         return preloaded(engine_environment(self.has_gpu, self.suite.target.dtype == "float32"))
 
-    def forking(self, note: Callable[[str], None]) -> Arms:
+    def forking(self, note: Callable[[str], None]) -> SglangFleet:
         """These arms, their engines forked from a preloaded process where it can be had; else it is said why not."""
         try:
             if self.has_gpu and len(list(NODES.glob("node[0-9]*"))) > 1:
@@ -222,14 +222,14 @@ class Arms:
             )
 
 
-def find_arms(
+def find_fleet(
     suite: Suite,
     known: Mapping[str, DraftSpec],
     suite_folder: Path,
     run_folder: Path,
     has_gpu: bool,
     preload: bool = False,
-) -> Arms:
+) -> SglangFleet:
     """Find and check every model of a suite before an engine is started.
 
     Args:
@@ -282,7 +282,9 @@ def find_arms(
         for name, found in paths.items()
         if found.draft is not None and arms[name].tree is not None
     }
-    return Arms(suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints)
+    return SglangFleet(
+        suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints
+    )
 
 
 def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from draftbench.harness.metrics.acceptance import Acceptance, conditional_acceptance, survival
 from draftbench.harness.metrics.blocks import Blocks
-from draftbench.harness.metrics.compare import BlockKey
+from draftbench.harness.metrics.ratios import BlockKey
 from draftbench.harness.records import CellKey, CellRecord, RequestRecord, ServedCounters
 from draftbench.harness.units import seconds
 
@@ -26,7 +26,7 @@ COUNTERS = {"vllm": "vLLM's counters, over the cell", "sglang": "SGLang's counte
 
 
 @dataclass(frozen=True)
-class Served:
+class EndpointAcceptance:
     """What an endpoint's row has of its draft; None is what the server does not say.
 
     Attributes:
@@ -60,7 +60,7 @@ class Served:
         return self.num_accepted / self.num_proposed
 
 
-def served(requests: Sequence[RequestRecord], cells: Sequence[CellRecord]) -> Served | None:
+def served(requests: Sequence[RequestRecord], cells: Sequence[CellRecord]) -> EndpointAcceptance | None:
     """The most that a server tells of its draft in a row's cells; None where it tells nothing, or was not alone."""
     told = [request for request in requests if request.error is None and request.rounds_from is not None]
     if told:
@@ -70,28 +70,28 @@ def served(requests: Sequence[RequestRecord], cells: Sequence[CellRecord]) -> Se
     return _of_counters(usable) if usable and len(usable) == len(counters) else None
 
 
-def _of_requests(told: Sequence[RequestRecord]) -> Served:
+def _of_requests(told: Sequence[RequestRecord]) -> EndpointAcceptance:
     source = SOURCES[told[0].rounds_from or ""]
     counts = [(r.engine_verify_ct, r.engine_accepted_drafts, r.engine_proposed_drafts) for r in told]
     rounds = [round_ for request in told for round_ in request.rounds or ()]
     if any(request.rounds is None for request in told):
         sums = [_sum(count[index] for count in counts) for index in range(3)]
-        return Served(source, False, sums[0] or 0, sums[1], sums[2])
+        return EndpointAcceptance(source, False, sums[0] or 0, sums[1], sums[2])
     accepted = sum(round_.num_accepted_drafts for round_ in rounds)
     deepest = max((round_.num_accepted_drafts for round_ in rounds), default=0)
     proposed = _sum(count[2] for count in counts)
     alphas = conditional_acceptance(rounds, deepest) if rounds else []
-    return Served(source, False, len(rounds), accepted, proposed, tuple(survival(rounds)), tuple(alphas))
+    return EndpointAcceptance(source, False, len(rounds), accepted, proposed, tuple(survival(rounds)), tuple(alphas))
 
 
-def _of_counters(cells: Sequence[ServedCounters]) -> Served:
+def _of_counters(cells: Sequence[ServedCounters]) -> EndpointAcceptance:
     num_rounds = sum(cell.num_rounds for cell in cells)
     deepest = max((len(cell.num_at_least or ()) for cell in cells), default=0)
     at_least = [sum(sum((cell.num_at_least or ())[k : k + 1]) for cell in cells) for k in range(deepest)]
     while at_least and not at_least[-1]:
         at_least.pop()
     before = [num_rounds, *at_least]
-    return Served(
+    return EndpointAcceptance(
         COUNTERS[cells[0].source],
         True,
         num_rounds,
@@ -121,7 +121,7 @@ def steps_by_counters(blocks: Blocks, sealed: Mapping[CellKey, CellRecord]) -> d
     return found
 
 
-def acceptance_of(requests: Sequence[RequestRecord], found: Served) -> Acceptance:
+def acceptance_of(requests: Sequence[RequestRecord], found: EndpointAcceptance) -> Acceptance:
     """A row's acceptance as far as its server tells it."""
     told = any(request.rounds for request in requests)
     acceptance = Acceptance.of(requests, len(found.conditional), told)

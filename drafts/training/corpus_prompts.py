@@ -1,6 +1,6 @@
 """Write the prompts of the embedded drafts' corpus; `bench.py train drafts/training/tiny_zoo.yaml` has them answered.
 
-python -m draftbench.drafts.training.prompts --gsm8k gsm8k_train.jsonl --out drafts/training/prompts.jsonl
+python -m draftbench.drafts.training.corpus_prompts --gsm8k gsm8k_train.jsonl --out drafts/training/prompts.jsonl
 """
 
 from __future__ import annotations

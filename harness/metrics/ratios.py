@@ -76,7 +76,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Part:
+class VarianceComponent:
     """A part of a mean's variance, with its degrees of freedom."""
 
     variance: float
@@ -86,7 +86,7 @@ class Part:
 def compare(
     arm: Mapping[BlockKey, float],
     other: Mapping[BlockKey, float],
-    prompts: Part | None = None,
+    prompts: VarianceComponent | None = None,
     first_stage: int | None = None,
 ) -> Ratio | None:
     """The ratio of two arms' figures of the same blocks; None without a common block.
@@ -109,7 +109,7 @@ def compare(
         scope = "within one launch" if len(launches) == 1 else f"over blocks of {len(launches)} launches"
     centre, half = fmean(units), None
     if len(units) > 1:
-        own = Part(variance(seen) / len(units), len(seen) - 1)
+        own = VarianceComponent(variance(seen) / len(units), len(seen) - 1)
         half = half_width([own] if prompts is None else [own, prompts])
         scope += "" if prompts is None else ", for prompts like these"
     if half is None:
@@ -124,7 +124,7 @@ def too_few(low: float | None, high: float | None, scope: str = "") -> str | Non
     return "too few launches" if scope.startswith("over ") and "blocks" not in scope else "too few blocks"
 
 
-def half_width(parts: Sequence[Part]) -> float:
+def half_width(parts: Sequence[VarianceComponent]) -> float:
     """Half of the interval around a mean whose variance is the sum of parts (degrees of freedom by Satterthwaite)."""
     from scipy.stats import t
 
@@ -135,7 +135,7 @@ def half_width(parts: Sequence[Part]) -> float:
     return float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(total)
 
 
-def prompt_part(arm: Mapping[str, Work], other: Mapping[str, Work]) -> Part | None:
+def prompt_part(arm: Mapping[str, Work], other: Mapping[str, Work]) -> VarianceComponent | None:
     """Variance of the log ratio of two throughputs from the choice of prompts; None with fewer than two prompts.
 
     A throughput is a sum of tokens over a sum of seconds; each prompt moves its logarithm by its tokens' excess over
@@ -145,7 +145,7 @@ def prompt_part(arm: Mapping[str, Work], other: Mapping[str, Work]) -> Part | No
     if len(shared) < 2:
         return None
     moves = [ours - theirs for ours, theirs in zip(_moves(arm, shared), _moves(other, shared), strict=True)]
-    return Part(variance(moves) / len(moves), len(moves) - 1)
+    return VarianceComponent(variance(moves) / len(moves), len(moves) - 1)
 
 
 def _moves(work: Mapping[str, Work], prompts: Sequence[str]) -> list[float]:
