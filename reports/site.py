@@ -160,7 +160,7 @@ def _over_all(shown: Shown, found: Overall) -> Entry:
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=shown.run.manifest.device,
+        device=shown.run.manifest.host.device,
         arm=found.arm.removesuffix(SIMULATED),
         architecture=found.architecture,
         workload=f"all {found.num_workloads}",
@@ -183,7 +183,7 @@ def _single(shown: Shown, row: Row, whole: bool) -> Entry:
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=shown.run.manifest.device,
+        device=shown.run.manifest.host.device,
         arm=row.arm.removesuffix(SIMULATED),
         architecture=row.architecture,
         workload=row.workload,

@@ -66,6 +66,8 @@ PLAIN: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "medusa-tree": ("medusa", "published/medusa", (4, 4, 16)),
     "prism-chain": ("prism", "tiny/prism", CHAIN),
     "prism-tree": ("prism", "tiny/prism", TREE),
+    "flash-tree": ("flash_text", "tiny/flash-text", TREE),
+    "chimera-tree": ("chimera", "tiny/chimera", (4, 4, 16)),
 }
 """Architecture, checkpoint and tree of every arm that is simulated."""
 if ALL:
@@ -77,6 +79,8 @@ if ALL:
         "direct-tree": ("standalone", "tiny/direct", TREE),
         "eagle3-chain": ("eagle3", "tiny/eagle3", CHAIN),
         "medusa-chain": ("medusa", "tiny/medusa", (4, 1, 5)),
+        "flash-chain": ("flash_text", "tiny/flash-text", CHAIN),
+        "chimera-chain": ("chimera", "tiny/chimera", (4, 1, 5)),
     }
 TOKENS_ALONE = ("standalone", "s2d")
 """Architectures that SGLang runs as STANDALONE: they read nothing of the target but tokens."""
@@ -125,7 +129,7 @@ SAMPLED = [
     *RULED,
 ]
 if "DRAFTBENCH_TEST_ALL" in os.environ:
-    SAMPLED += ["trigram"]
+    SAMPLED += ["trigram", "flash-tree", "chimera-tree"]
 
 
 def publish(folder: Path) -> None:
@@ -538,6 +542,9 @@ def test_receipts_name_what_runs(measured):
     assert named["s2d-tree"] == ("STANDALONE", "LlamaForCausalLMNested", "StandaloneDraftWorker")
     assert receipts["s2d-tree"].draft_facts == {"exits": [1, 2, 3], "exit_thresholds": [0.9, 0.9]}
     assert named["medusa-tree"] == ("EAGLE", "MedusaHeads", "MedusaDraftWorker")
+    assert named["flash-tree"] == named["chimera-tree"] == ("EAGLE", "StepwiseDraftModel", "StepwiseDraftWorker")
+    assert receipts["flash-tree"].draft_facts["tokens_per_pass"] == 3
+    assert receipts["chimera-tree"].draft_facts["num_heads"] == 4
     assert named["prism-tree"] == ("EAGLE", "LlamaForCausalLMPrism", "PrismDraftWorker")
     assert {named[arm] for arm in LOOKUPS} == {("NGRAM", None, None)}
     assert receipts["recycling"].draft_facts == {"proposer": "TokenRecycling"}

@@ -162,6 +162,17 @@ def test_a_chain_accepts_what_step_by_step_decoding_accepts(target: LlamaForCaus
         assert int(accepted[start - first]) == (right.index(False) if False in right else 4)
 
 
+@pytest.mark.parametrize("name", FEATURE_DRAFTS)
+def test_drafts_compute_in_the_types_of_their_weights(target: LlamaForCausalLM, name: str) -> None:
+    """An engine that runs in bfloat16 makes a stepwise draft in it, too, and hands it such hidden states."""
+    draft = FEATURE_DRAFTS[name](target).bfloat16()
+    tokens, hidden = torch.tensor([[1, 2, 3, 4]]), torch.randn(1, 4, 96 if draft.reads_layers else 32).bfloat16()
+    positions = torch.arange(4)[None]
+    output = draft(first_tokens(draft, tokens, positions), hidden, positions, growing_attention(), 1)
+    output = draft(tokens, output, positions, growing_attention(), 2)
+    assert draft.logits(output, 2).dtype == torch.bfloat16
+
+
 def test_a_wider_tree_accepts_no_less_at_step_one(target: LlamaForCausalLM, features: Features) -> None:
     """The first step's accept rate grows with the number of branches."""
     draft = eagle_of(target)
