@@ -18,7 +18,7 @@ from draftbench.harness.errors import HarnessError
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Suite, Workload
-from draftbench.harness.units import MISSING, fixed
+from draftbench.harness.units import MISSING, fixed, tree_text
 from draftbench.reports.table import interval_text
 
 PRINTED: Mapping[str, Path] = {"paper": Path(__file__).with_name("printed") / "prism_table4.json"}
@@ -200,14 +200,13 @@ def differences(rows: Sequence[Row], manifest: Manifest, printed: Printed) -> It
 
     if _letters(printed.column) not in _letters(suite.target.model):
         yield f"target: {suite.target.model} here, {printed.target} there"
-    yield from pair("device", manifest.host.get("gpu"), theirs.device)
+    yield from pair("device", manifest.host.gpu, theirs.device)
     yield from pair("engine", f"SGLang {manifest.packages.get('sglang')}", theirs.engine)
     yield from pair("dtype", suite.target.dtype, theirs.dtype)
     yield from pair("prefix cache", suite.prefix_cache, theirs.prefix_cache)
     for arm in suite.arms:
         if printed.method(arm.name) is not None and arm.tree is not None:
-            tree = f"{arm.num_steps} × {arm.topk}, {arm.num_draft_tokens}"
-            yield from pair(f"tree of {arm.name}", tree, theirs.tree)
+            yield from pair(f"tree of {arm.name}", tree_text(arm), theirs.tree)
         if arm.name == "prism" and arm.name in manifest.engines:
             yield from _prism_reads(manifest.engines[arm.name].draft_facts, theirs.prism_reads.get(printed.column))
     alike: dict[str, list[str]] = {}

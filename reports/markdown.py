@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from draftbench.harness.facts import EndpointFacts
 from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
@@ -105,6 +106,10 @@ def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
     return lines
 
 
+def _told(facts: EndpointFacts) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(facts.said().items())) or "tells nothing of itself"
+
+
 def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
     """What a number here depends on, and the hashes that tie it to its records: what, and the value."""
     suite = manifest.suite
@@ -121,20 +126,14 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         *_unscored(manifest),
         *_required(suite),
         ("prefix cache", "on" if suite.prefix_cache else "off"),
-        *((name, str(value)) for name, value in manifest.host.items()),
-        *((name, str(value)) for name, value in manifest.packages.items()),
+        *((name, str(value)) for name, value in sorted(manifest.host.said().items())),
+        *sorted(manifest.packages.items()),
         *((f"draft package of {name}", package_text(facts)) for name, facts in manifest.draft_packages.items()),
         ("draftbench commit", manifest.git_commit),
         ("started", manifest.started_at),
         ("command", f"`{manifest.command}`"),
         ("suite SHA-256", manifest.suite_sha256),
-        *(
-            (
-                f"endpoint {name}",
-                ", ".join(f"{key} {value}" for key, value in told.items()) or "tells nothing of itself",
-            )
-            for name, told in sorted(manifest.endpoints.items())
-        ),
+        *((f"endpoint {name}", _told(told)) for name, told in sorted(manifest.endpoints.items())),
         *_permitted(suite),
         *((f"{name} SHA-256", value) for name, value in sorted(manifest.models.items())),
         ("manifest SHA-256", manifest.sha256),
@@ -145,7 +144,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
 
 def _unscored(manifest: Manifest) -> list[tuple[str, str]]:
     """Workloads whose records say what is right in a way that nothing is held against."""
-    found = {name: facts.get("num_unscored", 0) for name, facts in manifest.workloads.items()}
+    found = {name: facts.num_unscored or 0 for name, facts in manifest.workloads.items()}
     told = [
         f"{name}: {count} prompts with an answer that nothing is held against" for name, count in found.items() if count
     ]

@@ -173,7 +173,7 @@ def _over_all(shown: Shown, found: Overall, fastest: bool) -> Entry:
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=found.device or shown.run.manifest.device,
+        device=found.device or shown.run.manifest.host.device,
         arm=found.arm.removesuffix(SIMULATED),
         architecture=found.architecture,
         workload=f"all {found.num_workloads}",
@@ -197,7 +197,7 @@ def _single(shown: Shown, row: Row, whole: bool, fastest: bool) -> Entry:
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=row.device or shown.run.manifest.device,
+        device=row.device or shown.run.manifest.host.device,
         arm=row.arm.removesuffix(SIMULATED),
         architecture=row.architecture,
         workload=row.workload,

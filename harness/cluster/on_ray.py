@@ -2,7 +2,7 @@
 
 A device is an actor on a node, chosen by its id, that holds one GPU or some cores of it as long as the run lasts. The
 actor starts the process of the launches and hands its news on when asked; whatever happens to it or to Ray, that
-process and its engines end with it.
+process and its engines end with it. One module, so that all of Ray is behind it.
 """
 
 from __future__ import annotations

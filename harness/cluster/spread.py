@@ -2,7 +2,8 @@
 
 A launch runs on one device from its beginning to its end. One that was cut is measured anew as a whole, on another
 device or when the run is resumed. The first device that is given a launch makes vanilla's passes with that launch's
-engine, and alone lets the arms sample; the others get theirs when the passes are over.
+engine, and alone lets the arms sample; the others get theirs when the passes are over. One module, because who has
+which launch and what of it came back is one state.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from draftbench.harness.errors import EngineError
+from draftbench.harness.facts import HostFacts
 from draftbench.harness.host.devices import Device
 from draftbench.harness.host.provenance import file_sha256, package_versions
 from draftbench.harness.places import ROOT
@@ -83,7 +84,7 @@ class Told(Record):
     what: Literal["ready", "note", "passed", "done", "failed", "ended"]
     text: str = ""
     device: Device | None = None
-    host: dict[str, Any] = Field(default_factory=dict)
+    host: HostFacts = HostFacts()
     packages: dict[str, str] = Field(default_factory=dict)
     fits: bool = True
     """Whether all engines of a launch run side by side there."""

@@ -61,10 +61,10 @@ def this_device() -> Device:
         }
     return Device(
         **found,
-        cpu=str(facts["cpu"]),
+        cpu=str(facts.cpu),
         cores=len(os.sched_getaffinity(0)),
-        system=str(facts["system"]),
-        python=str(facts["python"]),
+        system=str(facts.system),
+        python=str(facts.python),
     )
 
 

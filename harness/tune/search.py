@@ -23,14 +23,13 @@ from draftbench.drafts.api import Tree, discover
 from draftbench.harness.errors import EngineError, SuiteError
 from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.models.fairness import tree_text
 from draftbench.harness.models.find import embedded_names
 from draftbench.harness.run.plan import estimate
 from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Fairness, LoadPoint, Suite, Tuning, load_suite, with_tokenizer
 from draftbench.harness.suite.read import point_text
 from draftbench.harness.tune.trees import spread_trees
-from draftbench.harness.units import MISSING
+from draftbench.harness.units import MISSING, tree_text
 from draftbench.harness.workloads.conversations import load_set
 
 FINALISTS = 3
