@@ -18,7 +18,7 @@ from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer
 from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
-from draftbench.reports.sections import sections
+from draftbench.reports.sections import ReportSection, first_sections, sections
 from draftbench.reports.table import (
     DEVICE_HEADERS,
     MAIN_HEADERS,
@@ -50,13 +50,13 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
     parts = [
         f"# {suite.name}",
         answer(rows, manifest),
+        *_sections(first_sections(rows, manifest)),
         "## Results",
         _main(rows),
         meanings(rows),
         "\n".join(f"- {note}" for note in notes(rows, with_strings(broken, markdown_text))),
     ]
-    for section in sections(rows, manifest):
-        parts += [f"## {section.title}", _table(section.headers, section.lines), section.meaning]
+    parts += _sections(sections(rows, manifest))
     parts += [
         "## Arms",
         _table(*arms_table(suite.arms, manifest.engines)),
@@ -67,6 +67,11 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
         parts += ["## Training", _table(headers, lines), TRAINING_MEANING]
     parts += ["## Conditions", _table(("what", "value"), conditions(manifest, records_sha256)), REPRODUCE]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sections(found: Sequence[ReportSection]) -> list[str]:
+    each = [(f"## {section.title}", _table(section.headers, section.lines), section.meaning) for section in found]
+    return [part for parts in each for part in parts]
 
 
 def _main(rows: Sequence[Row]) -> str:

@@ -82,6 +82,8 @@ if ALL:
         "flash-chain": ("flash_text", "tiny/flash-text", CHAIN),
         "chimera-chain": ("chimera", "tiny/chimera", (4, 1, 5)),
     }
+TOKENS_ALONE = ("standalone", "s2d")
+"""Architectures that SGLang runs as STANDALONE: they read nothing of the target but tokens."""
 ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "prism-one": ("prism", "altered/one", TREE),
     "prism-equal": ("prism", "altered/equal", TREE),
@@ -312,7 +314,7 @@ def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
             found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
         if name not in ALTERED and name not in RULED:
             found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
-        if name in PLAIN and name.startswith("standalone"):
+        if name in PLAIN and PLAIN[name][0] in TOKENS_ALONE:
             found["unshared"] = [run(engine, name, size, greedy, unshared_prompts())[0] for size in (1, CONCURRENCY)]
         if name == "vanilla" or name in SAMPLED:
             found["sampled"], _ = run(engine, name, SAMPLED_AT_ONCE, {"temperature": 0.7}, open_prompts())
@@ -386,7 +388,7 @@ def test_neighbours_do_not_change_what_is_accepted(measured, arm):
     request's next token (only EAGLE's caches are keyed by pairs of tokens).
     """
     alone, beside = measured[arm].get("unshared") or (measured[arm]["alone"], measured[arm]["beside"])
-    if arm.startswith("standalone"):
+    if PLAIN[arm][0] in TOKENS_ALONE:
         assert not any(record.num_cached_tokens for records in (alone, beside) for record in records.values())
     same = {name for name in alone if not beside[name].num_retractions}
     assert same
