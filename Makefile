@@ -24,6 +24,8 @@ BARE ?=
 FULL ?=
 # Test files at a time. Engines share a GPU's memory with nobody.
 WORKERS ?= $(if $(filter cpu,$(PROFILE)),2,0)
+# In their own order: xdist's begins with files of many tests, and would leave the few long ones of engines for the end.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart setup test test-all lint browser-test wheels gpu gpu-dry-run
 
@@ -54,10 +56,10 @@ gpu-dry-run: setup
 	$(BIN)/python -m benchmarks.gpu --dry-run --data "$(DATA)" $(if $(OUT),--out "$(OUT)")
 
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(PYTEST)
 
 test-all: setup
-	DRAFTBENCH_TEST_ALL=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
+	DRAFTBENCH_TEST_ALL=1 $(PYTEST) -m ""
 
 browser-test: setup
 	$(BIN)/python -m pip install --quiet PyQt6-WebEngine==6.11.0

@@ -48,10 +48,10 @@ class EngineEvents:
     """What an engine recorded since it was last asked: accepted drafts per verify step by request, summed phases and
     passes in CUDA graphs; and where it changes from round to round, how many nodes each of the same steps proposed."""
 
-    accepted: dict[str, list[int]]
+    num_accepted_drafts: dict[str, list[int]]
     phases: PhaseTimes | None
     graphs: GraphUse | None = None
-    proposed: Mapping[str, list[int]] = field(default_factory=dict)
+    num_proposed_drafts: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from draftbench.harness.corpora.contamination import Contamination
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import RecordError
+from draftbench.harness.facts import EndpointFacts, HostFacts, WorkloadFacts
 from draftbench.harness.host.devices import Device
 from draftbench.harness.models.fairness import Ledger
 from draftbench.harness.records import SCHEMA_VERSION
@@ -42,8 +43,8 @@ class Manifest(BaseModel):
     command: str = ""
     started_at: str = "unknown"
     git_commit: str = "unknown"
-    host: dict[str, Any] = {}
-    packages: dict[str, Any] = {}
+    host: HostFacts = HostFacts()
+    packages: dict[str, str] = {}
     draft_packages: dict[str, dict[str, str]] = {}
     """Of architectures and SGLang plugins that others wrote: package, version, entry point, hash of their code."""
     finished: bool = False
@@ -54,15 +55,15 @@ class Manifest(BaseModel):
     """By arm; none of an arm whose launch has not ended."""
     devices: dict[int, Device] = {}
     """By launch, where launches were spread over devices."""
-    endpoints: dict[str, dict[str, Any]] = {}
-    """What servers that ran already told of themselves."""
+    endpoints: dict[str, EndpointFacts] = {}
+    """By arm."""
     trained_tokens: dict[str, int] = {}
     """Positions that an arm's draft was made for, where the target has more."""
     models: dict[str, str] = {}
     """Hashes of the target's and the drafts' weights and configurations."""
     training: dict[str, Ledger | None] = {}
     """The ledger of each arm with weights; None where its checkpoint has none."""
-    workloads: dict[str, dict[str, Any]] = {}
+    workloads: dict[str, WorkloadFacts] = {}
     contamination: Contamination | None = None
 
     _recorded: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -120,12 +121,6 @@ class Manifest(BaseModel):
     def sha256(self) -> str:
         """Hash of everything that manifest.json says, the suite's text and the engines' receipts too."""
         return hashlib.sha256(json.dumps(self.recorded, sort_keys=True, default=str).encode()).hexdigest()
-
-    @property
-    def device(self) -> str:
-        """The GPU's name, or the processor's where there is none."""
-        gpu = self.host.get("gpu", "none")
-        return str(self.host.get("cpu", "unknown") if gpu == "none" else gpu)
 
     def _object(self, names: Iterable[str]) -> dict[str, Any]:
         """Fields as manifest.json has them."""

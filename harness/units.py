@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from typing import Protocol
 
 NS_PER_S = 1_000_000_000
 MISSING = "–"
 """What a table shows where there is no number; never 0."""
+
+
+class TreeSizes(Protocol):
+    """Whatever has a tree's sizes: an arm, a row, a tree; None where there is none."""
+
+    @property
+    def num_steps(self) -> int | None: ...
+
+    @property
+    def topk(self) -> int | None: ...
+
+    @property
+    def num_draft_tokens(self) -> int | None: ...
+
+
+def tree_text(tree: TreeSizes) -> str:
+    """`5 × 4, 16`: the tree's depth, width and verified nodes."""
+    return MISSING if tree.num_steps is None else f"{tree.num_steps} × {tree.topk}, {tree.num_draft_tokens}"
 
 
 def seconds(duration_ns: int) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from draftbench.harness.metrics.overall import by_step
 from draftbench.harness.metrics.row import Row
-from draftbench.harness.units import MISSING, fixed
+from draftbench.harness.units import fixed, tree_text
 from draftbench.reports.table import (
     Table,
     arm_text,
@@ -57,13 +57,6 @@ def overall_acceptance_table(rows: Sequence[Row]) -> Table:
         for each in found
     ]
     return headers, lines
-
-
-def tree_text(row: Row) -> str:
-    """`5 × 4, 16`: the tree's depth, width and verified nodes."""
-    if row.num_steps is None:
-        return MISSING
-    return f"{row.num_steps} × {row.topk}, {row.num_draft_tokens}"
 
 
 def spread_table(rows: Sequence[Row]) -> Table:

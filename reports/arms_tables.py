@@ -10,7 +10,7 @@ from draftbench.harness.engine import Receipt
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.models.fairness import LedgerFacts, tuning_text
 from draftbench.harness.suite import Arm
-from draftbench.harness.units import MISSING
+from draftbench.harness.units import MISSING, tree_text
 from draftbench.reports.table import Table
 
 
@@ -65,8 +65,7 @@ def training_table(manifest: Manifest) -> Table:
             has_weights = arm.name in manifest.training or arm.checkpoint
             known = "unknown training" if has_weights else "needs no training"
             cells = [known, *[MISSING] * (len(TRAINING_HEADERS) - 4)]
-        tree = f"{arm.num_steps} × {arm.topk}, {arm.num_draft_tokens}"
-        lines.append([arm.name, *cells, tree, tuning_text(arm)])
+        lines.append([arm.name, *cells, tree_text(arm), tuning_text(arm)])
     return list(TRAINING_HEADERS), lines
 
 

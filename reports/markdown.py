@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from draftbench.harness.facts import EndpointFacts
+from draftbench.harness.host.devices import labels
 from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
@@ -16,7 +19,7 @@ from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer
 from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
-from draftbench.reports.sections import sections
+from draftbench.reports.sections import ReportSection, first_sections, sections
 from draftbench.reports.table import (
     DEVICE_HEADERS,
     MAIN_HEADERS,
@@ -48,13 +51,13 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
     parts = [
         f"# {suite.name}",
         answer(rows, manifest),
+        *_sections(first_sections(rows, manifest)),
         "## Results",
         _main(rows),
         meanings(rows),
         "\n".join(f"- {note}" for note in notes(rows, with_strings(broken, markdown_text))),
     ]
-    for section in sections(rows, manifest):
-        parts += [f"## {section.title}", _table(section.headers, section.lines), section.meaning]
+    parts += _sections(sections(rows, manifest))
     parts += [
         "## Arms",
         _table(*arms_table(suite.arms, manifest.engines)),
@@ -65,6 +68,11 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
         parts += ["## Training", _table(headers, lines), TRAINING_MEANING]
     parts += ["## Conditions", _table(("what", "value"), conditions(manifest, records_sha256)), REPRODUCE]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sections(found: Sequence[ReportSection]) -> list[str]:
+    each = [(f"## {section.title}", _table(section.headers, section.lines), section.meaning) for section in found]
+    return [part for parts in each for part in parts]
 
 
 def _main(rows: Sequence[Row]) -> str:
@@ -101,6 +109,16 @@ def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
     return lines
 
 
+def _devices(manifest: Manifest) -> str:
+    """How many launches ran on which kind of device."""
+    counted = Counter(labels(manifest.devices).values())
+    return "; ".join(f"{device}: {count}" for device, count in sorted(counted.items()))
+
+
+def _told(facts: EndpointFacts) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(facts.said().items())) or "tells nothing of itself"
+
+
 def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
     """What a number here depends on, and the hashes that tie it to its records: what, and the value."""
     suite = manifest.suite
@@ -118,20 +136,15 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         *_unscored(manifest),
         *_required(suite),
         ("prefix cache", "on" if suite.prefix_cache else "off"),
-        *((name, str(value)) for name, value in manifest.host.items()),
-        *((name, str(value)) for name, value in manifest.packages.items()),
+        *((("launches on", _devices(manifest)),) if manifest.devices else ()),
+        *((name, str(value)) for name, value in sorted(manifest.host.said().items())),
+        *sorted(manifest.packages.items()),
         *((f"draft package of {name}", package_text(facts)) for name, facts in manifest.draft_packages.items()),
         ("draftbench commit", manifest.git_commit),
         ("started", manifest.started_at),
         ("command", f"`{manifest.command}`"),
         ("suite SHA-256", manifest.suite_sha256),
-        *(
-            (
-                f"endpoint {name}",
-                ", ".join(f"{key} {value}" for key, value in told.items()) or "tells nothing of itself",
-            )
-            for name, told in sorted(manifest.endpoints.items())
-        ),
+        *((f"endpoint {name}", _told(told)) for name, told in sorted(manifest.endpoints.items())),
         *_permitted(suite),
         *((f"{name} SHA-256", value) for name, value in sorted(manifest.models.items())),
         ("manifest SHA-256", manifest.sha256),
@@ -142,7 +155,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
 
 def _unscored(manifest: Manifest) -> list[tuple[str, str]]:
     """Workloads whose records say what is right in a way that nothing is held against."""
-    found = {name: facts.get("num_unscored", 0) for name, facts in manifest.workloads.items()}
+    found = {name: facts.num_unscored or 0 for name, facts in manifest.workloads.items()}
     told = [
         f"{name}: {count} prompts with an answer that nothing is held against" for name, count in found.items() if count
     ]

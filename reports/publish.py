@@ -125,6 +125,6 @@ def _redacted(path: Path, redactor: Redactor, suite: str) -> Iterator[bytes]:
 
 def _index_line(run: Run) -> list[str]:
     target, name = run.manifest.suite.target, run.folder.name
-    facts = (run.manifest.started_at[:10], f"{target.model}, {target.dtype}", run.manifest.device)
+    facts = (run.manifest.started_at[:10], f"{target.model}, {target.dtype}", run.manifest.host.device)
     said = markdown_text(answer(run.rows, run.manifest).replace("**", ""))
     return [f"[{name}]({name}/{REPORT})", *map(markdown_text, facts), said]

@@ -21,6 +21,7 @@ from draftbench.harness.metrics.trained import Trained, by_size, interval, mean_
 from draftbench.harness.models.fairness import LedgerFacts
 from draftbench.harness.units import MISSING
 from draftbench.reports.files import read_run
+from draftbench.reports.study_layers import layers_section
 from draftbench.reports.study_questions import answers
 from draftbench.reports.table import speedup_text
 
@@ -165,15 +166,19 @@ def page(
     main = {name: seeds for name, seeds in drafts.items() if name not in smaller}
     first = next(iter(main.values()))[0].ledger
     tree, budget = first["heldout_acceptance"]["tree"]["size"], first["budget"]
+    amounts = sorted({seeds[0].ledger["budget"]["amount"] for seeds in main.values()})
+    spent = " to ".join(f"{amount:,.0f}" for amount in (amounts[:1] + amounts[1:][-1:]))
+    searched = any(len(seeds[0].ledger["learning_rates"]) > 1 for seeds in main.values())
     parts = [
         f"# {title}",
-        f"Every draft was trained by `bench.py train` on the target's own greedy answers until {budget['amount']:,.0f} "
-        f"{budget['axis']} were spent, in the same batches, with a learning rate searched in the same way. Acceptance "
-        f"is simulated in plain torch as SGLang's rounds would go ({tree['num_steps']} steps, {tree['topk']} branches, "
+        f"Every draft was trained by `bench.py train` on the target's own greedy answers until {spent} "
+        f"{budget['axis']} were spent, in the same batches, with a learning rate "
+        f"{'searched in the same way' if searched else 'that was given, not searched'}. Acceptance is simulated in "
+        f"plain torch as SGLang's rounds would go ({tree['num_steps']} steps, {tree['topk']} branches, "
         f"{tree['num_draft_tokens']} nodes) on {len(first_answers(main)):,} held-out answers, bonus token included.",
         "## Acceptance", acceptance_table(main), "![acceptance by step](steps.svg)",
         "By kind of prompt:", kinds_table(main),
-        "## Beside the paper's direction", directions(main),
+        *(("## Beside the paper's direction", directions(main)) if {"eagle", "hass", "prism"} & {*main} else ()),
         *(("## What it decides", decided) if (decided := answers(main)) else ()),
     ]  # fmt: skip
     if speeds:
@@ -187,6 +192,8 @@ def page(
         "## Training", fairness_table(drafts), "![validation losses](losses.svg)",
         "Losses of different objectives are no measure of each other.",
     ]  # fmt: skip
+    if layers := layers_section(main):
+        parts += ["## Layers and tokens", layers]
     if sizes:
         parts += [
             "## Size of the corpus",

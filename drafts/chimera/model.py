@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from draftbench.drafts.chimera.spec import NUM_HEADS, TOKENS
 from draftbench.drafts.layout import draft_fields
-from draftbench.drafts.training.draft import FeatureDraft
+from draftbench.drafts.training.draft import WideDraft
 from draftbench.drafts.training.layer import Attend, Layer, LayerShape, reset
 
 
@@ -41,7 +41,7 @@ class TrigramEncoder(nn.Module):
         return out
 
 
-class ChimeraDraft(FeatureDraft):
+class ChimeraDraft(WideDraft):
     """Encoder, layer and heads; embedding and output head are the target's and stay frozen."""
 
     reads_tokens = TOKENS

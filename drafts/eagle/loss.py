@@ -10,7 +10,7 @@ Shapes: B batch, T entries, D hidden size, H heads, C head size, N learned entri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,13 +39,25 @@ class EagleObjective:
 
 def eagle_loss(draft: Draft, batch: Batch, objective: EagleObjective) -> Tensor:
     """The weighted mean of the passes' losses over the entries that a draft step can meet."""
+    return weighted_passes(draft, batch, objective, lambda output: output)
+
+
+def weighted_passes(
+    draft: Draft, batch: Batch, objective: EagleObjective, feature: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The same for drafts whose hidden state, which is to be like the target's, is only a part of a pass's output.
+
+    Args:
+        feature: that part [N, D] of outputs [N, …].
+    """
     total, weight_sum = batch.hidden_BTD.new_zeros(()), 0.0
     first = target_states(draft, batch.hidden_BTD, batch.aux_BTE)
     passes = aligned_passes(draft, batch, first, objective.num_passes, objective.detach)
-    for step, (output_BTD, learned_BT) in enumerate(passes):
+    for step, (output, learned_BT) in enumerate(passes):
         weight = objective.pass_decay**step
-        logits_NV = draft.logits(output_BTD[learned_BT], step + 1).float()
-        total = total + weight * _pass_loss(output_BTD[learned_BT], logits_NV, batch, learned_BT, objective)
+        learned = output[learned_BT]
+        logits_NV = draft.logits(learned, step + 1).float()
+        total = total + weight * _pass_loss(feature(learned), logits_NV, batch, learned_BT, objective)
         weight_sum += weight
     return total / weight_sum
 
@@ -79,9 +91,9 @@ def aligned_passes(
 
 
 def _pass_loss(
-    output_ND: Tensor, logits_NV: Tensor, batch: Batch, learned_BT: Tensor, objective: EagleObjective
+    feature_ND: Tensor, logits_NV: Tensor, batch: Batch, learned_BT: Tensor, objective: EagleObjective
 ) -> Tensor:
-    feature = nn.functional.smooth_l1_loss(output_ND.float(), batch.next_hidden_BTD[learned_BT])
+    feature = nn.functional.smooth_l1_loss(feature_ND.float(), batch.next_hidden_BTD[learned_BT])
     probs_NK, ids_NK = batch.top_probs_BTK[learned_BT], batch.top_ids_BTK[learned_BT]
     log_probs_NK = logits_NV.gather(1, ids_NK) - logits_NV.logsumexp(1, keepdim=True)
     cost_NK = -probs_NK * log_probs_NK

@@ -169,9 +169,11 @@ def new_eagle3(
     head_VD: Tensor,
     seed: int,
     num_read: int = 3,
+    num_layers: int = 1,
 ) -> Eagle3Draft:
     """An untrained draft on so many of the target's layers; its head starts as the target's rows of its vocabulary."""
-    draft = Eagle3Draft(LayerShape.of(config), draft_tokens_W, num_read)
+    extras = Eagle3Extras(num_layers=num_layers)
+    draft = Eagle3Draft(LayerShape.of(config), draft_tokens_W, num_read, extras)
     draft.adopt(embedding_VD, head_VD)
     reset(draft, seed)
     assert draft.lm_head is not None
@@ -179,12 +181,14 @@ def new_eagle3(
     return draft
 
 
-def eagle3_config(config: Mapping[str, Any], draft_vocab_size: int, layers: tuple[int, ...]) -> dict[str, Any]:
+def eagle3_config(
+    config: Mapping[str, Any], draft_vocab_size: int, layers: tuple[int, ...], num_layers: int = 1
+) -> dict[str, Any]:
     """The draft's config.json; `layers` are the target layers whose inputs it reads, as SGLang counts them."""
     return {
         **draft_fields(config),
         "architectures": [ARCHITECTURE],
-        "num_hidden_layers": 1,
+        "num_hidden_layers": num_layers,
         "tie_word_embeddings": False,
         "draft_vocab_size": draft_vocab_size,
         **reads_layers(layers),

@@ -149,7 +149,7 @@ def _norms(config: dict[str, Any], num_read: int, read_size: int) -> dict[str, S
 
 SPEC = DraftSpec(
     name="eagle3",
-    title="one layer on three of the target's layers, with a vocabulary of its own (EAGLE-3)",
+    title="one layer, or several, on three of the target's layers, with a vocabulary of its own (EAGLE-3)",
     origin="Li et al. 2025, EAGLE-3",
     sglang_algorithm="EAGLE3",
     draft_model_class=ARCHITECTURE,

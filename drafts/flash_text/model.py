@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from draftbench.drafts.flash_text.spec import TOKENS_PER_PASS, WIDER
 from draftbench.drafts.layout import draft_fields
-from draftbench.drafts.training.draft import FeatureDraft
+from draftbench.drafts.training.draft import WideDraft
 from draftbench.drafts.training.layer import Attend, Attention, LayerShape, reset
 
 
-class FlashTextDraft(FeatureDraft):
+class FlashTextDraft(WideDraft):
     """Fusion, attention, head; embedding and output head are the target's and stay frozen."""
 
     def __init__(self, shape: LayerShape, tokens_per_pass: int) -> None:

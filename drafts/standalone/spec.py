@@ -30,5 +30,8 @@ SPEC = DraftSpec(
     options=SampledOptions,
     read=read,
     model="draftbench.drafts.standalone.model:made",
-    recipes={"standalone": "draftbench.drafts.standalone.recipe:STANDALONE"},
+    recipes={
+        "standalone": "draftbench.drafts.standalone.recipe:STANDALONE",
+        "direct-alignment": "draftbench.drafts.standalone.recipe:DIRECT",
+    },
 )

@@ -87,12 +87,20 @@ class FeatureDraft(nn.Module):
         """The hidden state [B, T, D] that a step reads, from [B, T, E] where it is the first and reads layers."""
         return self.fusion_layer(hidden) if self.reads_layers and step == 1 else hidden
 
-    def scored(self, state: Tensor, step: int) -> Tensor:
-        """What the target's head scores [..., D] of a step's states [..., W]: all, unless they hold more than that."""
-        return state
-
     def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
         """The target's head on estimated hidden states."""
+        return nn.functional.linear(hidden, self.head_VD)
+
+
+class WideDraft(FeatureDraft):
+    """One whose states hold more than an estimate of the hidden state, for later steps."""
+
+    def scored(self, state: Tensor, step: int) -> Tensor:
+        """What the target's head scores [..., D] of a step's states [..., W]."""
+        raise NotImplementedError
+
+    def logits(self, hidden: Tensor, step: int = 1, /) -> Tensor:
+        """The target's head on that."""
         return nn.functional.linear(self.scored(hidden, step), self.head_VD)
 
 

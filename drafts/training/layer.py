@@ -62,7 +62,7 @@ class LayerShape:
 
 
 class Norm(nn.Module):
-    """Root-mean-square norm, computed in fp32."""
+    """Root-mean-square norm, computed in fp32; its result is of its weight's type."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -71,7 +71,8 @@ class Norm(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Scale each vector to unit mean square, times the weight."""
-        return nn.functional.rms_norm(x_BTD.float(), (x_BTD.shape[-1],), self.weight, self.eps)
+        normed = nn.functional.rms_norm(x_BTD.float(), (x_BTD.shape[-1],), self.weight.float(), self.eps)
+        return normed.to(self.weight.dtype)
 
 
 class VocabularyHead(nn.Linear):

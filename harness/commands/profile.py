@@ -19,6 +19,7 @@ from draftbench.harness.metrics.curves import acceptance_curves
 from draftbench.harness.records import RequestRecord
 from draftbench.harness.store import FILES, read_records
 from draftbench.harness.suite.profiles import profile_text
+from draftbench.harness.units import tree_text
 from draftbench.reports.files import records_sha256
 
 DEFAULT = "profile.json"
@@ -34,18 +35,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Write the file; exit code 2 where the run measured no draft."""
     manifest = Manifest.read(args.run)
     suite = manifest.suite
-    depths = {arm.name: arm.num_steps for arm in suite.arms if arm.num_steps and arm.simulated_acceptance is None}
+    num_steps = {arm.name: arm.num_steps for arm in suite.arms if arm.num_steps and arm.simulated_acceptance is None}
     requests = read_records(
         args.run / FILES[RequestRecord], RequestRecord, lambda line: console.print(line, markup=False)
     )
-    curves = acceptance_curves(requests, depths)
+    curves = acceptance_curves(requests, num_steps)
     if not curves:
         raise HarnessError(
             f"{args.run} measured no draft's acceptance; a profile needs a run with drafts that were not simulated."
         )
-    trees = "; ".join(
-        f"{arm.name} {arm.num_steps} × {arm.topk}, {arm.num_draft_tokens}" for arm in suite.arms if arm.name in curves
-    )
+    trees = "; ".join(f"{arm.name} {tree_text(arm)}" for arm in suite.arms if arm.name in curves)
     temperature = f"{suite.sampling.temperature:g}"
     what = (
         f"target {suite.target.model}, {suite.target.dtype}, T={temperature}; trees (steps × branches, nodes): {trees}"

@@ -152,7 +152,7 @@ def prepare_corpus(
     part.replace(out)
     seed = suite.sampling.seed
     if corpus.responses == "target":
-        facts["sources"] = {workload.name: describe(workload, seed) for workload in suite.workloads}
+        facts["sources"] = {workload.name: describe(workload, seed).said() for workload in suite.workloads}
     else:
         facts["sources"] = {workload.name: {"source": workload.source} for workload in suite.workloads}
     facts["left_out"] = dict(counts)

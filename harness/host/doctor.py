@@ -60,7 +60,7 @@ def _endpoint(arm: Arm) -> HostCheck:
         told = open_endpoint(arm).told
     except HarnessError as error:
         return HostCheck(False, str(error))
-    facts = ", ".join(f"{name} {value}" for name, value in told.items()) or "it tells nothing of itself"
+    facts = ", ".join(f"{name} {value}" for name, value in told.said().items()) or "it tells nothing of itself"
     return HostCheck(True, f"endpoint {arm.name} answers: {facts}")
 
 

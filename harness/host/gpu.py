@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import takewhile
-from typing import Any
 
 import pynvml
 
@@ -38,7 +37,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuHost:
-    """What the driver says: its version, the GPUs that CUDA may use, and why there are none, if it says that."""
+    """What the driver says: its version, its GPUs, and why there are none to be read, if it says that."""
 
     driver: str | None
     gpus: tuple[Gpu, ...]
@@ -56,7 +55,7 @@ def read_gpu_host() -> GpuHost:
     driver = None
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
-        return GpuHost(driver, tuple(map(_gpu, _handles(os.environ.get("CUDA_VISIBLE_DEVICES")))))
+        return GpuHost(driver, tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())))
     except pynvml.NVMLError as error:
         return GpuHost(driver, (), f"NVIDIA's driver cannot read its GPUs ({error})")
     finally:
@@ -64,19 +63,8 @@ def read_gpu_host() -> GpuHost:
             pynvml.nvmlShutdown()
 
 
-def _handles(visible: str | None) -> list[Any]:
-    """Of the GPUs that are named, by number or UUID, in that order; of all where none is."""
-    names = [name.strip() for name in (visible or "").split(",") if name.strip()]
-    if not names:
-        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    return [
-        pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
-        for name in names
-        if not name.startswith("-")
-    ]
-
-
-def _gpu(handle: Any) -> Gpu:
+def _gpu(index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     limit_w = None

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from draftbench.harness.facts import HostFacts
 from draftbench.harness.host.gpu import read_gpu_host
 from draftbench.harness.places import ROOT
 
@@ -48,22 +49,20 @@ def gpu_names() -> tuple[str, ...]:
     return tuple(gpu.name for gpu in read_gpu_host().gpus)
 
 
-def host() -> dict[str, str | int | float]:
-    """The machine in a few words, without its name."""
+def host() -> HostFacts:
+    """This machine."""
     import psutil
 
-    facts: dict[str, str | int | float] = {
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-    }
     gpus = read_gpu_host()
-    facts["gpu"] = ", ".join(gpu.name for gpu in gpus.gpus) or "none"
-    if gpus.driver is not None:
-        facts["gpu_driver"] = gpus.driver
-    return facts
+    facts = HostFacts(
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        cpu=_cpu_name(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        gpu=", ".join(gpu.name for gpu in gpus.gpus) or "none",
+    )
+    return facts if gpus.driver is None else facts.model_copy(update={"gpu_driver": gpus.driver})
 
 
 def _cpu_name() -> str:

@@ -10,6 +10,7 @@ import aiohttp
 
 from draftbench.harness.engine import EngineEvents
 from draftbench.harness.errors import EngineError
+from draftbench.harness.facts import EndpointFacts
 from draftbench.harness.load.client import JSON, Answer, stream_request
 from draftbench.harness.load.contact import get
 from draftbench.harness.load.counters import CounterReading, reading_of
@@ -20,12 +21,7 @@ from draftbench.harness.load.server_fields import shown
 from draftbench.harness.suite import Arm
 
 MODELS_SHOWN = 20
-TOLD = (
-    "version", "model_path", "revision", "dtype", "quantization", "tp_size", "dp_size", "attention_backend",
-    "disable_radix_cache", "max_running_requests", "max_total_num_tokens", "chunked_prefill_size",
-    "speculative_algorithm", "speculative_draft_model_path", "speculative_num_steps", "speculative_eagle_topk",
-    "speculative_num_draft_tokens", "incremental_streaming_output",
-)  # fmt: skip
+TOLD = tuple(name for name in EndpointFacts.model_fields if name != "models")
 """Of what SGLang tells about itself; the rest may hold keys."""
 
 
@@ -48,7 +44,7 @@ class Endpoint:
         assert arm.endpoint is not None, "load_suite checks that"
         assert arm.api is not None, "load_suite checks that"
         self.url = arm.endpoint.rstrip("/").removesuffix("/v1")
-        self.told: dict[str, Any] = {}
+        self.told = EndpointFacts()
         """What the server says of itself."""
         self._name, self._api, self._model = arm.name, arm.api, arm.model or ""
         self._template_arguments = template_arguments
@@ -86,14 +82,14 @@ class Endpoint:
                     f"arm {self._name}: {self.url} answers, but has no /server_info: it is no SGLang server. "
                     "For others set api to openai or openai-chat."
                 )
-            self.told = {name: _plain(told[name]) for name in TOLD if told.get(name) is not None}
+            self.told = EndpointFacts(**{name: _plain(told[name]) for name in TOLD if told.get(name) is not None})
             return
         entries = (self._get("/v1/models") or {}).get("data")
         entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
         served = [shown(entry.get("id")) for entry in entries[:MODELS_SHOWN]]
         if served and self._model not in served:
             raise EngineError(f"arm {self._name}: {self.url} serves {', '.join(served)}, not {self._model}.")
-        self.told = {"models": served} if served else {}
+        self.told = EndpointFacts(models=served) if served else EndpointFacts()
         if any(entry.get("owned_by") == "sglang" for entry in entries):
             self._extra = {"return_spec_tokens_details": True}  # 0.5.17 does not know it, and ignores it
 
@@ -107,7 +103,7 @@ class Endpoint:
     ) -> Answer:
         """Send one prompt; failures are returned, never raised."""
         if self._api == "sglang":
-            cumulative = not self.told.get("incremental_streaming_output")
+            cumulative = not self.told.incremental_streaming_output
             return await stream_request(
                 session, self.url, request_id, prompt.prompt_ids, sampling, self._headers, cumulative, watch
             )

@@ -29,8 +29,8 @@ class RoundBook:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._accepted: dict[str, list[int]] = {}
-        self._proposed: dict[str, list[int]] = {}
+        self._num_accepted_drafts: dict[str, list[int]] = {}
+        self._num_proposed_drafts: dict[str, list[int]] = {}
         self._phases: list[PhaseTimes] = []
         self._graphs: list[GraphUse] = []
         engine.take_events()
@@ -38,22 +38,21 @@ class RoundBook:
     def pop(self, request_id: str) -> tuple[Round, ...] | None:
         """The finished request's verify steps in order; None if the engine has no draft."""
         events = self._engine.take_events()
-        for owner, accepted in events.accepted.items():
-            self._accepted.setdefault(owner, []).extend(accepted)
-        for owner, nodes in events.proposed.items():
-            self._proposed.setdefault(owner, []).extend(nodes)
+        for owner, counts in events.num_accepted_drafts.items():
+            self._num_accepted_drafts.setdefault(owner, []).extend(counts)
+        for owner, counts in events.num_proposed_drafts.items():
+            self._num_proposed_drafts.setdefault(owner, []).extend(counts)
         if events.phases is not None:
             self._phases.append(events.phases)
         if events.graphs is not None:
             self._graphs.append(events.graphs)
-        proposed = self._engine.num_proposed_drafts
-        if proposed is None:
+        if self._engine.num_proposed_drafts is None:
             return None
-        counts = self._accepted.pop(request_id, [])
-        each = self._proposed.pop(request_id, [proposed] * len(counts))
+        accepted = self._num_accepted_drafts.pop(request_id, [])
+        proposed = self._num_proposed_drafts.pop(request_id, [self._engine.num_proposed_drafts] * len(accepted))
         return tuple(
-            Round(num_accepted_drafts=accepted, num_proposed_drafts=nodes)
-            for accepted, nodes in zip(counts, each, strict=True)
+            Round(num_accepted_drafts=count, num_proposed_drafts=nodes)
+            for count, nodes in zip(accepted, proposed, strict=True)
         )
 
     def phases(self) -> PhaseTimes | None:

@@ -52,11 +52,11 @@ class Acceptance:
     """How often a request's round drafted more or fewer nodes than its round before."""
 
     @classmethod
-    def of(cls, requests: Sequence[RequestRecord], depth: int, drafts: bool) -> Acceptance:
+    def of(cls, requests: Sequence[RequestRecord], num_steps: int, drafts: bool) -> Acceptance:
         """From all requests of a row.
 
         Args:
-            depth: draft steps of a round.
+            num_steps: draft steps of a round.
             drafts: whether the arm's rounds are recorded; without a draft there is nothing to accept.
         """
         rounds = rounds_of(requests) if drafts else []
@@ -64,9 +64,9 @@ class Acceptance:
         by_nodes = rounds_by_nodes(told)
         return cls(
             survival=tuple(survival(rounds)),
-            conditional_acceptance=tuple(conditional_acceptance(rounds, depth)) if rounds else (),
-            by_category=acceptance_by(told, lambda request: request.category, depth),
-            by_turn=acceptance_by(told, lambda request: str(request.turn + 1), depth),
+            conditional_acceptance=tuple(conditional_acceptance(rounds, num_steps)) if rounds else (),
+            by_category=acceptance_by(told, lambda request: request.category, num_steps),
+            by_turn=acceptance_by(told, lambda request: str(request.turn + 1), num_steps),
             along_output=acceptance_along(told),
             draft_acceptance=draft_acceptance(rounds),
             verify_utilisation=verify_utilisation(rounds),
@@ -94,14 +94,14 @@ def survival(rounds: Sequence[Round]) -> list[float]:
     return [sum(round_.num_accepted_drafts >= k for round_ in rounds) / len(rounds) for k in range(1, deepest + 1)]
 
 
-def conditional_acceptance(rounds: Sequence[Round], depth: int) -> list[float | None]:
-    """α_k for k = 1 … depth: of the steps with k − 1 accepted drafts or more, the share with k or more.
+def conditional_acceptance(rounds: Sequence[Round], num_steps: int) -> list[float | None]:
+    """α_k for k = 1 … num_steps: of the steps with k − 1 accepted drafts or more, the share with k or more.
 
     Where the number of draft steps changes, those that drafted fewer than k nodes had no k-th draft to accept and do
     not count.
     """
     counts = []
-    for k in range(1, depth + 1):
+    for k in range(1, num_steps + 1):
         offered = [each for each in rounds if each.num_proposed_drafts is None or each.num_proposed_drafts >= k]
         reached = sum(each.num_accepted_drafts >= k - 1 for each in offered)
         counts.append((sum(each.num_accepted_drafts >= k for each in offered), reached))
@@ -182,7 +182,7 @@ def disagrees_with_engine(request: RequestRecord) -> str | None:
 
 
 def acceptance_by(
-    requests: Iterable[RequestRecord], key: Callable[[RequestRecord], str | None], depth: int
+    requests: Iterable[RequestRecord], key: Callable[[RequestRecord], str | None], num_steps: int
 ) -> dict[str, Kind]:
     """τ, S_k and α_k of the requests that share a key; those without one are left out."""
     groups: dict[str, list[RequestRecord]] = defaultdict(list)
@@ -195,7 +195,7 @@ def acceptance_by(
             len(rounds),
             acceptance_length(rounds),
             tuple(survival(rounds)),
-            tuple(conditional_acceptance(rounds, depth)),
+            tuple(conditional_acceptance(rounds, num_steps)),
         )
         for name in sorted(groups)
         if (rounds := rounds_of(groups[name]))

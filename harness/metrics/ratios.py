@@ -24,6 +24,8 @@ WIDEST = 4.0
 """Ends of an interval that are further apart than this factor say nothing: half as fast and twice as fast are in it."""
 UNTOLD, IF_KNOWN = {"told": "never"}, {"told": "if known"}
 """Of fields that results.json leaves out, always or where they are None."""
+AGAINST_BASELINE = {"against": "baseline"}
+"""Of fields that say nothing where the baseline does not count."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from draftbench.harness.metrics import gates
 from draftbench.harness.metrics.acceptance import Acceptance
@@ -17,7 +18,7 @@ from draftbench.harness.metrics.evidence import Design, KnownArm, Point, Records
 from draftbench.harness.metrics.latency import itl_chunk_s, itl_token_s, latency_s, mean, tpot_s, ttft_s
 from draftbench.harness.metrics.machine import host_load, over_time
 from draftbench.harness.metrics.phases import RoundCost
-from draftbench.harness.metrics.ratios import Against, launches_needed, verdict
+from draftbench.harness.metrics.ratios import AGAINST_BASELINE, Against, launches_needed, verdict
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.metrics.scores import answers_of
 from draftbench.harness.metrics.speed import Speed
@@ -30,6 +31,11 @@ from draftbench.harness.metrics.throughput import (
     within_limits,
 )
 from draftbench.harness.records import CellKey, RequestRecord
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Figures = TypeVar("Figures", bound="DataclassInstance")
 
 
 def build_rows(arms: Sequence[KnownArm], records: Records, design: Design) -> tuple[Row, ...]:
@@ -141,19 +147,16 @@ def _row(at: ArmPoint) -> Row:
     )
 
 
-def _without_baseline(row: Row) -> Row:
-    """The row without what was measured against a baseline that is invalid."""
-    return replace(
-        row,
-        speedup=None,
-        speedup_low=None,
-        speedup_high=None,
-        latency_ratio=None,
-        latency_ratio_low=None,
-        latency_ratio_high=None,
-        step_cost_ratio=None,
-        speed=replace(row.speed, speedup_scope=None, latency_scope=None, gain_over_cost=None, decode_speedup=None),
-    )
+def _without_baseline(value: Figures) -> Figures:
+    """A row, or a part of one, without what was measured against a baseline that is invalid."""
+    changes: dict[str, Any] = {}
+    for each in fields(value):
+        own = getattr(value, each.name)
+        if each.metadata == AGAINST_BASELINE:
+            changes[each.name] = None
+        elif is_dataclass(own):
+            changes[each.name] = _without_baseline(own)
+    return replace(value, **changes)
 
 
 def _with_verdicts(row: Row, rivals: Sequence[Row], paces: Mapping[str, Pace], design: Design) -> Row:

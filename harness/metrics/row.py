@@ -14,7 +14,7 @@ from draftbench.harness.metrics.gates.gate import Finding
 from draftbench.harness.metrics.lossless import Losslessness
 from draftbench.harness.metrics.machine import HostLoad, Moment
 from draftbench.harness.metrics.phases import RoundCost
-from draftbench.harness.metrics.ratios import IF_KNOWN, UNTOLD, Against
+from draftbench.harness.metrics.ratios import AGAINST_BASELINE, IF_KNOWN, UNTOLD, Against
 from draftbench.harness.metrics.scores import ScoredAnswers
 from draftbench.harness.metrics.speed import Speed
 
@@ -34,21 +34,21 @@ class Row:
     num_failed: int
     acceptance_length: float | None
     output_tokens_per_s: float | None
-    speedup: float | None
-    speedup_low: float | None
-    speedup_high: float | None
+    speedup: float | None = field(metadata=AGAINST_BASELINE)
+    speedup_low: float | None = field(metadata=AGAINST_BASELINE)
+    speedup_high: float | None = field(metadata=AGAINST_BASELINE)
     ttft_s: float | None
     tpot_s: float | None
     itl_chunk_s: float | None
     itl_token_s: float | None
     latency_s: float | None
-    latency_ratio: float | None
-    latency_ratio_low: float | None
-    latency_ratio_high: float | None
+    latency_ratio: float | None = field(metadata=AGAINST_BASELINE)
+    latency_ratio_low: float | None = field(metadata=AGAINST_BASELINE)
+    latency_ratio_high: float | None = field(metadata=AGAINST_BASELINE)
     steady_tokens_per_s: float | None
     goodput_per_s: float | None
     within_limits: float | None
-    step_cost_ratio: float | None
+    step_cost_ratio: float | None = field(metadata=AGAINST_BASELINE)
     lossless_share: float | None
     joules_per_token: float | None
     net_joules_per_token: float | None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from draftbench.harness.metrics.arm_point import ArmPoint
 from draftbench.harness.metrics.blocks import served_per_s
 from draftbench.harness.metrics.latency import Spread, mean
-from draftbench.harness.metrics.ratios import Ratio
+from draftbench.harness.metrics.ratios import AGAINST_BASELINE, Ratio
 from draftbench.harness.units import seconds
 
 
@@ -24,13 +24,13 @@ class Speed:
         gain_over_cost: τ / c.
     """
 
-    speedup_scope: str | None
-    latency_scope: str | None
+    speedup_scope: str | None = field(metadata=AGAINST_BASELINE)
+    latency_scope: str | None = field(metadata=AGAINST_BASELINE)
     percentiles: Spread
     served_per_s: float | None
     mean_lateness_s: float | None
-    decode_speedup: Ratio | None
-    gain_over_cost: float | None
+    decode_speedup: Ratio | None = field(metadata=AGAINST_BASELINE)
+    gain_over_cost: float | None = field(metadata=AGAINST_BASELINE)
 
     @classmethod
     def of(cls, at: ArmPoint) -> Speed:

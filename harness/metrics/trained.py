@@ -6,6 +6,7 @@ resample both drafts' answers together.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,3 +99,67 @@ def by_size(drafts: Mapping[str, Sequence[Trained]]) -> dict[str, list[tuple[int
         own.append((int(drafts[family][0].ledger["data"]["num_samples"]), drafts[family][:1]))
         own.sort(key=lambda pair: pair[0])
     return dict(found)
+
+
+@dataclass(frozen=True)
+class ScalingPoint:
+    """One draft of a grid of layers and tokens."""
+
+    layers: int
+    tokens: int
+    seeds: Sequence[Trained]
+
+
+def by_layers(drafts: Mapping[str, Sequence[Trained]]) -> dict[str, list[ScalingPoint]]:
+    """Of drafts that were trained with several numbers of layers on several amounts (NAME-LAYERS-TOKENSk): those with
+    the tokens that they saw."""
+    found: dict[str, list[ScalingPoint]] = defaultdict(list)
+    for name, seeds in drafts.items():
+        if match := re.fullmatch(r"(.+)-(\d+)-\d+k", name):
+            tokens = int(seeds[0].ledger["num_entries_seen"])
+            found[match[1]].append(ScalingPoint(int(match[2]), tokens, seeds))
+    grids = {}
+    for family, points in found.items():
+        points.sort(key=lambda point: (point.layers, point.tokens))
+        if len({point.layers for point in points}) > 1 and len({point.tokens for point in points}) > 1:
+            grids[family] = points
+    return grids
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """Acceptance length as a straight line in the logarithms of tokens and layers.
+
+    Attributes:
+        tenfold: tokens of a round that ten times the training tokens add, with its 95%; `doubled`: twice the layers.
+        explained: share of the variance between the drafts that the line explains.
+        farthest: the largest distance of a draft from the line, in tokens of a round.
+    """
+
+    tenfold: tuple[float, float, float]
+    doubled: tuple[float, float, float]
+    explained: float
+    farthest: float
+
+
+def log_linear(points: Sequence[ScalingPoint]) -> LogLinear | None:
+    """The least-squares line through a grid's acceptance lengths; None where there are too few drafts to judge it.
+
+    The form is Scylla's (arXiv 2505.07858, theorems 1.1 and 1.2), which fits each alone. Intervals come from resampling
+    answers: all drafts answer the same ones.
+    """
+    if len(points) < 4:
+        return None
+    design = np.array([(1.0, np.log10(point.tokens), np.log2(point.layers)) for point in points])
+    found = np.array([mean_length(point.seeds) for point in points])
+    solve = np.linalg.pinv(design)
+    answers = resampled(points[0].seeds, np.random.default_rng(0))[0]
+    chosen = [resampled(point.seeds, np.random.default_rng(1 + n))[1] for n, point in enumerate(points)]
+    each = np.array([lengths(point.seeds, answers, own) for point, own in zip(points, chosen, strict=True)])
+    lows, highs = np.percentile(solve @ each, LEVELS, axis=1)
+    line = solve @ found
+    away = found - design @ line
+    spread = float(((found - found.mean()) ** 2).sum())
+    tenfold, doubled = ((float(line[n]), float(lows[n]), float(highs[n])) for n in (1, 2))
+    explained = 1 - float((away**2).sum()) / spread if spread else 0.0
+    return LogLinear(tenfold, doubled, explained, float(np.abs(away).max()))

@@ -8,9 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from draftbench.drafts.api import Tree
 from draftbench.harness.errors import CheckpointError, SuiteError
 from draftbench.harness.suite import Arm, Suite
+from draftbench.harness.units import tree_text
 from draftbench.harness.workloads.regular import JSON_BYTES, read_json
 
 LEDGER = "training.json"
@@ -163,11 +163,6 @@ def _tunings(arms: Sequence[Arm]) -> dict[str, str | float | None]:
         )
         for same in found.values()
     }
-
-
-def tree_text(tree: Tree) -> str:
-    """`5 × 4, 16`: depth, width and verified nodes."""
-    return f"{tree.num_steps} × {tree.topk}, {tree.num_draft_tokens}"
 
 
 def _differ(values: Sequence[str | float | None]) -> bool:

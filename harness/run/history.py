@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from draftbench.harness.errors import HarnessError
+from draftbench.harness.facts import HostFacts
 from draftbench.harness.manifest import MANIFEST, Manifest
 from draftbench.harness.suite import Suite
 
@@ -26,7 +25,7 @@ class PastSpeed:
     folder: Path
 
 
-def seen_here(suite: Suite, runs: Path, host: Mapping[str, Any]) -> PastSpeed | None:
+def seen_here(suite: Suite, runs: Path, host: HostFacts) -> PastSpeed | None:
     """The newest run of the same target in the same precision on the same processor and GPU; None without one.
 
     Runs that cannot be read, or have no results yet, tell nothing.
@@ -37,8 +36,9 @@ def seen_here(suite: Suite, runs: Path, host: Mapping[str, Any]) -> PastSpeed | 
             manifest = Manifest.read(path.parent)
         except (HarnessError, OSError):
             continue
-        same_target = manifest.suite.target == suite.target
-        if same_target and all(manifest.host.get(name) == host.get(name) for name in ("cpu", "cores", "gpu")):
+        there = manifest.host
+        same_host = (there.cpu, there.cores, there.gpu) == (host.cpu, host.cores, host.gpu)
+        if same_host and manifest.suite.target == suite.target:
             speeds = _vanilla_tokens_per_s(path.parent / RESULTS)
             if speeds:
                 return PastSpeed(median(speeds), path.parent)

@@ -57,8 +57,8 @@ class RoundLog:
 class _RoundSums:
     """What the lines since the last look add up to."""
 
-    accepted: dict[str, list[int]] = field(default_factory=dict)
-    proposed: dict[str, list[int]] = field(default_factory=dict)
+    num_accepted_drafts: dict[str, list[int]] = field(default_factory=dict)
+    num_proposed_drafts: dict[str, list[int]] = field(default_factory=dict)
     phases: list[Sequence[int]] = field(default_factory=list)
     graphs: list[Sequence[bool | None]] = field(default_factory=list)
     num_empty: int = 0
@@ -73,9 +73,9 @@ class _RoundSums:
         kind, *fields = line.split()
         match kind, fields:
             case "r", [request_id, count, *proposed] if len(proposed) < 2:
-                self.accepted.setdefault(request_id, []).append(int(count))
+                self.num_accepted_drafts.setdefault(request_id, []).append(int(count))
                 if proposed:
-                    self.proposed.setdefault(request_id, []).append(int(proposed[0]))
+                    self.num_proposed_drafts.setdefault(request_id, []).append(int(proposed[0]))
             case "p", [_, _, _, _]:
                 self.phases.append([int(each) for each in fields])
             case "e", []:
@@ -122,7 +122,7 @@ class RoundReader:
         if tally.failures and self.draft_failure is None:
             self.draft_failure = tally.failures[0]
         times, graphs = _phase_times(tally.phases, tally.num_empty), _graph_use(tally.graphs)
-        return EngineEvents(tally.accepted, times, graphs, tally.proposed)
+        return EngineEvents(tally.num_accepted_drafts, times, graphs, tally.num_proposed_drafts)
 
 
 def _phase_times(rounds: Sequence[Sequence[int]], num_empty: int) -> PhaseTimes | None:

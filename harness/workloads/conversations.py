@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from draftbench.harness.errors import WorkloadError
+from draftbench.harness.facts import WorkloadFacts
 from draftbench.harness.host.provenance import file_sha256
 from draftbench.harness.suite import Workload
 from draftbench.harness.workloads import synthetic
@@ -100,23 +101,23 @@ def _picked(found: list[Conversation], workload: Workload, seed: int) -> tuple[C
     return chosen(others, workload.tune_prompts, seed)
 
 
-def describe(workload: Workload, seed: int) -> dict[str, str | int | None]:
-    """What a report says of a workload: where it came from, how much of it was sent, and the hash of that."""
+def describe(workload: Workload, seed: int) -> WorkloadFacts:
+    """What a manifest says of a workload."""
     source, home, loaded = SOURCES[workload.source], home_of(workload), load_set(workload, seed)
     path = None if workload.path is None else Path(workload.path)
     digest = file_sha256(path) if path is not None and path.is_file() else None
-    return {
-        "source": workload.source,
-        "synthetic": source.synthetic,
-        "home": None if home is None or path is not None else str(home),
-        "file_sha256": digest,
-        "licence": source.licence if path is None or (digest and digest == source.sha256) else None,
-        "num_prompts": len(loaded.conversations),
-        "num_skipped": loaded.num_skipped,
-        "num_answers": sum(conversation.answer is not None for conversation in loaded.conversations),
-        "num_unscored": sum(conversation.unscored for conversation in loaded.conversations),
-        "prompts_sha256": loaded.sha256,
-    }
+    return WorkloadFacts(
+        source=workload.source,
+        synthetic=source.synthetic,
+        home=None if home is None or path is not None else str(home),
+        file_sha256=digest,
+        licence=source.licence if path is None or (digest and digest == source.sha256) else None,
+        num_prompts=len(loaded.conversations),
+        num_skipped=loaded.num_skipped,
+        num_answers=sum(conversation.answer is not None for conversation in loaded.conversations),
+        num_unscored=sum(conversation.unscored for conversation in loaded.conversations),
+        prompts_sha256=loaded.sha256,
+    )
 
 
 def home_of(workload: Workload) -> HubSet | RepositoryFile | None:

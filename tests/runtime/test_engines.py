@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -44,7 +43,8 @@ from tests.runtime.aded import Simulation
 from tests.runtime.oracle import Oracle
 
 TINY = EMBEDDED / "tiny"
-PROBE = Path(__file__).parent / "probe"
+ALL = "DRAFTBENCH_TEST_ALL" in os.environ
+"""As `make test-all` sets it: more arms."""
 PROMPTS_PER_FAMILY = 5
 ALONE_PER_FAMILY = 3
 """Of these, so many per family are also run alone and simulated."""
@@ -60,19 +60,30 @@ PLAIN: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "eagle-tree": ("eagle", "tiny/eagle", TREE),
     "hass-tree": ("eagle", "tiny/hass", TREE),
     "stacked-tree": ("eagle", "tiny/stacked-2", TREE),
+    "fspad-tree": ("fspad", "tiny/fspad", TREE),
+    "s2d-tree": ("s2d", "tiny/s2d", TREE),
     "eagle3-tree": ("eagle3", "published/eagle3", TREE),
     "medusa-tree": ("medusa", "published/medusa", (4, 4, 16)),
     "prism-chain": ("prism", "tiny/prism", CHAIN),
     "prism-tree": ("prism", "tiny/prism", TREE),
+    "flash-tree": ("flash_text", "tiny/flash-text", TREE),
+    "chimera-tree": ("chimera", "tiny/chimera", (4, 4, 16)),
 }
 """Architecture, checkpoint and tree of every arm that is simulated."""
-if "DRAFTBENCH_TEST_ALL" in os.environ:  # as `make test-all` sets it
+if ALL:
     PLAIN |= {
         "standalone-tree": ("standalone", "tiny/standalone", TREE),
         "stacked-chain": ("eagle", "tiny/stacked-2", CHAIN),
+        "fspad-chain": ("fspad", "tiny/fspad", CHAIN),
+        "s2d-chain": ("s2d", "tiny/s2d", CHAIN),
+        "direct-tree": ("standalone", "tiny/direct", TREE),
         "eagle3-chain": ("eagle3", "tiny/eagle3", CHAIN),
         "medusa-chain": ("medusa", "tiny/medusa", (4, 1, 5)),
+        "flash-chain": ("flash_text", "tiny/flash-text", CHAIN),
+        "chimera-chain": ("chimera", "tiny/chimera", (4, 1, 5)),
     }
+TOKENS_ALONE = ("standalone", "s2d")
+"""Architectures that SGLang runs as STANDALONE: they read nothing of the target but tokens."""
 ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "prism-one": ("prism", "altered/one", TREE),
     "prism-equal": ("prism", "altered/equal", TREE),
@@ -87,7 +98,7 @@ RULED = {
     "standalone-spectr": ("standalone", "tiny/standalone", (3, 3, 10), "spectr"),
 }
 """Drafts that are sampled and accepted by a paper's rule; greedily they are the tree's."""
-if "DRAFTBENCH_TEST_ALL" in os.environ:
+if ALL:
     RULED |= {
         "eagle-spectr": ("eagle", "tiny/hass", (5, 4, 21), "spectr"),
         "standalone-rsd": ("standalone", "tiny/standalone", (3, 3, 10), "rsd"),
@@ -106,9 +117,19 @@ LOOKUPS = {
 TABLES = {"trigram": "tiny/trigram"}
 """Of these, what was counted before."""
 DRAFTED = [*PLAIN, *LOOKUPS]
-SAMPLED = ["standalone-chain", "eagle-tree", "eagle3-tree", "medusa-tree", "prism-tree", "recycling", *RULED]
+SAMPLED = [
+    "standalone-chain",
+    "eagle-tree",
+    "fspad-tree",
+    "s2d-tree",
+    "eagle3-tree",
+    "medusa-tree",
+    "prism-tree",
+    "recycling",
+    *RULED,
+]
 if "DRAFTBENCH_TEST_ALL" in os.environ:
-    SAMPLED += ["trigram"]
+    SAMPLED += ["trigram", "flash-tree", "chimera-tree"]
 
 
 def publish(folder: Path) -> None:
@@ -261,14 +282,13 @@ async def go_away(engine: Any, asked: list[Prompt]) -> None:
 
 
 @pytest.fixture(scope="module")
-def arms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SglangFleet]:
-    """All arms, with the tests' own plugin on the engines' path."""
+def arms(tmp_path_factory: pytest.TempPathFactory) -> SglangFleet:
+    """All arms, the draft's first passes kept."""
     folder = tmp_path_factory.mktemp("run")
     publish(folder / "published")
     alter(folder / "altered")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(PROBE), os.environ.get("PYTHONPATH")))))
-        yield find_fleet(suite(folder), discover(), Path.cwd(), folder, has_gpu()).forking(pytest.fail)
+    (folder / "probed").touch()
+    return find_fleet(suite(folder), discover(), Path.cwd(), folder, has_gpu()).forking(pytest.fail)
 
 
 def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
@@ -283,11 +303,10 @@ def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
             found["alone"], found["phases"] = blocks[0][0], [phases for _, phases in blocks]
             asyncio.run(go_away(engine, prompts()[:3]))
             found["after_aborts"], _ = run(engine, name, 2, greedy, prompts()[:4])
-        elif name in RULED:
-            found["alone"], _ = run(engine, name, 1, greedy, prompts_alone()[::ALONE_PER_FAMILY])
         else:
             # Vanilla alone answers all: that is what the others are compared with.
-            for prompt in prompts() if name == "vanilla" else prompts_alone():
+            asked = prompts_alone()[::ALONE_PER_FAMILY] if name in RULED else prompts_alone()
+            for prompt in prompts() if name == "vanilla" else asked:
                 records, phases = run(engine, name, 1, greedy, [prompt])
                 found["alone"] |= records
                 found["phases"].append(phases)
@@ -295,7 +314,7 @@ def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
             found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
         if name not in ALTERED and name not in RULED:
             found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
-        if name.startswith("standalone"):
+        if name in PLAIN and PLAIN[name][0] in TOKENS_ALONE:
             found["unshared"] = [run(engine, name, size, greedy, unshared_prompts())[0] for size in (1, CONCURRENCY)]
         if name == "vanilla" or name in SAMPLED:
             found["sampled"], _ = run(engine, name, SAMPLED_AT_ONCE, {"temperature": 0.7}, open_prompts())
@@ -369,7 +388,7 @@ def test_neighbours_do_not_change_what_is_accepted(measured, arm):
     request's next token (only EAGLE's caches are keyed by pairs of tokens).
     """
     alone, beside = measured[arm].get("unshared") or (measured[arm]["alone"], measured[arm]["beside"])
-    if arm.startswith("standalone"):
+    if PLAIN[arm][0] in TOKENS_ALONE:
         assert not any(record.num_cached_tokens for records in (alone, beside) for record in records.values())
     same = {name for name in alone if not beside[name].num_retractions}
     assert same
@@ -519,7 +538,13 @@ def test_receipts_name_what_runs(measured):
     assert named["standalone-chain"] == ("STANDALONE", "LlamaForCausalLM", "StandaloneDraftWorker")
     assert named["eagle-chain"] == named["stacked-tree"] == ("EAGLE", "LlamaForCausalLMEagle", "EagleDraftWorker")
     assert named["eagle3-tree"] == ("EAGLE3", "LlamaForCausalLMEagle3", "EagleDraftWorker")
+    assert named["fspad-tree"] == ("EAGLE", "LlamaForCausalLMFspad", "EagleDraftWorker")
+    assert named["s2d-tree"] == ("STANDALONE", "LlamaForCausalLMNested", "StandaloneDraftWorker")
+    assert receipts["s2d-tree"].draft_facts == {"exits": [1, 2, 3], "exit_thresholds": [0.9, 0.9]}
     assert named["medusa-tree"] == ("EAGLE", "MedusaHeads", "MedusaDraftWorker")
+    assert named["flash-tree"] == named["chimera-tree"] == ("EAGLE", "StepwiseDraftModel", "StepwiseDraftWorker")
+    assert receipts["flash-tree"].draft_facts["tokens_per_pass"] == 3
+    assert receipts["chimera-tree"].draft_facts["num_heads"] == 4
     assert named["prism-tree"] == ("EAGLE", "LlamaForCausalLMPrism", "PrismDraftWorker")
     assert {named[arm] for arm in LOOKUPS} == {("NGRAM", None, None)}
     assert receipts["recycling"].draft_facts == {"proposer": "TokenRecycling"}

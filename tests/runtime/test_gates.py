@@ -6,16 +6,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from draftbench.drafts import api
+
+NAUGHTY = Path(__file__).parent / "naughty"
 SUITE = """\
 version: 1
 name: gates
@@ -36,28 +39,33 @@ prefix_cache: true
 """
 
 
-def environment() -> dict[str, str]:
-    """With the misbehaving package on the path."""
-    return {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "runtime" / "naughty")}
+def kill_at_first_sight(requests: Path, ended: threading.Event) -> None:
+    """End the engine `killed` once a request of its first cell is kept."""
+    while not ended.is_set() and not (requests.exists() and '"killed"' in requests.read_text()):
+        time.sleep(0.02)
+    for child in psutil.Process().children(recursive=True):
+        # An engine is known by the file that takes its output.
+        with suppress(OSError):
+            if os.readlink(f"/proc/{child.pid}/fd/1").endswith("engines/killed/engine.log"):
+                child.send_signal(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., tuple[int, str]]) -> Path:
     """The suite's run, in which one engine is killed in the middle of its first cell."""
-    folder = tmp_path_factory.mktemp("gates")
+    folder, ended = tmp_path_factory.mktemp("gates"), threading.Event()
     (folder / "gates.yaml").write_text(SUITE)
-    words = [sys.executable, "bench.py", str(folder / "gates.yaml"), "--out", str(folder / "run")]
-    process = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    requests = folder / "run" / "requests.jsonl"
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not (requests.exists() and '"killed"' in requests.read_text()):
-        time.sleep(0.01)
-    for child in psutil.Process(process.pid).children(recursive=True):
-        # An engine is known by the file that takes its output.
-        if os.readlink(f"/proc/{child.pid}/fd/1").endswith("engines/killed/engine.log"):
-            child.send_signal(signal.SIGKILL)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output.decode()
+    asked = folder / "run" / "requests.jsonl"
+    killer = threading.Thread(target=kill_at_first_sight, args=(asked, ended), daemon=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(NAUGHTY))
+        api.installed.cache_clear()
+        killer.start()
+        code, output = command(str(folder / "gates.yaml"), "--out", str(folder / "run"))
+        ended.set()
+        killer.join()
+    api.installed.cache_clear()
+    assert code == 0, output
     return folder / "run"
 
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 
 from draftbench.drafts import api
 from draftbench.drafts.api import Tree
+from draftbench.drafts.training import recipes
 from draftbench.drafts.training.load import load_draft
 from draftbench.harness.models.find import EMBEDDED
 from tests.runtime.oracle import Oracle
@@ -68,28 +69,47 @@ drafts:
 
 def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A command with the installed packages on its path."""
-    path = os.pathsep.join((str(folder / "site"), str(NAUGHTY)))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(folder / "site"), "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+def look_anew() -> None:
+    """Forget which architectures and recipes are installed."""
+    api.installed.cache_clear()
+    recipes.installed.cache_clear()
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both examples installed, the one with weights trained on the target's own outputs, and all of them run."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Both examples installed: found by this process, its engines, and the tests' misbehaving package too."""
     folder = tmp_path_factory.mktemp("plugins")
-    for name in ("bigram_draft", "gated_draft"):
-        shutil.copytree(ROOT / "examples" / name, folder / name)
-        install = ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-        done = call(folder, *install, "--target", str(folder / "site"), str(folder / name))
-        assert done.returncode == 0, done.stderr
+    sources = [folder / name for name in ("bigram_draft", "gated_draft")]
+    for source in sources:
+        shutil.copytree(ROOT / "examples" / source.name, source)
+    install = ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = call(folder, *install, "--target", str(folder / "site"), *map(str, sources))
+    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder / "site"))
+        for path in (folder / "site", NAUGHTY):
+            patch.syspath_prepend(str(path))
+        look_anew()
+        yield folder / "site"
+    look_anew()
+
+
+@pytest.fixture(scope="module")
+def folder(site: Path, command: Callable[..., tuple[int, str]]) -> Path:
+    """The examples with weights trained on the target's own outputs, and all of them run."""
+    folder = site.parent
     (folder / "recipe.yaml").write_text(RECIPE)
-    done = call(folder, "bench.py", "train", str(folder / "recipe.yaml"), "--out", str(folder / "drafts"))
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, printed = command("train", str(folder / "recipe.yaml"), "--out", str(folder / "drafts"))
+    assert code == 0, printed
     for name in ("gated", "layered"):
         (folder / "drafts" / f"{name}-s0").rename(folder / "drafts" / name)
     (folder / "suite.yaml").write_text(SUITE.format(arms=ARMS))
-    done = call(folder, "bench.py", str(folder / "suite.yaml"), "--out", str(folder / "run"))
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, printed = command(str(folder / "suite.yaml"), "--out", str(folder / "run"))
+    assert code == 0, printed
     return folder
 
 
@@ -136,17 +156,6 @@ def test_list_names_them(folder: Path) -> None:
     assert "an example of docs/adding-a-draft.md" in listed
 
 
-@pytest.fixture
-def packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The installed packages in this process."""
-    monkeypatch.syspath_prepend(str(folder / "site"))
-    monkeypatch.syspath_prepend(str(NAUGHTY))
-    api.installed.cache_clear()
-    yield
-    api.installed.cache_clear()
-
-
-@pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize("arm", ["gated", "layered"])
 def test_the_module_that_was_trained_is_the_one_that_drafts(
     folder: Path, requests: list[dict[str, Any]], arm: str

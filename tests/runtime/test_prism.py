@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
@@ -21,7 +19,7 @@ from draftbench.harness.metrics import acceptance
 from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from tests.runtime.oracle import Oracle
 from tests.runtime.published_prism import LAYERS, TINY, fitted_fusion, write_ours, write_sglang, write_torch
-from tests.runtime.test_engines import CHAIN, PROBE, TREE, accepted, prompts, run, suite
+from tests.runtime.test_engines import ALL, CHAIN, TREE, accepted, prompts, run, suite
 
 OWN_MAP = {"step_to_module": [0, 2, 1, 0, 2]}
 ARMS: dict[str, tuple[str, str, tuple[int, int, int], dict[str, Any]]] = {
@@ -29,17 +27,24 @@ ARMS: dict[str, tuple[str, str, tuple[int, int, int], dict[str, Any]]] = {
     "prism-sglang": ("prism", "sglang", CHAIN, {}),
     "prism-torch": ("prism", "torch", CHAIN, {}),
     "fused": ("prism", "fused", TREE, {}),
-    "fused-sglang": ("prism", "fused-sglang", TREE, {}),
     "fused-chain": ("prism", "fused-sglang", CHAIN, {}),
     "fused-3-torch": ("prism", "fused-3-torch", CHAIN, {}),
     "fused-3-map": ("prism", "fused-3", CHAIN, OWN_MAP),
-    "hass-fused": ("eagle", "hass-fused", TREE, {}),
     "hass-fused-chain": ("eagle", "hass-fused", CHAIN, {}),
     "corrupt-fusion": ("prism", "corrupt-fusion", CHAIN, {}),
     "corrupt-second": ("prism", "corrupt-second", CHAIN, {}),
 }
 """Architecture, folder, tree and options."""
-SIMULATED = ["fused", "fused-chain", "fused-3-torch", "fused-3-map", "hass-fused", "hass-fused-chain"]
+SIMULATED = ["fused", "fused-chain", "fused-3-torch", "fused-3-map", "hass-fused-chain"]
+LAYOUTS = [("prism-sglang", "prism"), ("prism-torch", "prism")]
+"""Arms with the same weights: as published, and ours."""
+if ALL:
+    ARMS |= {
+        "fused-sglang": ("prism", "fused-sglang", TREE, {}),
+        "hass-fused": ("eagle", "hass-fused", TREE, {}),
+    }
+    SIMULATED.append("hass-fused")
+    LAYOUTS.append(("fused-sglang", "fused"))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def oracle() -> Oracle:
 def folder(tmp_path_factory: pytest.TempPathFactory, oracle: Oracle) -> Path:
     """Every draft in every layout."""
     out = tmp_path_factory.mktemp("drafts")
-    samples = [Example(prompt.prompt_ids, oracle.continued(prompt.prompt_ids, 24)) for prompt in prompts()[-12:]]
+    samples = [Example(prompt.prompt_ids, oracle.continued(prompt.prompt_ids, 24)) for prompt in prompts()[8:]]
     fusion = fitted_fusion(oracle.target, samples)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(fusion["fusion_layer.weight"].shape, generator=generator).half()
@@ -83,16 +88,15 @@ def spoil_second_module(folder: Path, generator: torch.Generator) -> None:
 
 
 @pytest.fixture(scope="module")
-def arms(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[SglangFleet]:
+def arms(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> SglangFleet:
     out = tmp_path_factory.mktemp("run")
     entries: list[dict[str, Any]] = [{"name": "vanilla", "architecture": "vanilla"}]
     for name, (architecture, place, (steps, topk, tokens), options) in ARMS.items():
         entries.append({"name": name, "architecture": architecture, "checkpoint": str(folder / place),
                         "num_steps": steps, "topk": topk, "num_draft_tokens": tokens, "options": options})  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(PROBE), os.environ.get("PYTHONPATH")))))
-        wanted = suite(out, arms=tuple(entries), max_total_tokens=1024)
-        yield find_fleet(wanted, discover(), Path.cwd(), out, has_gpu()).forking(pytest.fail)
+    (out / "probed").touch()
+    wanted = suite(out, arms=tuple(entries), max_total_tokens=1024)
+    return find_fleet(wanted, discover(), Path.cwd(), out, has_gpu()).forking(pytest.fail)
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +129,7 @@ def test_every_layout_decodes_what_vanilla_decodes(measured, arm):
             assert measured[arm][kind][name].output_ids == record.output_ids
 
 
-@pytest.mark.parametrize(
-    ("published", "ours"), [("prism-sglang", "prism"), ("prism-torch", "prism"), ("fused-sglang", "fused")]
-)
+@pytest.mark.parametrize(("published", "ours"), LAYOUTS)
 def test_a_published_layout_has_the_rounds_of_our_own(measured, published, ours):
     """The same weights under the authors' names draft the same, round for round."""
     for name, record in measured[ours]["alone"].items():
@@ -204,10 +206,10 @@ def test_receipts_say_modules_map_and_layers(measured):
     said = {arm: (found["receipt"].algorithm, found["receipt"].draft_class) for arm, found in measured.items()}
     facts = {arm: found["receipt"].draft_facts for arm, found in measured.items()}
     assert said["prism"] == said["prism-torch"] == ("EAGLE", "LlamaForCausalLMPrism")
-    assert said["fused"] == said["fused-sglang"] == ("EAGLE3", "LlamaForCausalLMPrism")
-    assert said["hass-fused"] == ("EAGLE3", "LlamaForCausalLMEagleFused")
+    assert said["fused"] == said["fused-chain"] == ("EAGLE3", "LlamaForCausalLMPrism")
+    assert said["hass-fused-chain"] == ("EAGLE3", "LlamaForCausalLMEagleFused")
     two = {"num_modules": 2, "step_to_module": [0, 1, 1, 1, 1]}
     assert facts["prism-torch"] == facts["prism"] == {**two, "reads": "last hidden state"}
-    assert facts["fused-sglang"] == {**two, "reads": list(LAYERS)}
+    assert facts["fused-chain"] == {**two, "reads": list(LAYERS)}
     assert facts["fused-3-map"] == {"num_modules": 3, **OWN_MAP, "reads": list(LAYERS)}
-    assert facts["hass-fused"] == {"reads": list(LAYERS)}
+    assert facts["hass-fused-chain"] == {"reads": list(LAYERS)}

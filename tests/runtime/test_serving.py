@@ -4,10 +4,7 @@ started beforehand, measured as three arms over its three interfaces."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,6 @@ from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
 
-ROOT = Path(__file__).parents[2]
 SUITE = """\
 version: 1
 name: serving
@@ -46,7 +42,7 @@ ARMS = f"""{{name: vanilla, architecture: vanilla}}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def run(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., tuple[int, str]]) -> Iterator[Path]:
     """The suite's run beside the server; the server outlives it."""
     folder = tmp_path_factory.mktemp("serving")
     (folder / "server.yaml").write_text(SUITE.replace("ARMS", SERVER))
@@ -54,9 +50,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     server = arms.forking(pytest.fail).start("server")
     try:
         (folder / "serving.yaml").write_text(SUITE.replace("ARMS", ARMS.replace("URL", server.url)))
-        words = [sys.executable, "bench.py", str(folder / "serving.yaml"), "--out", str(folder / "run")]
-        done = subprocess.run(words, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stdout + done.stderr
+        code, printed = command(str(folder / "serving.yaml"), "--out", str(folder / "run"))
+        assert code == 0, printed
         assert server.failure() is None
         yield folder / "run"
     finally:
@@ -122,10 +117,10 @@ def test_closed_and_open_loops_are_told_apart(run: Path, rows: dict[tuple[str, s
     assert all(found == gaps[0] for found in gaps)
 
 
-def test_the_report_tells_what_the_server_is(run: Path) -> None:
+def test_the_report_tells_what_the_server_is(run: Path, command: Callable[..., tuple[int, str]]) -> None:
     """Marked in the tables; the draft that it runs with stands in the conditions; the records give the report again."""
     report = (run / "report.md").read_text()
     assert "| native ‡ |" in report
     assert "speculative_algorithm EAGLE" in report.replace("\\", "")
-    done = subprocess.run([sys.executable, "bench.py", "verify", str(run)], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    code, printed = command("verify", str(run))
+    assert code == 0, printed

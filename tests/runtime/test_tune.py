@@ -29,7 +29,7 @@ tune: {configurations: 2, prompts: 2, blocks: 1}
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "bench.py", *words], capture_output=True, text=True, timeout=900)
+    return subprocess.run([sys.executable, "bench.py", *words], capture_output=True, text=True, timeout=3600)
 
 
 def test_trees_are_tried_and_the_tuned_suite_says_how(tmp_path: Path):

@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The build's own requirements come from here where they are here, so that it needs no network.
     here = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
     words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *here, "--wheel-dir", str(folder), "."]
-    done = subprocess.run(words, cwd=folder / "clone", capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=folder / "clone", capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     (found,) = folder.glob("*.whl")
     return found
@@ -50,19 +50,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Call:
     """Calls a program of an environment that has the wheel, from a folder that holds nothing of the project."""
     folder = tmp_path_factory.mktemp("installed")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, timeout=900)
     python = folder / "venv" / "bin" / "python"
     (site,) = (folder / "venv" / "lib").glob("*/site-packages")
     (site / "base.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")) + "\n")
     pip = [sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", "--no-index", "--no-deps"]
-    subprocess.run([*pip, str(wheel)], check=True, timeout=120)
+    subprocess.run([*pip, str(wheel)], check=True, timeout=900)
     (folder / "home").mkdir()
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
     def program(name: str, *words: str) -> subprocess.CompletedProcess[str]:
         path = folder / "venv" / "bin" / name
         return subprocess.run(
-            [path, *words], cwd=folder / "home", env=environment, capture_output=True, text=True, timeout=400
+            [path, *words], cwd=folder / "home", env=environment, capture_output=True, text=True, timeout=900
         )
 
     return program

@@ -44,7 +44,7 @@ def test_commands_answer(words, code, said, capsys):
 
 def test_it_is_a_program():
     """Started by its file, it says how it is called."""
-    done = subprocess.run([sys.executable, "bench.py", "--help"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "bench.py", "--help"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "starts nothing" in done.stdout
 

@@ -258,8 +258,8 @@ def test_keys_come_from_the_environment_and_are_never_kept(server: Server, monke
     endpoint = open_endpoint(arm(server, api_key_env="PROD_KEY"))
     record = ask(endpoint)
     assert server.keys == [f"Bearer {KEY}"] * 2
-    assert endpoint.told["speculative_algorithm"] == "EAGLE"
-    assert KEY not in record.model_dump_json() + json.dumps(endpoint.told)
+    assert endpoint.told.speculative_algorithm == "EAGLE"
+    assert KEY not in record.model_dump_json() + endpoint.told.model_dump_json()
 
 
 def test_what_cannot_be_measured_is_told_at_once(server: Server) -> None:

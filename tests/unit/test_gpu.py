@@ -45,7 +45,7 @@ def driver(monkeypatch):
 def test_the_driver_tells_version_memory_and_capability(driver):
     """And the manifest holds name and driver."""
     assert read_gpu_host() == GOOD
-    assert host()["gpu_driver"] == "580.159.03"
+    assert host().gpu_driver == "580.159.03"
     assert memory() == Memory("GPU NVIDIA H200", 150 * 10**9, 149 * 10**9, on_gpu=True)
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from draftbench.harness.manifest import Manifest
 from draftbench.harness.run.history import seen_here
 from draftbench.harness.run.plan import estimate
 from draftbench.harness.suite import load_suite
 
 PUBLISHED = Path("reports/published/quickstart-cpu")
-HOST: dict[str, Any] = json.loads((PUBLISHED / "manifest.json").read_text())["host"]
+HOST = Manifest.read(PUBLISHED).host
 QUICKSTART, REAL = load_suite(Path("suites/quickstart.yaml")), load_suite(Path("suites/gsm8k.yaml"))
 
 
@@ -42,7 +41,7 @@ def test_the_same_target_on_the_same_host_tells_its_speed(runs: Path) -> None:
 
 def test_other_hosts_targets_and_unfinished_runs_tell_nothing(runs: Path) -> None:
     """Nor do folders that hold no run."""
-    assert seen_here(QUICKSTART, runs, {**HOST, "gpu": "NVIDIA H200"}) is None
+    assert seen_here(QUICKSTART, runs, HOST.model_copy(update={"gpu": "NVIDIA H200"})) is None
     assert seen_here(REAL, runs, HOST) is None
     (runs / "quickstart-1" / "results.csv").write_text("arm\nvanilla\n")
     assert seen_here(QUICKSTART, runs, HOST) is None

@@ -366,3 +366,66 @@ def test_a_draft_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
         check_tokenizer(tokenizer(tmp_path / "other", ["a", "x", "c"]), target)
     with pytest.raises(CheckpointError, match="token '<end>' is 3, but the target's is 4"):
         check_tokenizer(tokenizer(tmp_path / "ends", ["a", "b", "c"], ("<end>",)), target)
+
+
+FSPAD: Shapes = {
+    **EMBEDDING, "fc.fc.weight": (64, 128), "fc.fc.bias": (64,), "fc.post_attention_layernorm.weight": (64,),
+    "fc.mlp.gate_proj.weight": (128, 64), "fc.mlp.up_proj.weight": (128, 64), "fc.mlp.down_proj.weight": (64, 128),
+    **layer("layers.0"), "layers.0.mlp.down_proj.weight": (128, 128),
+}  # fmt: skip
+"""As the authors' code saves it (Luc4Gui/FSPAD eagle/model/cnets_fspad.py)."""
+
+
+def test_fspads_sampling_is_found_under_its_authors_names() -> None:
+    """And is told from an EAGLE head, whose layer makes one state and which has no sampling."""
+    found = load("fspad", FSPAD)
+    assert found.renamed["fc.mlp.gate_proj.weight"] == "sampling.gate.weight"
+    assert found.renamed["fc.fc.bias"] == "fc.bias"
+    assert load("fspad", {name: shape for name, shape in FSPAD.items() if name != "fc.fc.bias"}).zeros
+    with pytest.raises(CheckpointError, match=r"missing: sampling\."):
+        load("fspad", EAGLE)
+    with pytest.raises(CheckpointError, match="down_proj"):
+        load("fspad", {**FSPAD, "layers.0.mlp.down_proj.weight": (64, 128)})
+    with pytest.raises(CheckpointError, match="num_hidden_layers is 2"):
+        load("fspad", FSPAD, {**LLAMA, "num_hidden_layers": 2})
+
+
+def nested(num_layers: int = 3) -> Shapes:
+    """A small language model with tied embeddings."""
+    layers = [layer(f"model.layers.{index}", norms=("input_layernorm",)) for index in range(num_layers)]
+    names = {name: shape for own in layers for name, shape in own.items()}
+    return {"model.embed_tokens.weight": (2048, 64), "model.norm.weight": (64,), **names}
+
+
+NESTED = {
+    **LLAMA, "num_hidden_layers": 3, "exits": [1, 3], "exit_thresholds": [0.8], "tie_word_embeddings": True
+}  # fmt: skip
+
+
+def test_s2ds_exits_are_checked() -> None:
+    """Ascending, within the layers, the last of them all; a threshold for each but the last."""
+    assert load("s2d", nested(), NESTED).facts == {"exits": [1, 3], "exit_thresholds": [0.8]}
+    for changes, said in (
+        ({"exits": None}, "exits is None"),
+        ({"exits": [3, 1]}, "ascending"),
+        ({"exits": [1, 4]}, "layers from 1 to 3"),
+        ({"exits": [1, 2]}, "the last exit has to be the last layer, 3"),
+        ({"exit_thresholds": []}, "needs 1 numbers"),
+        ({"exit_thresholds": [1.5]}, "from 0 to 1"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is not set"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            load("s2d", nested(), {**NESTED, **changes})
+
+
+def test_one_exit_of_s2d_leaves_the_layers_behind_it_unread() -> None:
+    """The file is the same, the model smaller; an exit that it does not have is refused."""
+    spec = discover()["s2d"]
+    facts = {name: TensorFacts(shape, True) for name, shape in nested().items()}
+    load_one = lambda number: load_draft(  # noqa: E731
+        spec, Path("draft"), NESTED, TARGET, facts, spec.options.model_validate({"exit": number}), TREE
+    )
+    found = load_one(1)
+    assert (found.config["num_hidden_layers"], found.facts) == (1, {"exits": [1], "exit_thresholds": []})
+    with pytest.raises(CheckpointError, match="it has 2 exits"):
+        load_one(3)

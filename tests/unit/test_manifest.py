@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from draftbench.harness.errors import RecordError
 from draftbench.harness.host.provenance import suite_sha256
@@ -27,6 +29,8 @@ def test_published_manifests_are_read_as_they_were_written(path: Path) -> None:
     assert found.recorded == content
     assert found.suite_sha256 == suite_sha256(content["suite"])
     assert [arm.name for arm in found.suite.arms] == [arm["name"] for arm in content["suite"]["arms"]]
+    assert found.host.said() == content["host"]
+    assert found.model_dump()["workloads"] == content.get("workloads", {})
     assert {name: told.server_args for name, told in found.engines.items()} == {
         name: told["server_args"] for name, told in content.get("engines", {}).items()
     }
@@ -69,9 +73,31 @@ def test_settings_that_came_later_mean_what_was_done_before() -> None:
     assert Manifest.of({"suite": {**suite, "turns": "prompts"}}).suite.turns == "prompts"
 
 
+def test_facts_are_typed_whichever_draftbench_said_them() -> None:
+    """An older one, which did not count skipped records, and a later one, which says more of a host."""
+    content: dict[str, Any] = {
+        "suite": suite_object(ARMS),
+        "host": {"cpu": "a processor", "gpu": "none", "microcode": 7},
+        "workloads": {"w": {"source": "synthetic", "num_prompts": 3}},
+        "endpoints": {"far": {"tp_size": 2, "version": "0.6", "incremental_streaming_output": True}},
+    }
+    found = Manifest.of(content)
+    assert (found.host.device, found.host.cores) == ("a processor", None)
+    assert found.host.said() == {"cpu": "a processor", "gpu": "none"}
+    assert found.recorded["host"] == content["host"]
+    assert (found.workloads["w"].num_prompts, found.workloads["w"].num_skipped) == (3, None)
+    assert found.endpoints["far"].said() == content["endpoints"]["far"]
+    again = Manifest.of(json.loads(json.dumps(found.noting(finished=True).recorded, default=str)))
+    assert (again.host, again.workloads, again.endpoints) == (found.host, found.workloads, found.endpoints)
+    with pytest.raises(ValidationError, match="frozen"):
+        found.host.cpu = "another"  # type: ignore[misc]
+
+
 def test_what_cannot_be_read_is_told_with_its_place() -> None:
     """By file and key, with what to do."""
     with pytest.raises(RecordError, match=r"run/manifest\.json: suite\.blocks: .*Report the run with the draftbench"):
         Manifest.of({"suite": suite_object(ARMS, blocks="many")}, "run/manifest.json")
+    with pytest.raises(RecordError, match=r"manifest\.json: host\.cores: Input should be a valid integer"):
+        Manifest.of({"suite": suite_object(ARMS), "host": {"cores": "many"}})
     with pytest.raises(RecordError, match="no manifest of a run"):
         Manifest.of({"suite": "quickstart"})

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 def install() -> None:
     """Put our parts in place of SGLang's, once per engine process, before its models are built."""
-    from draftbench.harness.runtime.cpu import attention, blocks, lean_layers, sampling
+    from draftbench.harness.runtime.cpu import attention, block_drafts, lean_layers, sampling
 
     attention.install()
-    blocks.allow()
+    block_drafts.allow()
     sampling.install()
     lean_layers.install()

@@ -73,7 +73,7 @@ class StepwiseDraftModel(nn.Module):
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.steps = StepCounter()
         self.remembered = Remembered(getattr(self.draft, "reads_tokens", 1))
-        self.scored = getattr(self.draft, "scored", lambda state, step: state)
+        self.has_wide_states = hasattr(self.draft, "scored")
         # What SGLang asks of drafts that read several layers: no vocabulary of their own, the target's head.
         self.hot_token_id = None
         self.load_lm_head_from_target = True
@@ -113,10 +113,21 @@ class StepwiseDraftModel(nn.Module):
         hidden_ND = forward_batch.spec_info.hidden_states
         tokens = self.remembered.read(input_ids, positions, forward_batch) if step == 1 else input_ids
         state_NW = self.draft(tokens[None], hidden_ND[None], positions[None], attend, step)[0]
-        scored_ND = self.scored(state_NW, step)
-        kept = None if scored_ND is state_NW else state_NW
-        return self.logits_processor(input_ids, scored_ND, self.head, forward_batch, aux_hidden_states=kept)
+        if not self.has_wide_states:
+            return self.logits_processor(input_ids, state_NW, self.head, forward_batch)
+        scored_ND = self.draft.scored(state_NW, step)
+        return self.logits_processor(input_ids, scored_ND, self.head, forward_batch, aux_hidden_states=state_NW)
+
+
+class StepwiseDraftWorker(SteppedDraftWorker):
+    """Captures no graphs for drafts with states of their own: SGLang's buffers are as wide as a hidden state."""
+
+    def _capture_cuda_graphs(self) -> None:
+        if self.draft_runner.model.has_wide_states:
+            self.cuda_graph_runner = self.cuda_graph_runner_for_draft_extend = None
+        else:
+            super()._capture_cuda_graphs()
 
 
 MODELS = (StepwiseDraftModel,)
-DRAFT_WORKER = SteppedDraftWorker
+DRAFT_WORKER = StepwiseDraftWorker

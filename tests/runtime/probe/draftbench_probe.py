@@ -1,4 +1,7 @@
-"""A plugin that tests put on the engines' path: keeps what goes into and comes out of the draft's first passes."""
+"""A plugin that tests put on the engines' path: keeps what goes into and comes out of the draft's first passes.
+
+It does so where the run's folder has a file named `probed`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ NUM_PASSES = 24
 def activate() -> None:
     """Hook the model runner where draftbench has started the engine."""
     folder = os.environ.get("DRAFTBENCH_ENGINE_FOLDER")
-    if folder is None:
+    if folder is None or not (Path(folder).parents[1] / "probed").exists():
         return
     import torch
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType

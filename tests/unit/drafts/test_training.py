@@ -22,6 +22,8 @@ from draftbench.drafts.eagle.model import EagleDraft, eagle_config, new_eagle
 from draftbench.drafts.eagle3.model import Eagle3Draft, new_eagle3
 from draftbench.drafts.flash_text.loss import FlashTextObjective, flash_text_loss
 from draftbench.drafts.flash_text.model import FlashTextDraft, new_flash_text
+from draftbench.drafts.fspad.loss import fspad_loss
+from draftbench.drafts.fspad.model import FspadDraft, new_fspad
 from draftbench.drafts.medusa.loss import MedusaObjective, medusa_loss
 from draftbench.drafts.medusa.model import new_medusa
 from draftbench.drafts.prism.model import PrismDraft, new_prism
@@ -75,8 +77,12 @@ def prism_of(target: LlamaForCausalLM, num_read: int = 0) -> PrismDraft:
     return draft
 
 
-def eagle3_of(target: LlamaForCausalLM) -> Eagle3Draft:
-    return new_eagle3(CONFIG, torch.arange(3, 60), embedding_of(target), head_of(target), 3)
+def eagle3_of(target: LlamaForCausalLM, num_layers: int = 1) -> Eagle3Draft:
+    return new_eagle3(CONFIG, torch.arange(3, 60), embedding_of(target), head_of(target), 3, num_layers=num_layers)
+
+
+def fspad_of(target: LlamaForCausalLM) -> FspadDraft:
+    return new_fspad(CONFIG, embedding_of(target), head_of(target), 3)
 
 
 def flash_of(target: LlamaForCausalLM) -> FlashTextDraft:
@@ -100,6 +106,8 @@ FEATURE_DRAFTS: dict[str, Callable[[LlamaForCausalLM], Any]] = {
     "eagle3": eagle3_of,
     "flash": flash_of,
     "chimera": chimera_of,
+    "eagle3 of two layers": partial(eagle3_of, num_layers=2),
+    "fspad": fspad_of,
 }
 
 
@@ -154,6 +162,17 @@ def test_a_chain_accepts_what_step_by_step_decoding_accepts(target: LlamaForCaus
         assert int(accepted[start - first]) == (right.index(False) if False in right else 4)
 
 
+@pytest.mark.parametrize("name", FEATURE_DRAFTS)
+def test_drafts_compute_in_the_types_of_their_weights(target: LlamaForCausalLM, name: str) -> None:
+    """An engine that runs in bfloat16 makes a stepwise draft in it, too, and hands it such hidden states."""
+    draft = FEATURE_DRAFTS[name](target).bfloat16()
+    tokens, hidden = torch.tensor([[1, 2, 3, 4]]), torch.randn(1, 4, 96 if draft.reads_layers else 32).bfloat16()
+    positions = torch.arange(4)[None]
+    output = draft(first_tokens(draft, tokens, positions), hidden, positions, growing_attention(), 1)
+    output = draft(tokens, output, positions, growing_attention(), 2)
+    assert draft.logits(output, 2).dtype == torch.bfloat16
+
+
 def test_a_wider_tree_accepts_no_less_at_step_one(target: LlamaForCausalLM, features: Features) -> None:
     """The first step's accept rate grows with the number of branches."""
     draft = eagle_of(target)
@@ -190,6 +209,30 @@ def test_padding_does_not_change_the_loss(target: LlamaForCausalLM, features: Fe
     counts = [int(features.batch([index]).learned_BT.sum()) for index in (0, 5)]
     expected = (alone[0] * counts[0] + alone[1] * counts[1]) / sum(counts)
     torch.testing.assert_close(eagle_loss(draft, features.batch([0, 5]), objective), expected)
+
+
+def test_fspads_two_states_learn_apart(target: LlamaForCausalLM, features: Features) -> None:
+    """One pass: the loss on hidden states moves the state that goes on alone, that on scores the other alone."""
+    draft, batch, size = fspad_of(target), features.batch([0, 3]), 32
+    moved = {}
+    for name, weights in {"state": (1.0, 0.0), "scores": (0.0, 1.0)}.items():
+        draft.zero_grad()
+        fspad_loss(draft, batch, EagleObjective(1, *weights, 0.0, 10, 1.0, True)).backward()
+        halves = draft.layers[0].mlp.down_proj.weight.grad.split(size)
+        moved[name] = [bool(half.abs().sum() > 0) for half in halves]
+    assert moved == {"state": [False, True], "scores": [True, False]}
+
+
+def test_fspad_without_sampling_and_with_equal_states_is_eagle(target: LlamaForCausalLM, features: Features) -> None:
+    """Nothing sampled, both halves of the last matrix EAGLE's: the same scores at every step of aligned passes."""
+    eagle, draft, batch = eagle_of(target), fspad_of(target), features.batch([0, 3])
+    weights = {name: weight for name, weight in eagle.state_dict().items() if "embed" not in name}
+    last = "layers.0.mlp.down_proj.weight"
+    draft.load_state_dict(weights | {last: torch.cat((weights[last], weights[last]))}, strict=False)
+    torch.nn.init.zeros_(draft.sampling.down.weight)
+    passes = (aligned_passes(each, batch, batch.hidden_BTD, 4, detach=False) for each in (eagle, draft))
+    for (expected, _), (found, _) in zip(*passes, strict=True):
+        torch.testing.assert_close(draft.logits(found), eagle.logits(expected))
 
 
 def test_learned_entries_are_those_of_the_output(target: LlamaForCausalLM, features: Features) -> None:

@@ -293,7 +293,9 @@ def test_what_a_server_tells_of_itself_is_kept_short() -> None:
     told = {"version": "0.5\x1b[2J", "model_path": "m" * 9999, "dtype": [[[1]]], "tp_size": 2}
     with raw_server(lambda request: [http(json.dumps(told).encode())]) as server:
         endpoint = open_endpoint(Arm.model_validate({"name": "p", "endpoint": server.url, "api": "sglang"}))
-    assert endpoint.told == {"version": "0.5 [2J", "model_path": "m" * limits.SHOWN, "dtype": "[[[1]]]", "tp_size": 2}
+    assert endpoint.told.said() == {
+        "version": "0.5 [2J", "model_path": "m" * limits.SHOWN, "dtype": "[[[1]]]", "tp_size": 2,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("noise", [b"", b": ping\n\n"])

@@ -150,8 +150,11 @@ def test_what_the_first_tokens_alone_can_find() -> None:
     assert found_share(2, 2.0) <= 0.01
 
 
-POSITIONS = json.loads((Path(__file__).parent / "tiny_target_odds.json").read_text())["positions"]
-"""By question and continuation: the probabilities that the tiny target gave its best two tokens, one after another."""
+POSITIONS = [
+    [np.array(continuation).reshape(-1, 2) for continuation in question]
+    for question in json.loads((Path(__file__).parent / "tiny_target_odds.json").read_text())["positions"]
+]
+"""By question and continuation: the probabilities that the tiny target gave its best two tokens [tokens, 2]."""
 DRAFTED = 0.6
 """Share of places at which the draft proposes the best token: EAGLE's chains with one wrong token in five, or fewer."""
 Scored = dict[str, list[list[tuple[float, float, float]]]]
@@ -163,7 +166,7 @@ def scored_continuations(draw: np.random.Generator, threshold: float) -> Scored:
     for question, recorded in enumerate(POSITIONS):
         found[str(question)] = []
         for chosen in draw.integers(len(recorded), size=SAMPLES):
-            best, second = np.array(recorded[chosen]).reshape(-1, 2).T
+            best, second = recorded[chosen].T
             forced = (draw.random(best.size) < DRAFTED) & (best >= threshold)
             hit = forced | (draw.random(best.size) < best)
             next_best = draw.random(best.size) < second / np.maximum(1 - best, np.maximum(second, 1e-9))

@@ -86,6 +86,10 @@ def test_nothing_is_measured_against_an_invalid_baseline() -> None:
     assert eagle.valid
     assert eagle.output_tokens_per_s is not None
     assert (eagle.speedup, eagle.speedup_low, eagle.step_cost_ratio, eagle.speed.gain_over_cost) == (None,) * 4
+    assert eagle.speed == replace(
+        FakeRun([VANILLA, EAGLE], cells("vanilla", "eagle")).rows()["eagle"].speed,
+        speedup_scope=None, latency_scope=None, decode_speedup=None, gain_over_cost=None,
+    ), "nothing else goes"  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_commits_stay_where_they_are_told() -> None:
 def test_a_published_run_has_none_of_them(run, tmp_path) -> None:
     """Wherever in the manifest and the errors they stood; the kind of each is shown."""
     store = RunStore(run)
-    store.note(host={"said": [text for text, _ in SECRETS.values()]})
+    store.note(packages={f"package {number}": text for number, (text, _) in enumerate(SECRETS.values())})
     draft = prepare(run, "mine", published=tmp_path / "published")
     shown = {after for _, after, _ in draft.replaced}
     assert "SECRET (Slack Token)" in shown

@@ -13,14 +13,14 @@ from draftbench.reports.files import read_run
 from draftbench.reports.study_page import read_trained, write_study
 
 
-def draft(folder: Path, name: str, seed: int, accepted: list[list[int]], samples: int = 100) -> None:
+def draft(folder: Path, name: str, seed: int, accepted: list[list[int]], samples: int = 100, seen: int = 999) -> None:
     """A trained draft's folder: one held-out answer for each list of rounds, of two kinds in turn."""
     ledger = {
         "draft": name,
         "budget": {"seed": seed, "axis": "tokens", "amount": 1e6, "num_steps": 9, "learning_rate": 0.01},
         "data": {"corpus_sha256": "abcdef0123", "num_samples": samples, "num_tokens": 5},
         "learning_rates": [{"rate": 0.01}],
-        "num_entries_seen": 999, "training_flops": 1e9, "num_trained_parameters": 7, "num_active_parameters": 7,
+        "num_entries_seen": seen, "training_flops": 1e9, "num_trained_parameters": 7, "num_active_parameters": 7,
         "validation_losses": [[9, 1.5]], "wall_s": 3.0,
         "heldout_acceptance": {"tree": {"size": {"num_steps": 2, "topk": 1, "num_draft_tokens": 3}}},
     }  # fmt: skip
@@ -100,3 +100,24 @@ def test_the_page_tells_the_speed_of_a_run(folder: Path, tmp_path: Path) -> None
     assert f"{row.speedup:.2f}x [{row.speedup_low:.2f}, {row.speedup_high:.2f}]" in line
     assert "quickstart-cpu/report.md)" in text
     assert "| vanilla" not in text
+
+
+def test_the_page_has_a_line_through_layers_and_tokens(folder: Path, tmp_path: Path) -> None:
+    """Acceptance that grows by one with ten times the tokens and with twice the layers is found to do so."""
+    for layers in (1, 2, 4):
+        for tens, tokens in enumerate((100, 1000, 10_000)):
+            draft(folder, f"eagle3-{layers}-{tens}k", 0, [[tens + layers.bit_length() - 1] * 3] * 4, seen=tokens)
+    text = write_study([folder], tmp_path / "page").read_text()
+    assert "ten times the tokens +1.00 [+1.00, +1.00] tokens a round, twice the layers +1.00 [+1.00, +1.00]" in text
+    assert "it explains 100% of the variance between these drafts, the farthest lies 0.00 off" in text
+    line = next(line for line in text.splitlines() if line.startswith("| 4 "))
+    assert [cell.strip() for cell in line.split("|")[2:5]] == [f"{n:.2f} [{n:.2f}, {n:.2f}]" for n in (3, 4, 5)]
+
+
+def test_drafts_of_one_size_have_no_such_line(folder: Path, tmp_path: Path) -> None:
+    """One number of layers is no grid; three drafts are too few for a line."""
+    for tens in (1, 2):
+        draft(folder, f"eagle3-1-{tens}k", 0, [[tens]] * 4, seen=100 * tens)
+    assert "Layers and tokens" not in write_study([folder], tmp_path / "page").read_text()
+    draft(folder, "eagle3-2-1k", 0, [[2]] * 4, seen=100)
+    assert "Too few drafts for a line." in write_study([folder], tmp_path / "page").read_text()

@@ -35,9 +35,9 @@ def test_what_is_written_is_read_once(tmp_path_factory, batches):
         steps: dict[str, list[int]] = {}
         for request_id, count, *_ in kinds["accepted"]:
             steps.setdefault(request_id, []).append(count)
-        assert found.accepted == steps
+        assert found.num_accepted_drafts == steps
         sizes = [fields[2] for fields in kinds["accepted"] if len(fields) == 3]
-        assert found.proposed == ({"changing": sizes} if sizes else {})
+        assert found.num_proposed_drafts == ({"changing": sizes} if sizes else {})
         num_empty = sum(event[0] == "empty" for event in batch)
         if kinds["phases"] or num_empty:
             sums = [sum(column) for column in zip(*kinds["phases"], strict=True)] or [0] * 4
@@ -56,18 +56,18 @@ def test_what_is_written_is_read_once(tmp_path_factory, batches):
         failures = [" ".join(event[1].split()) for event in batch if event[0] == "failed"]
         first_failure = first_failure if first_failure is not None else next(iter(failures), None)
         assert reader.draft_failure == first_failure
-    assert reader.take().accepted == {}
+    assert reader.take().num_accepted_drafts == {}
 
 
 def test_a_line_that_is_being_written_waits(tmp_path):
     """Its beginning is no event yet."""
     path = tmp_path / "rounds.log"
     reader = RoundReader(path)
-    assert reader.take().accepted == {}, "no engine has written yet"
+    assert reader.take().num_accepted_drafts == {}, "no engine has written yet"
     path.write_text("r one 2\nr one")
-    assert reader.take().accepted == {"one": [2]}
+    assert reader.take().num_accepted_drafts == {"one": [2]}
     path.write_text("r one 2\nr one 3\n")
-    assert reader.take().accepted == {"one": [3]}
+    assert reader.take().num_accepted_drafts == {"one": [3]}
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_rounds_in_which_nothing_was_proposed_are_counted(tmp_path: Path) -> Non
         log.accepted("request", 0)
         log.phases(1, 2, 3, 10)
     events = engine.take_events()
-    assert events.accepted == {"request": [0, 0, 0]}
+    assert events.num_accepted_drafts == {"request": [0, 0, 0]}
     times = {"num_rounds": 3, "draft_ns": 3, "verify_ns": 6, "extend_ns": 9, "round_ns": 30}
     assert events.phases == PhaseTimes(**times, num_empty=2)
     log.empty()

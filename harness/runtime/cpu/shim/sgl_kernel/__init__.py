@@ -2,9 +2,9 @@
 
 SGLang 0.5.17 imports `sgl_kernel` before any plugin is loaded, its CPU build is not published as a package, and the
 CUDA build does not load here. Only engine processes on hosts without a GPU find this module, by PYTHONPATH. All
-operators are here, where SGLang looks for them; each writes its results into the tensors it is given, as the originals
-do (signatures: the call sites in sglang/srt/speculative, sglang/srt/mem_cache/allocation.py and sglang/kernels/ops,
-0.5.17).
+operators are in this module, where SGLang looks for them; each writes its results into the tensors it is given, as the
+originals do (signatures: the call sites in sglang/srt/speculative, sglang/srt/mem_cache/allocation.py and
+sglang/kernels/ops, 0.5.17).
 
 Shapes: B requests, n nodes of a request's token tree with the root, P slots of the KV pool.
 """
