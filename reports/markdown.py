@@ -126,7 +126,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
     synthetic = [workload.name for workload in suite.workloads if workload.source in SYNTHETIC]
     facts = [
         ("target", f"{suite.target.model}, {suite.target.dtype}"),
-        *_devices(suite),
+        *_spread(suite),
         *((("limits", _limits(suite.limits)),) if suite.limits is not None else ()),
         ("sampling", ", ".join(f"{name} {sampling[name]}" for name in sorted(sampling))),
         ("design", _design(suite)),
@@ -167,7 +167,7 @@ def _required(suite: Suite) -> list[tuple[str, str]]:
     return [("required to be alike", ", ".join(required))] if required else []
 
 
-def _devices(suite: Suite) -> list[tuple[str, str]]:
+def _spread(suite: Suite) -> list[tuple[str, str]]:
     """How an engine is spread over devices, where it is."""
     ranks = suite.target.tensor_parallel
     said = [f"tensor parallel {ranks}"] if ranks > 1 else []
