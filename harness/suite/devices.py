@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from draftbench.harness.suite.yaml_lines import Path_
+
 if TYPE_CHECKING:
     from draftbench.harness.suite.arms import Arm
     from draftbench.harness.suite.schema import Suite
@@ -46,22 +48,22 @@ def gpus_in_use(suite: Suite) -> tuple[int, ...]:
     )
 
 
-def device_problems(suite: Suite) -> list[tuple[int, str, str]]:
-    """Engine arguments by which arms would run on other devices than each other: arm's number, argument, and why."""
-    problems = []
+def device_problems(suite: Suite) -> list[tuple[Path_, str]]:
+    """Engine arguments by which arms would run on other devices than each other: where they stand, and what to do."""
+    problems: list[tuple[Path_, str]] = []
     first = next(iter(engines_of(suite)), None)
     for index, arm in enumerate(suite.arms):
         if arm.is_endpoint or first is None:
             continue
         if TENSOR_PARALLEL in arm.engine:
             value = arm.engine[TENSOR_PARALLEL]
-            text = f"is {value}, but all arms share the target's devices; give target.tensor_parallel: {value}"
-            problems.append((index, TENSOR_PARALLEL, text))
+            text = f"is {value}, but all arms share the target's devices; give target.tensor_parallel: {value}."
+            problems.append((("arms", index, "engine"), f"arms[{index}].engine.{TENSOR_PARALLEL} {text}"))
         for name in SHARED:
             ours, theirs = arm.engine.get(name), first.engine.get(name)
             if ours != theirs:
-                text = f"is {_said(ours)}, and {_said(theirs)} for arm {first.name}; give all arms the same devices"
-                problems.append((index, name, text))
+                text = f"is {_said(ours)}, and {_said(theirs)} for arm {first.name}; give all arms the same devices."
+                problems.append((("arms", index, "engine"), f"arms[{index}].engine.{name} {text}"))
     return problems
 
 

@@ -96,12 +96,7 @@ def _engine_problems(suite: Suite, allowed: Collection[str]) -> Problems:
             at = ("arms", index, "engine", name)
             text = "may run code, open ports, or read and write elsewhere; if that is meant, run with"
             problems.append((at, f"{spelled(at)} {text} --allow {name}."))
-    for index, name, text in device_problems(suite):
-        inside = name in suite.arms[index].engine
-        problems.append(
-            (("arms", index, *(("engine", name) if inside else ())), f"arms[{index}].engine.{name} {text}.")
-        )
-    return problems
+    return problems + device_problems(suite)
 
 
 def _endpoint_problems(index: int, arm: Arm, rendering: Rendering) -> Problems:
