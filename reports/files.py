@@ -79,7 +79,7 @@ def write_files(run: Run) -> Path:
 
 def figures_of(run: Run) -> tuple[Plot, ...]:
     """Every figure of a run."""
-    return draw_figures(run.rows)
+    return draw_figures(run.rows, run.manifest.suite.first_stage)
 
 
 def results(run: Run) -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
 from draftbench.harness.facts import EndpointFacts
+from draftbench.harness.host.devices import labels
 from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
@@ -16,7 +18,7 @@ from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer
 from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, training_table
 from draftbench.reports.foreign import markdown_text, with_strings
-from draftbench.reports.sections import sections
+from draftbench.reports.sections import ReportSection, first_sections, sections
 from draftbench.reports.table import (
     DEVICE_HEADERS,
     MAIN_HEADERS,
@@ -48,13 +50,13 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
     parts = [
         f"# {suite.name}",
         answer(rows, manifest),
+        *_sections(first_sections(rows, manifest)),
         "## Results",
         _main(rows),
         meanings(rows),
         "\n".join(f"- {note}" for note in notes(rows, with_strings(broken, markdown_text))),
     ]
-    for section in sections(rows, manifest):
-        parts += [f"## {section.title}", _table(section.headers, section.lines), section.meaning]
+    parts += _sections(sections(rows, manifest))
     parts += [
         "## Arms",
         _table(*arms_table(suite.arms, manifest.engines)),
@@ -65,6 +67,11 @@ def render_markdown(rows: Sequence[Row], manifest: Manifest, records_sha256: str
         parts += ["## Training", _table(headers, lines), TRAINING_MEANING]
     parts += ["## Conditions", _table(("what", "value"), conditions(manifest, records_sha256)), REPRODUCE]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sections(found: Sequence[ReportSection]) -> list[str]:
+    each = [(f"## {section.title}", _table(section.headers, section.lines), section.meaning) for section in found]
+    return [part for parts in each for part in parts]
 
 
 def _main(rows: Sequence[Row]) -> str:
@@ -101,6 +108,12 @@ def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
     return lines
 
 
+def _devices(manifest: Manifest) -> str:
+    """How many launches ran on which kind of device."""
+    counted = Counter(labels(manifest.devices).values())
+    return "; ".join(f"{device}: {count}" for device, count in sorted(counted.items()))
+
+
 def _told(facts: EndpointFacts) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(facts.said().items())) or "tells nothing of itself"
 
@@ -121,6 +134,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         *_unscored(manifest),
         *_required(suite),
         ("prefix cache", "on" if suite.prefix_cache else "off"),
+        *((("launches on", _devices(manifest)),) if manifest.devices else ()),
         *((name, str(value)) for name, value in sorted(manifest.host.said().items())),
         *sorted(manifest.packages.items()),
         *((f"draft package of {name}", package_text(facts)) for name, facts in manifest.draft_packages.items()),

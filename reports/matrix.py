@@ -33,14 +33,15 @@ def matrix_table(runs: Mapping[str, Run]) -> Table:
         runs: by the point's name.
     """
     lines = []
-    for point, run in runs.items():
-        for entry in entries_of(Shown(point, run, None)):
-            if not entry.whole:
-                continue
+    found = {point: [each for each in entries_of(Shown(point, run, None)) if each.whole] for point, run in runs.items()}
+    has_devices = len({entry.device for entries in found.values() for entry in entries}) > 1
+    for point, entries in found.items():
+        for entry in entries:
             ratio = None if entry.speedup is None else Ratio(entry.speedup, entry.low, entry.high, entry.scope)
             state = entry.out or ("valid, simulated acceptance" if entry.is_simulated else "valid")
             numbers = [fixed(number, 2) for number in (entry.acceptance_length, entry.step_cost_ratio, entry.gain)]
-            where = [point, entry.target, entry.arm, entry.load, entry.workload]
+            target = f"{entry.target}, {entry.device}" if has_devices else entry.target
+            where = [point, target, entry.arm, entry.load, entry.workload]
             lines.append([*where, *numbers, ratio_text(ratio), entry.scope or MISSING, state])
     return list(HEADERS), lines
 

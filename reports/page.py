@@ -20,7 +20,7 @@ from draftbench.reports.arms_tables import TRAINING_MEANING, arms_table, trainin
 from draftbench.reports.foreign import with_strings
 from draftbench.reports.markdown import conditions, notes
 from draftbench.reports.plots import INK, Plot
-from draftbench.reports.sections import sections
+from draftbench.reports.sections import first_sections, sections
 from draftbench.reports.table import clear_rows, main_headers, main_row, meanings, numeric_columns
 
 _FOLDER = Path(__file__).parent
@@ -69,6 +69,7 @@ def render_page(
         arms=_plain_table(*arms_table(manifest.suite.arms, manifest.engines)),
         training=_plain_table(*training_table(manifest)),
         training_meaning=TRAINING_MEANING,
+        first=[(section, _plain_table(section.headers, section.lines)) for section in first_sections(rows, manifest)],
         sections=[(section, _plain_table(section.headers, section.lines)) for section in sections(rows, manifest)],
         conditions=_plain_table(("what", "value"), conditions(manifest, records_sha256)),
         figures={kind: [drawn(plot) for plot in plots if plot.kind == kind] for kind in {p.kind for p in plots}},

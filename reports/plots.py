@@ -19,7 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from draftbench.harness.metrics.overall import by_step
+from draftbench.harness.metrics.overall import by_step, overall
 from draftbench.harness.metrics.ratios import too_few
 from draftbench.harness.metrics.row import Row, by_device
 from draftbench.harness.metrics.throughput import crossovers
@@ -37,8 +37,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b
 _PARTS = {"draft": "#0072b2", "verify": "#e69f00", "extend": "#009e73", "other": "#c0c0c0"}
 """Of a round; they differ in lightness too."""
 _FINE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4)
+_MIDDLE = (0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20)
 _COARSE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 512, 2048)
-"""Speedups that are marked on a short axis and on a long one."""
+"""Speedups that are marked on a short axis, a longer one and a long one."""
 MARKERS, _LINES = "osD^vPX", ("-", "--", "-.", ":")
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -69,7 +70,7 @@ class Plot:
 
     name: str
     kind: str
-    """speedup, acceptance, survival, round, throughput, energy or machine."""
+    """overall, speedup, acceptance, survival, round, throughput, energy or machine."""
     caption: str
     figure: Figure
 
@@ -93,23 +94,28 @@ class Plot:
         return text.getvalue()
 
 
-def draw_figures(rows: Sequence[Row]) -> tuple[Plot, ...]:
-    """Every figure there is data for; invalid rows are not drawn. Each kind of device has figures of its own."""
+def draw_figures(rows: Sequence[Row], first_stage: int | None = None) -> tuple[Plot, ...]:
+    """Every figure there is data for; invalid rows are not drawn. Each kind of device has figures of its own.
+
+    Args:
+        first_stage: launches from which the suite's `auto` chose how many there would be.
+    """
     kinds = by_device(rows)
     if len(kinds) < 2:
-        return _draw(rows)
+        return _draw(rows, first_stage)
     return tuple(
         replace(plot, name=f"{plot.name}-device{number}", caption=f"On {device}: {plot.caption}")
         for number, (device, own) in enumerate(kinds.items(), 1)
-        for plot in _draw(own)
+        for plot in _draw(own, first_stage)
     )
 
 
-def _draw(rows: Sequence[Row]) -> tuple[Plot, ...]:
+def _draw(rows: Sequence[Row], first_stage: int | None) -> tuple[Plot, ...]:
     valid = [row for row in rows if row.valid]
     looks = {arm: index for index, arm in enumerate(dict.fromkeys(r.arm for r in rows if r.architecture != "vanilla"))}
     plots: list[Plot] = []
     with mpl.rc_context(STYLE):
+        plots += _overall(rows, first_stage, looks)
         plots += _by_step_over_all(valid, looks)
         for workload in dict.fromkeys(row.workload for row in valid):
             here = [row for row in valid if row.workload == workload]
@@ -140,36 +146,73 @@ def save_figures(plots: Iterable[Plot], folder: Path) -> None:
         write_whole(folder / f"{plot.name}.png", plot.png())
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """An arm's speedup with its interval."""
+
+    arm: str
+    architecture: str
+    value: float
+    low: float | None
+    high: float | None
+    scope: str
+
+    @property
+    def lack(self) -> str | None:
+        """Why the interval is too wide to be drawn."""
+        return too_few(self.low, self.high, self.scope)
+
+
 def _speedup(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
-    drawn = [row for row in rows if row.speedup is not None and row.architecture != "vanilla"]
-    if not drawn:
+    bars = [
+        _Bar(r.arm, r.architecture, r.speedup, r.speedup_low, r.speedup_high, r.speed.speedup_scope or "")
+        for r in rows
+        if r.speedup is not None and r.architecture != "vanilla"
+    ]
+    return _bars(name, "speedup", where, bars, looks)
+
+
+def _overall(rows: Sequence[Row], first_stage: int | None, looks: dict[str, int]) -> list[Plot]:
+    """Over all workloads, at every load point that has several; arms that lack one are not drawn."""
+    found = [each for each in overall(rows, first_stage) if each.is_whole and each.architecture != "vanilla"]
+    plots = []
+    for load in dict.fromkeys(each.load for each in found):
+        here = [each for each in found if each.load == load]
+        bars = [
+            _Bar(
+                each.arm, each.architecture, each.speedup.value, each.speedup.low, each.speedup.high, each.speedup.scope
+            )
+            for each in here
+            if each.speedup is not None
+        ]
+        where = f"all {here[0].num_workloads} workloads, concurrency {here[0].concurrency}"
+        plots += _bars(f"speedup-all-{load_slug(load)}", "overall", where, bars, looks)
+    return plots
+
+
+def _bars(name: str, kind: str, where: str, bars: Sequence[_Bar], looks: dict[str, int]) -> list[Plot]:
+    if not bars:
         return []
-    figure, axes = _axes(where, 0.75 + 0.25 * len(drawn))
-    for height, row in enumerate(drawn):
-        value = row.speedup or 0.0
-        told = None if _lack(row) else row.speedup_low
-        ends = None if told is None else [[value - told], [(row.speedup_high or value) - value]]
-        axes.errorbar(value, height, xerr=ends, capsize=2, **_look(row, looks, line=False))
+    figure, axes = _axes(where, 0.75 + 0.25 * len(bars))
+    for height, bar in enumerate(bars):
+        has_ends = bar.low is not None and bar.high is not None and bar.lack is None
+        ends = [[bar.value - (bar.low or 0.0)], [(bar.high or 0.0) - bar.value]] if has_ends else None
+        axes.errorbar(bar.value, height, xerr=ends, capsize=2, **_look(bar, looks, line=False))
     axes.axvline(1, color=INK, linewidth=0.8, linestyle="--")
-    axes.set_yticks(range(len(drawn)), [plain_text(row.arm) + _lack(row) for row in drawn])
-    axes.set_ylim(len(drawn) - 0.5, -0.5)
+    labels = [plain_text(bar.arm) + ("" if bar.lack is None else f"\n({bar.lack})") for bar in bars]
+    axes.set_yticks(range(len(bars)), labels)
+    axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xscale("log")  # twice as fast and half as fast are as far from 1
     mark_speedups(axes.xaxis, *axes.get_xlim())
     axes.set_xlabel("speedup over vanilla [95%]")
-    values = ", ".join(f"{row.arm} {row.speedup:.2f}" for row in drawn)
-    return [Plot(name, "speedup", f"Speedup over vanilla on {where}: {values}.", figure)]
-
-
-def _lack(row: Row) -> str:
-    """Follows the name of an arm whose interval is too wide to be drawn."""
-    lack = too_few(row.speedup_low, row.speedup_high, row.speed.speedup_scope or "")
-    return "" if lack is None else f"\n({lack})"
+    values = ", ".join(f"{bar.arm} {bar.value:.2f}" for bar in bars)
+    return [Plot(name, kind, f"Speedup over vanilla on {where}: {values}.", figure)]
 
 
 def mark_speedups(axis: Axis, low: float, high: float) -> None:
     """Round speedups as the ticks of a logarithmic axis."""
-    steps = _FINE if high / low < 4 else _COARSE
+    steps = _FINE if high / low < 4 else _MIDDLE if high / low < 20 else _COARSE
     ticks = [step for step in steps if low <= step <= high]
     axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_minor_locator(NullLocator())
@@ -312,7 +355,7 @@ def legend(figure: Figure, axes: Axes) -> None:
         figure.legend(loc="outside lower center", ncols=count if count < 5 else 3, handlelength=1.8, columnspacing=1)
 
 
-def _look(row: Row, looks: dict[str, int], line: bool = True) -> dict[str, Any]:
+def _look(row: Row | _Bar, looks: dict[str, int], line: bool = True) -> dict[str, Any]:
     if row.architecture == "vanilla":
         return {"color": _BASELINE, "marker": "_", "linestyle": "-"}
     index = looks[row.arm]

@@ -50,7 +50,6 @@ class ReportSection:
 def sections(rows: Sequence[Row], manifest: Manifest) -> list[ReportSection]:
     """All of them that have something to say, in the report's order."""
     found = [
-        ReportSection("Over all workloads", *overall_table(overall(rows, manifest.suite.first_stage)), OVERALL_MEANING),
         ReportSection("Verdicts", *verdict_table(rows), VERDICT_MEANING),
         ReportSection("Under load", *load_table(rows), LOAD_MEANING),
         ReportSection("Acceptance by step over all workloads", *overall_acceptance_table(rows), STEPS_MEANING),
@@ -73,6 +72,13 @@ def sections(rows: Sequence[Row], manifest: Manifest) -> list[ReportSection]:
         for section in found
         if section.lines
     ]
+
+
+def first_sections(rows: Sequence[Row], manifest: Manifest) -> list[ReportSection]:
+    """What stands before the rows: the answer's own table."""
+    table = overall_table(overall(rows, manifest.suite.first_stage))
+    found = ReportSection("Over all workloads", *table, OVERALL_MEANING, ("overall",))
+    return [found] if found.lines else []
 
 
 OVERALL_MEANING = (

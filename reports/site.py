@@ -15,11 +15,12 @@ from statistics import fmean
 
 from draftbench.harness.errors import HarnessError, RecordError
 from draftbench.harness.manifest import MANIFEST
-from draftbench.harness.metrics.overall import Overall, overall
+from draftbench.harness.metrics.overall import Overall, is_clear, leaders, overall
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite.arms import SIMULATED
 from draftbench.harness.texts import printable
 from draftbench.reports.files import Run, read_run
+from draftbench.reports.table import clear_rows
 from draftbench.reports.verify import Verdict, verify_run
 
 
@@ -46,6 +47,7 @@ class Entry:
         is_simulated: its acceptance was drawn, which the page says beside the arm's name.
         out: why it takes no place among the others; empty where it does.
         row: what it was made from; None over several workloads.
+        fastest: every other valid arm of its run is shown to be slower there.
     """
 
     run: str
@@ -65,6 +67,7 @@ class Entry:
     is_simulated: bool
     out: str
     row: Row | None
+    fastest: bool = False
 
     @property
     def gain(self) -> float | None:
@@ -140,27 +143,37 @@ def entries_of(shown: Shown) -> list[Entry]:
     """A run's lines: every arm over all workloads, then on each."""
     run = shown.run
     whole = overall(run.rows, run.manifest.suite.first_stage)
-    alone = {load for load in dict.fromkeys(row.load for row in run.rows) if _num_workloads(run.rows, load) == 1}
-    lines = [_over_all(shown, each) for each in whole if not each.is_baseline]
-    for row in run.rows:
+    points = dict.fromkeys((each.load, each.device) for each in whole)
+    first = [_fastest([each for each in whole if (each.load, each.device) == point]) for point in points]
+    lines = [_over_all(shown, each, each in first) for each in whole if not each.is_baseline]
+    clear = clear_rows(run.rows)
+    for index, row in enumerate(run.rows):
         if not (row.is_baseline and row.valid):
-            lines.append(_single(shown, row, row.load in alone))
+            alone = _num_workloads(run.rows, row) == 1
+            lines.append(_single(shown, row, alone, index in clear and row.architecture != "vanilla"))
     return lines
 
 
-def _num_workloads(rows: Sequence[Row], load: str) -> int:
-    return len({row.workload for row in rows if row.load == load})
+def _fastest(arms: Sequence[Overall]) -> Overall | None:
+    """The arm to which every other one is shown to be slower."""
+    lead = leaders(arms)
+    return lead[0] if len(lead) == 1 and not lead[0].is_baseline and is_clear(lead[0].speedup) else None
 
 
-def _over_all(shown: Shown, found: Overall) -> Entry:
-    own = [row for row in shown.run.rows if (row.arm, row.load) == (found.arm, found.load) and row.valid]
+def _num_workloads(rows: Sequence[Row], like: Row) -> int:
+    return len({row.workload for row in rows if (row.load, row.device) == (like.load, like.device)})
+
+
+def _over_all(shown: Shown, found: Overall, fastest: bool) -> Entry:
+    which = found.arm, found.load, found.device
+    own = [row for row in shown.run.rows if (row.arm, row.load, row.device) == which and row.valid]
     costs = [row.step_cost_ratio for row in own if row.step_cost_ratio is not None]
     missing = "" if found.is_whole else f"incomplete: valid on {found.num_valid} of {found.num_workloads} workloads"
     ratio = found.speedup
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=shown.run.manifest.host.device,
+        device=found.device or shown.run.manifest.host.device,
         arm=found.arm.removesuffix(SIMULATED),
         architecture=found.architecture,
         workload=f"all {found.num_workloads}",
@@ -175,15 +188,16 @@ def _over_all(shown: Shown, found: Overall) -> Entry:
         is_simulated=found.is_simulated,
         out=_unverified(shown) or missing or _without_speedup(ratio is not None),
         row=None,
+        fastest=fastest and shown.mismatch is None,
     )
 
 
-def _single(shown: Shown, row: Row, whole: bool) -> Entry:
+def _single(shown: Shown, row: Row, whole: bool, fastest: bool) -> Entry:
     invalid = "" if row.valid else f"invalid: {row.reason}"
     return Entry(
         run=shown.name,
         target=_target(shown.run),
-        device=shown.run.manifest.host.device,
+        device=row.device or shown.run.manifest.host.device,
         arm=row.arm.removesuffix(SIMULATED),
         architecture=row.architecture,
         workload=row.workload,
@@ -198,6 +212,7 @@ def _single(shown: Shown, row: Row, whole: bool) -> Entry:
         is_simulated=row.is_simulated,
         out=_unverified(shown) or invalid or _without_speedup(row.speedup is not None),
         row=row,
+        fastest=fastest and shown.mismatch is None,
     )
 
 

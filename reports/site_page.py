@@ -34,8 +34,8 @@ MEANING = (
     "Speedup: throughput over the run's own vanilla, geometric mean, with its 95% interval and what that is over; τ: "
     "tokens per verify step, bonus token included; c: time of a round over time of a vanilla step; a draft pays off "
     "where τ / c is above 1. Over all workloads: geometric mean of speedups, means of τ and c. Speedups of two "
-    "targets, devices or loads do not compare. Struck through: rows that take no place, with the reason. What-if: "
-    "acceptance was drawn, not measured."
+    "targets, devices or loads do not compare. Bold: every other valid arm of the run is shown to be slower there. "
+    "Struck through: rows that take no place, with the reason. What-if: acceptance was drawn, not measured."
 )
 
 

@@ -3,7 +3,7 @@
 The same records give the same bytes. A run that was interrupted is reported as far as it came. Of a folder with the
 runs of a matrix the table over all of them is written again.
 
-  bench.py report RUN --beside paper    also sets it beside PRISM's printed Table 4, in RUN/beside-paper.md
+  bench.py report RUN --beside paper    also sets it beside PRISM's printed Table 4, in RUN/beside-paper.md; or a FILE
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """A run."""
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder that a run wrote")
     parser.add_argument(
-        "--beside", choices=list(PRINTED), help="also compare acceptance length and speedup with a printed table"
+        "--beside",
+        metavar="TABLE",
+        help=f"also compare acceptance length and speedup with a printed table: {', '.join(PRINTED)}, or a JSON file "
+        "(docs/measuring.md)",
     )
 
 
@@ -41,6 +44,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.beside is not None:
         printed = read_printed(args.beside, found.manifest.suite.target.model)
         text = beside(found.rows, found.manifest, printed)
-        write_whole(found.folder / f"beside-{args.beside}.md", text)
+        write_whole(found.folder / f"beside-{Path(args.beside).stem}.md", text)
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     return code

@@ -42,7 +42,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     path = find_suite(args.suite, console.print)
     suite = with_only(load_suite(path, args.allow), args.only)
     beside = Path() if is_shipped(path) else path.parent
-    out = args.out or beside / f"{path.stem}-tuned.yaml"
+    stem, _, point = path.name.partition("#")
+    out = args.out or beside / f"{'-'.join(filter(None, (Path(stem).stem, point)))}-tuned.yaml"
     folder = run_folder(args.runs, args.resume, f"tune-{suite.name}")
     if not args.resume and any(folder.rglob(MANIFEST)):
         raise RecordError(f"{folder} already holds runs; give another --runs, or --resume to go on with them.")

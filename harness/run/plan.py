@@ -10,13 +10,15 @@ from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
+from draftbench.harness.errors import HarnessError
 from draftbench.harness.load.arrivals import arrival_times
 from draftbench.harness.records import CellKey
 from draftbench.harness.run.history import PastSpeed
 from draftbench.harness.suite import LoadPoint, Suite, Workload
 from draftbench.harness.suite.trace import read_trace
 from draftbench.harness.units import duration
-from draftbench.harness.workloads.sources import SOURCES
+from draftbench.harness.workloads.conversations import load_workload
+from draftbench.harness.workloads.sources import COUNTED, SOURCES
 
 ENGINE_START_S = 20.0
 CPU_TOKENS_PER_S = 90.0
@@ -159,7 +161,8 @@ def estimate(suite: Suite, seen: PastSpeed | None = None) -> Estimate:
     tokens_per_s = CPU_TOKENS_PER_S if seen is None else seen.tokens_per_s
     cells = len(plan_cells(suite))
     num_engines = sum(not arm.is_endpoint for arm in suite.arms)
-    counts = [workload.tune_prompts or workload.num_prompts or _whole(workload) for workload in suite.workloads]
+    seed = suite.sampling.seed
+    counts = [workload.tune_prompts or workload.num_prompts or _whole(workload, seed) for workload in suite.workloads]
     if any(count is None for count in counts):
         return Estimate(cells, None, None)
     rounds = num_launches(suite) * suite.blocks_per_launch * len(suite.arms)
@@ -195,5 +198,13 @@ def _arrivals(point: LoadPoint, workload: Workload, num_prompts: int, seed: int)
     return len(times), times[-1]
 
 
-def _whole(workload: Workload) -> int | None:
-    return None if workload.path is not None else SOURCES[workload.source].num_prompts
+def _whole(workload: Workload, seed: int) -> int | None:
+    """Prompts of a whole set or file; None where that is not known before the target's tokenizer is here."""
+    if workload.path is None:
+        return SOURCES[workload.source].num_prompts
+    if workload.source in COUNTED and workload.tokenizer is None:
+        return None
+    try:
+        return len(load_workload(workload, seed))
+    except HarnessError:
+        return None  # what is wrong with it is told elsewhere

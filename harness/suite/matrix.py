@@ -6,6 +6,7 @@ stands.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -23,6 +24,7 @@ TREE_FIELDS = ("num_steps", "topk", "num_draft_tokens")
 NAMED = ("arms", "workloads")
 """Lists of things with names, over which a point lays by name."""
 NOT_LAID = ("version", "name", MATRIX)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 EXAMPLE = "matrix: [{chain: {tree: {num_steps: 4, topk: 1, num_draft_tokens: 5}}, wide: {tree: {…}}}]"
 
 Values = dict[str, Any]
@@ -55,16 +57,18 @@ def points_of(values: Values, lines: Lines, path: Path) -> list[Point]:
     axes = _axes(values[MATRIX], lines, path)
     plain = {key: value for key, value in values.items() if key != MATRIX}
     found = []
-    for chosen in product(*(enumerate_axis(axis, number) for number, axis in enumerate(axes))):
+    for chosen in product(*(_laid_by(axis, number) for number, axis in enumerate(axes))):
         point = Point("-".join(name for name, _, _ in chosen), plain, {**lines})
         for _, laid, at in chosen:
             point = _over(point, laid, at, lines, path)
+        if any(point.name == other.name for other in found):
+            raise _error(path, lines, (MATRIX,), f"two points of matrix are called {point.name}; name them otherwise.")
         name = f"{values.get('name')}-{point.name}"
         found.append(Point(point.name, {**point.values, "name": name}, point.lines))
     return found
 
 
-def enumerate_axis(axis: Mapping[str, Any], number: int) -> Iterator[tuple[str, Any, Path_]]:
+def _laid_by(axis: Mapping[str, Any], number: int) -> Iterator[tuple[str, Any, Path_]]:
     """Name, what it lays over the suite, and where that stands, of each point of an axis."""
     for name, laid in axis.items():
         yield name, laid, (MATRIX, number, name)
@@ -81,11 +85,12 @@ def _axes(matrix: Any, lines: Lines, path: Path) -> list[dict[str, Any]]:
     count = 1
     for number, axis in enumerate(matrix):
         count *= len(axis)
-        for name, laid, at in enumerate_axis(axis, number):
+        for name, laid, at in _laid_by(axis, number):
             if not isinstance(laid, dict):
                 raise _error(path, lines, at, f"{spelled(at)} is {laid!r:.60}; give what it changes: {EXAMPLE}.")
-            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-                raise _error(path, lines, at, f"{spelled(at)}: a point's name has letters, digits, dots and dashes.")
+            if not _NAME.fullmatch(name):
+                text = "a point's name has letters and digits, and after the first dots, dashes and underscores."
+                raise _error(path, lines, at, f"{spelled(at)}: {text}")
     if count > MOST_POINTS:
         raise _error(path, lines, (MATRIX,), f"matrix has {count:,} points; allowed: {MOST_POINTS}, take fewer.")
     return matrix

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import yaml
+
 from draftbench.harness.errors import SuiteError
 from draftbench.harness.suite.arms import NOT_TAKEN
 from draftbench.harness.suite.matrix import MATRIX, Point, points_of
@@ -62,6 +64,20 @@ def load_points(path: Path, allowed: Collection[str] = ()) -> list[tuple[str, Su
         point = points[names.index(wanted)]
         return [("", _told(point, path, allowed))]
     return [(point.name, _told(point, path, allowed)) for point in points]
+
+
+def point_text(path: Path) -> str:
+    """A suite's file as text; of `FILE#POINT` the suite that the point is.
+
+    Raises:
+        SuiteError: as `load_suite`.
+    """
+    if path.exists() or "#" not in path.name:
+        return path.read_text()
+    name, _, wanted = path.name.partition("#")
+    path = path.with_name(name)
+    values = next(point.values for point in points_of(*load_yaml(path), path) if point.name == wanted)
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 def _told(point: Point, path: Path, allowed: Collection[str]) -> Suite:

@@ -27,6 +27,7 @@ from draftbench.harness.models.find import embedded_names
 from draftbench.harness.run.plan import estimate
 from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Fairness, LoadPoint, Suite, Tuning, load_suite, with_tokenizer
+from draftbench.harness.suite.read import point_text
 from draftbench.harness.tune.trees import spread_trees
 from draftbench.harness.units import MISSING, tree_text
 from draftbench.harness.workloads.conversations import load_set
@@ -91,7 +92,7 @@ def tune_suite(
     if has_first_stage(suite):
         note(f"{LAST} stage, {num_finalists(suite)} trees of each draft: {suite.tune.blocks} blocks")
     trees, tried = tune(suite, tried, measure)
-    out.write_text(tuned_suite(source.read_text(), trees, tuning, source, out))
+    out.write_text(tuned_suite(point_text(source), trees, tuning, source, out))
     load_suite(out, suite.allowed)
     lines = [
         [each.arm, tree_text(each.tree), _speedup_text(each.first), _speedup_text(each.last), chosen]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from draftbench.harness.records import CellKey
-from draftbench.harness.run.plan import balanced_orders, plan_cells, turn_groups, turn_orders
-from draftbench.harness.suite import Suite
+from draftbench.harness.run.plan import balanced_orders, estimate, plan_cells, turn_groups, turn_orders
+from draftbench.harness.suite import Suite, load_suite
+from draftbench.harness.workloads.conversations import load_workload
 from tests.fakes.study import FakeArm, FakeRun
 
 SIX = [FakeArm("vanilla", 10.0), *(FakeArm(name, 20.0, (2,)) for name in "bcdef")]
@@ -107,3 +109,15 @@ def test_turns_of_a_block_are_balanced_and_differ_from_block_to_block():
     assert all(sorted(order) == list(range(6)) for order in orders)
     assert len({sum(order.index(arm) for order in orders) for arm in range(6)}) == 1
     assert orders == turn_orders(cells[0], 6, 8, seed=0) != turn_orders(cells[1], 6, 8, seed=0)
+
+
+def test_prompts_of_a_file_are_counted_for_the_estimate() -> None:
+    """A file without num_prompts has as many as it holds; one that cannot be read leaves the time unknown."""
+    tiny = load_suite(Path("suites/gsm8k-tiny.yaml"))
+    found = estimate(tiny)
+    assert found.time_s is not None
+    whole = len(load_workload(tiny.workloads[0], tiny.sampling.seed))
+    points, repeats = len(tiny.load), len(tiny.arms) * tiny.blocks_per_launch * tiny.launches
+    assert found.num_requests == whole * points * repeats
+    lost = tiny.workloads[0].model_copy(update={"path": "absent.jsonl"})
+    assert estimate(tiny.model_copy(update={"workloads": (lost,)})).time_s is None

@@ -85,7 +85,7 @@ class Play:
         (self.folder / "small.yaml").write_text(suite)
         with pytest.MonkeyPatch.context() as patch:
             if not figures:
-                patch.setattr(files, "draw_figures", lambda rows: ())
+                patch.setattr(files, "draw_figures", lambda *_: ())
             named = (str(self.folder / "small.yaml"), "--out", str(self.out))
             return self.command(scripts, *named, *words, room=room, slow=slow)
 
@@ -117,7 +117,7 @@ class Play:
         drawn = any((self.out / "figures").glob("*.svg"))
         with pytest.MonkeyPatch.context() as patch:
             if not drawn:
-                patch.setattr(files, "draw_figures", lambda rows: ())
+                patch.setattr(files, "draw_figures", lambda *_: ())
             return verify(self.out).mismatches
 
     @property

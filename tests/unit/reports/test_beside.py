@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -80,8 +81,8 @@ def test_every_setting_that_differs_is_told(run):
         "prefix cache: False here, True there",
         "tree of hass: 3 × 1, 4 here, 6 × 4, 16 there",
         "gsm8k: at most 32 tokens a turn here, 512 there",
-        "gsm8k: no system prompt here, LLaMA-2's there",
-        "gsm8k: all prompts of the set here, EAGLE's 80 questions there",
+        "gsm8k: no system prompt here, 'You are a helpful, respectful and honest assistant.' … there",
+        "gsm8k: all prompts of the set here, 80 prompts of the subset eagle there",
     ):
         assert said in text
 
@@ -118,3 +119,46 @@ def test_the_command_prints_it_and_keeps_it(run, capsys, tmp_path):
     assert "# quickstart beside PRISM, Table 4" in kept
     assert "- target: tiny here, LLaMA-2-7B-chat there" in kept
     assert kept.splitlines()[0] in capsys.readouterr().out
+
+
+OWN = {
+    "title": "Our paper, table 2", "source": "measured by us",
+    "tokens_per_s_and_acceptance_length": {
+        "tiny": {"eagle": {"w": {"acceptance_length": 2.0, "speedup": 1.5}}, "hass": {"w": {"acceptance_length": 3.0}}}
+    },
+}  # fmt: skip
+
+
+def test_a_table_of_ones_own_is_a_file(run, tmp_path, capsys):
+    """Its methods are arms' names, it may give speedups or none; settings that it does not say do not differ."""
+    path = tmp_path / "ours.json"
+    path.write_text(json.dumps(OWN))
+    assert bench.main(["report", str(run), "--beside", str(path)]) == 0
+    text = (run / "beside-ours.md").read_text()
+    cells = {line.split("|")[2].strip(): line.split("|")[3:-1] for line in text.splitlines() if line.startswith("| w")}
+    assert [cell.strip() for cell in cells["eagle"][:3]] == ["3.00", "2.00", "1.500"]
+    assert cells["eagle"][4].strip() == "1.50"
+    assert [cell.strip() for cell in cells["hass"][4:]] == ["–", "–"]
+    assert "No setting that both name differs." in text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"title": 3}, "title: Input should be a valid string"),
+        ({"settings": {"devices": "x"}}, "settings.devices: Extra inputs are not permitted"),
+        ({"tokens_per_s_and_acceptance_length": {}}, "at least 1 item"),
+        (
+            {"tokens_per_s_and_acceptance_length": {"t": {"m": {"w": {"speedup": 0}}}}},
+            "tokens_per_s_and_acceptance_length.t.m.w.speedup: Input should be greater than 0",
+        ),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_told(tmp_path, change, said):
+    """With its place in the file."""
+    path = tmp_path / "ours.json"
+    path.write_text(json.dumps({**OWN, **change}))
+    with pytest.raises(NotBesideError) as error:
+        read_printed(str(path), "tiny")
+    assert said in str(error.value)
+    assert "ours.json" in str(error.value)

@@ -1,4 +1,4 @@
-"""report.html in a real browser (Chromium, through Qt WebEngine): sorting, a phone's width, nothing fetched.
+"""Pages in a real browser (Chromium, through Qt WebEngine): sorting, a phone's width, nothing fetched.
 
 `make browser-test` installs the browser and runs this; without one it is left out.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from draftbench.reports.files import write_results
+from draftbench.reports.site_page import write_site
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("QTWEBENGINE_CHROMIUM_FLAGS", "--no-sandbox --disable-gpu")
@@ -22,6 +24,7 @@ widgets = pytest.importorskip("PyQt6.QtWidgets")
 
 Ask = Callable[[str], Any]
 """Runs JavaScript in an open page and returns its value."""
+Opened = Callable[[int], Ask]
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +34,31 @@ def application() -> Any:
 
 
 @pytest.fixture
-def open_page(application: Any, run: Path) -> Callable[[int], Ask]:
+def open_page(open_file: Callable[[Path, int], Ask], run: Path) -> Callable[[int], Ask]:
     """Opens the page of the small run at a width."""
     page = write_results(run).with_name("report.html")
+    return lambda width: open_file(page, width)
+
+
+@pytest.fixture
+def open_site(open_file: Callable[[Path, int], Ask], run: Path, tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    """Opens the page over two runs at a width, of which the second does not verify."""
+    write_results(run)
+    runs = tmp_path_factory.mktemp("runs")
+    for name in ("one", "two"):
+        shutil.copytree(run, runs / name)
+    report = runs / "two" / "report.md"
+    report.write_text(report.read_text().replace("66.7", "86.7", 1))
+    page, _ = write_site(runs, runs, "runs")
+    return lambda width: open_file(page, width)
+
+
+@pytest.fixture
+def open_file(application: Any) -> Callable[[Path, int], Ask]:
+    """Opens a page at a width."""
     views = []
 
-    def opened(width: int) -> Ask:
+    def opened(page: Path, width: int) -> Ask:
         view = engine.QWebEngineView()
         views.append(view)
         view.resize(width, 900)
@@ -85,3 +107,50 @@ def test_drawings_are_there_and_nothing_is_fetched(open_page: Callable[[int], As
     assert len(heights) == 3
     assert min(heights) > 50
     assert ask("performance.getEntriesByType('resource').length") == 0
+
+
+SHOWN = "[...document.querySelectorAll('#rows tbody tr')].filter(row => !row.hidden)"
+ARMS = SHOWN + ".map(row => row.dataset.run + ' ' + row.cells[0].textContent)"
+CHOOSE = """(() => {{ const one = document.querySelector('#filters [name={0}]'); one.value = '{1}';
+one.dispatchEvent(new Event('input', {{bubbles: true}})); }})()"""
+
+
+def test_the_page_over_runs_filters(open_site: Opened) -> None:
+    """Rows and points by what is chosen, and back; the count says how many."""
+    ask = open_site(1280)
+    assert len(ask(ARMS)) == 4
+    ask(CHOOSE.format("run", "=one"))
+    assert sorted(ask(ARMS)) == ["one eagle", "one hass"]
+    assert ask("document.getElementById('count').textContent") == "2 of 4 rows"
+    ask(CHOOSE.format("run", "=two"))
+    dots = "[...document.querySelectorAll('[id^=speedup-by-length-dot]')].filter(dot => dot.style.display !== 'none')"
+    assert ask(dots + ".length") == 0
+    ask(CHOOSE.format("kind", "placed"))
+    assert ask(ARMS) == []
+    ask(CHOOSE.format("run", ""))
+    assert sorted(ask(ARMS)) == ["one eagle", "one hass"]
+    assert ask(dots + ".length") == 2
+    assert ask(dots + "[0].querySelector('title').textContent").startswith("eagle, w, one, ")
+
+
+def test_rows_that_take_no_place_stay_last_however_it_is_sorted(open_site: Opened) -> None:
+    """By a number and by a word, either way; the first order comes back."""
+    ask = open_site(1280)
+    before = ask(ARMS)
+    for column in (2, 0):
+        for _ in range(2):
+            ask(f"document.querySelectorAll('#rows th button')[{column}].click()")
+            assert [name.split()[0] for name in ask(ARMS)] == ["one", "one", "two", "two"]
+    ask(CHOOSE.format("sort", "speedup"))
+    speedups = list(map(float, ask(SHOWN + ".map(row => row.cells[2].dataset.value)")))
+    assert speedups[:2] == sorted(speedups[:2], reverse=True)
+    ask(CHOOSE.format("sort", ""))
+    assert ask(ARMS) == before
+
+
+def test_the_page_over_runs_fits_a_phone(open_site: Opened) -> None:
+    """No row is wider than the screen, and nothing scrolls sideways."""
+    ask = open_site(390)
+    assert ask("document.documentElement.scrollWidth") <= ask("window.innerWidth") == 390
+    assert max(ask(SHOWN + ".map(row => row.getBoundingClientRect().right)")) <= 390
+    assert ask("document.querySelector('#rows').parentElement.scrollWidth") <= 390

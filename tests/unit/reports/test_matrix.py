@@ -11,6 +11,7 @@ from draftbench import bench
 from draftbench.harness.commands import run as run_command
 from draftbench.harness.errors import RecordError, SuiteError
 from draftbench.harness.suite import load_points, load_suite
+from draftbench.harness.suite.read import point_text
 from draftbench.reports.files import read_run, write_results
 from draftbench.reports.matrix import matrix_table, write_matrix
 from tests.fakes.known import rewritten
@@ -80,6 +81,14 @@ def test_a_command_that_takes_one_suite_takes_a_point(path: Path, capsys) -> Non
         load_suite(path.with_name("suite.yaml#wide"))
 
 
+def test_a_point_can_be_written_as_a_suite_of_its_own(path: Path, tmp_path: Path) -> None:
+    """What `tune` writes its trees into."""
+    point = path.with_name("suite.yaml#half-wide")
+    (tmp_path / "own.yaml").write_text(point_text(point))
+    assert load_suite(tmp_path / "own.yaml") == load_suite(point)
+    assert point_text(path) == SUITE + MATRIX
+
+
 @pytest.mark.parametrize(
     ("before", "after", "line", "said"),
     [
@@ -93,6 +102,7 @@ def test_a_command_that_takes_one_suite_takes_a_point(path: Path, capsys) -> Non
         ("tree: {num_steps", "tree: {depth", 16, "holds num_steps, topk, num_draft_tokens"),
         ("plain: {}", "plain: 3", 13, "matrix[0].plain is 3; give what it changes"),
         ("plain: {}", '"a/b": {}', 13, "a point's name has letters"),
+        ("plain: {}", "..: {}", 13, "a point's name has letters"),
         ("blocks: 2", "name: other", 17, "wide.name is not known here"),
         ("concurrency: 4", "concurrency: none", 17, "load[0].concurrency"),
     ],
@@ -121,6 +131,13 @@ def test_a_matrix_has_bounds(path: Path) -> None:
     axis = "  - {" + ", ".join(f"p{number}: {{}}" for number in range(11)) + "}\n"
     path.write_text(SUITE + "matrix:\n" + 2 * axis)
     with pytest.raises(SuiteError, match="matrix has 121 points; allowed: 100"):
+        load_points(path)
+
+
+def test_points_that_would_have_one_name_are_told(path: Path) -> None:
+    """Their folders would be one."""
+    path.write_text(SUITE + "matrix:\n  - {a: {}, a-b: {}}\n  - {b-c: {}, c: {}}\n")
+    with pytest.raises(SuiteError, match=r"suite\.yaml:12: two points of matrix are called a-b-c"):
         load_points(path)
 
 

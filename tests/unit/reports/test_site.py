@@ -145,3 +145,15 @@ def test_published_runs_stand_on_one_page_and_what_ifs_are_marked() -> None:
     text = render_site("runs", FoundRuns(found.shown, ()), {"paper-worth-h200": "#"})
     assert text.count("<small>simulated acceptance</small>") == len(lines)
     assert "hollow: what-if" in text
+
+
+def test_an_arm_is_called_the_fastest_where_it_is_shown(run: Path, runs: Path, request_record, cell_record) -> None:
+    """Two close drafts: none of them; a third block in which one failed leaves the other alone ahead of vanilla."""
+    assert not [entry for entry in entries(find_runs(runs).shown) if entry.fastest]
+    store = RunStore(runs / "one")
+    failed = request_record(arm="eagle", block=2, error="lost")
+    store.append(failed)
+    store.append(cell_record(failed, num_failed=1))
+    write_results(runs / "one")
+    fastest = [(entry.run, entry.arm) for entry in entries(find_runs(runs).shown) if entry.fastest]
+    assert fastest == [("one", "hass")]
