@@ -49,6 +49,7 @@ def nodes(count: int, **environment: str) -> Iterator[Nodes]:
     own = {
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "GRPC_ENABLE_FORK_SUPPORT": "0",  # else the client's server dies as it forks (Ray 2.60.0 with grpcio 1.85.3)
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         **environment,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
 from draftbench.harness.facts import EndpointFacts
+from draftbench.harness.host.devices import labels
 from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
@@ -106,6 +108,12 @@ def notes(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
     return lines
 
 
+def _devices(manifest: Manifest) -> str:
+    """How many launches ran on which kind of device."""
+    counted = Counter(labels(manifest.devices).values())
+    return "; ".join(f"{device}: {count}" for device, count in sorted(counted.items()))
+
+
 def _told(facts: EndpointFacts) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(facts.said().items())) or "tells nothing of itself"
 
@@ -126,6 +134,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
         *_unscored(manifest),
         *_required(suite),
         ("prefix cache", "on" if suite.prefix_cache else "off"),
+        *((("launches on", _devices(manifest)),) if manifest.devices else ()),
         *((name, str(value)) for name, value in sorted(manifest.host.said().items())),
         *sorted(manifest.packages.items()),
         *((f"draft package of {name}", package_text(facts)) for name, facts in manifest.draft_packages.items()),

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from draftbench.harness.cluster.seat import remove_left
 from draftbench.harness.cluster.spread import Lost
 from draftbench.harness.cluster.work import Job, News, Setup
 from draftbench.harness.errors import EngineError
@@ -30,6 +31,14 @@ LOCAL = "ray"
 """What --on says for a cluster of this host alone, which ends with the run."""
 SECRET = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 """Environment variables of what Ray's processes know each other by."""
+PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
+"""Seconds for which a local cluster's processes look for its head when bench.py was killed; Ray's own are 60."""
+SHORT, FOLDERS = Path("/tmp"), "db-ray-"
+"""Where a local cluster's folder lies: a socket's path has 107 characters at most."""
+CLIENT_REMEDY = (
+    "\nWhere the client's server dies as it forks (Ray 2.60.0 with grpcio 1.85), start the head with "
+    "GRPC_ENABLE_FORK_SUPPORT=0 in its environment."
+)
 LOOPBACK = "127.0.0.2"
 """A local cluster's own address; Ray takes 127.0.0.1 for the host's address on the network, and would listen there."""
 INSTALL = "pip install 'draftbench[ray]'"
@@ -65,14 +74,19 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
     Raises:
         EngineError: Ray is not installed, or there is no such cluster.
     """
+    if cores is not None and cores < 1:
+        raise EngineError(f"--cores is {cores}; allowed: 1 or more.")
     folder: Path | None = None
     # Ray reads them when it is imported, and would else leave a secret in the user's home.
-    if where == LOCAL and "ray" not in sys.modules and not any(name in os.environ for name in SECRET):
-        os.environ.update(zip(SECRET, ("token", secrets.token_hex(32)), strict=True))
+    if where == LOCAL and "ray" not in sys.modules:
+        os.environ.setdefault(*PATIENCE)
+        if not any(name in os.environ for name in SECRET):
+            os.environ.update(zip(SECRET, ("token", secrets.token_hex(32)), strict=True))
     ray = _ray()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     if where == LOCAL:
-        folder = Path(tempfile.mkdtemp(prefix="db-ray-", dir="/tmp"))  # a socket's path has 107 characters at most
+        remove_left(FOLDERS, SHORT)
+        folder = Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-", dir=SHORT))
         options |= {
             "address": "local",
             "include_dashboard": False,
@@ -88,7 +102,8 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
             with _own_signals():
                 ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise EngineError(f"--on {where}: Ray cannot be reached: {error}") from error
+            remedy = CLIENT_REMEDY if where.startswith("ray://") else ""
+            raise EngineError(f"--on {where}: Ray cannot be reached: {error}{remedy}") from error
         cluster = RayCluster(ray, cores)
         try:
             yield cluster

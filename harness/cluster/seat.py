@@ -131,10 +131,15 @@ class Tail:
         return [news for lines in reversed(found) for news in lines]
 
 
-def remove_left() -> None:
-    """Remove the folders of seats that were killed on this host."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*-*"):
-        pid = folder.name.removeprefix(FOLDERS).partition("-")[0]
+def remove_left(prefix: str, place: Path) -> None:
+    """Remove the folders of processes that were killed on this host.
+
+    Args:
+        prefix: what the folders' names begin with; the process that had one comes next.
+        place: where they lie.
+    """
+    for folder in place.glob(f"{prefix}*-*"):
+        pid = folder.name.removeprefix(prefix).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -145,7 +150,7 @@ class Seat:
     def __init__(
         self, setup: Setup, start: type[LaunchesProcess] | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
-        remove_left()
+        remove_left(FOLDERS, Path(tempfile.gettempdir()))
         self.folder = Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-"))
         """On the device's host; it is gone once the seat is closed."""
         manifest = Manifest(suite=setup.suite, suite_sha256=setup.suite_sha256)

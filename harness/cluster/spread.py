@@ -43,7 +43,7 @@ from draftbench.harness.suite import Suite, anchored
 from draftbench.harness.workloads.conversations import load_workload
 
 MOST_TRIES = 3
-"""Of one launch: what ended so many devices would end the next one too."""
+"""Of one launch, and of one device: what failed so often would fail again."""
 KINDS: dict[str, type[Line]] = {name: kind for kind, name in FILES.items()}
 PASSES: tuple[type[Line], ...] = (ReferenceRecord, ControlRecord)
 SCORED: tuple[type[Line], ...] = (RescoreRecord, SampleRecord, SampleScoreRecord)
@@ -171,7 +171,7 @@ def greet(cluster: Cluster, note: Callable[[str], None], any_device: bool) -> di
     if not said:
         raise EngineError("no device can run this suite.\n" + "\n".join(refused))
     if refused:
-        raise EngineError("not every device can run this suite.\n" + "\n".join(refused))
+        raise EngineError("not every device can run this suite; mend it, or take it away.\n" + "\n".join(refused))
     check_packages({cluster.places[number]: told.packages for number, told in said.items()})
     if not any_device:
         check_identical({cluster.places[number]: device_of(told) for number, told in said.items()})
@@ -225,6 +225,9 @@ class SpreadRun:
         self._busy: dict[int, Job] = {}
         self._tries: Counter[int] = Counter()
         self._ended: Counter[int] = Counter()
+        self._given: set[int] = set()
+        """Devices that have vanilla's passes."""
+        self._renewed: Counter[int] = Counter()
         self._lost: list[str] = []
 
     def measure(self, cells: Sequence[CellKey], until_s: float | None = None) -> int:
@@ -313,10 +316,11 @@ class SpreadRun:
             job = waiting.popleft()
             if job.cells:
                 launch = job.cells[0].launch
-                passes_here = not self._passed
-                kinds = (*PASSES, *SCORED) if passes_here or not self._sampled else PASSES
-                job = job.model_copy(update={"records": self._lines(*kinds), "with_samples": not self._sampled})
+                kinds = PASSES if self._passed and self._sampled else (*PASSES, *SCORED)
+                records = {} if number in self._given else self._lines(*kinds)
+                job = job.model_copy(update={"records": records, "with_samples": not self._sampled})
                 self._sampled = True
+                self._given.add(number)
                 self._store.note(devices={**self._store.manifest().devices, launch: self._devices[number]})
                 self._tries[launch] += 1
             self._busy[number] = job
@@ -359,6 +363,7 @@ class SpreadRun:
         """
         place, job = self._cluster.places[number], self._busy.pop(number, None)
         self._devices.pop(number, None)
+        self._given.discard(number)
         self._lost.append(f"{place}: {why}")
         self._progress.note(f"{place} is lost: {why}")
         if job is not None:
@@ -371,7 +376,8 @@ class SpreadRun:
             waiting.appendleft(job)
             if self._tries[launch] >= MOST_TRIES:
                 raise EngineError(f"launch {launch} ended {MOST_TRIES} devices; {_kept(self._lost)}")
-        if may_renew and self._cluster.renew(number):
+        self._renewed[number] += 1
+        if may_renew and self._renewed[number] < MOST_TRIES and self._cluster.renew(number):
             return
         self._cluster.drop(number)
         if not self._devices:

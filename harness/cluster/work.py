@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from draftbench.drafts.api import discover
 from draftbench.harness.errors import EngineError
 from draftbench.harness.facts import HostFacts
 from draftbench.harness.host.devices import Device
+from draftbench.harness.host.draft_packages import draft_packages, package_text
 from draftbench.harness.host.provenance import file_sha256, package_versions
 from draftbench.harness.places import ROOT
 from draftbench.harness.records import CellKey, Record
@@ -35,6 +37,8 @@ class Same(Record):
     code: str
     models: dict[str, str]
     files: dict[str, str | None]
+    draft_packages: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """As the manifest has them."""
 
 
 class Setup(Record):
@@ -98,8 +102,13 @@ def same_here(suite: Suite, models: Mapping[str, str]) -> Same:
     Args:
         models: hashes of model folders, by what they are.
     """
+    packages = draft_packages((arm.architecture for arm in suite.arms), discover())
     return Same(
-        draftbench=metadata.version("draftbench"), code=code_sha256(), models=dict(models), files=files_sha256(suite)
+        draftbench=metadata.version("draftbench"),
+        code=code_sha256(),
+        models=dict(models),
+        files=files_sha256(suite),
+        draft_packages=packages,
     )
 
 
@@ -122,6 +131,11 @@ def check_same(wanted: Same, found: Same) -> None:
                     f"{what}: {name} has SHA-256 {_short(ours)} here, {_short(theirs)} where bench.py runs: put the "
                     "same one there."
                 )
+    for name in sorted({*wanted.draft_packages, *found.draft_packages}):
+        ours, theirs = (same.draft_packages.get(name) for same in (found, wanted))
+        if ours != theirs:
+            told = ["no such package" if facts is None else package_text(facts) for facts in (ours, theirs)]
+            raise EngineError(f"{name} is {told[0]} here, {told[1]} where bench.py runs: install the same one.")
 
 
 def check_packages(packages: Mapping[str, Mapping[str, str]]) -> None:

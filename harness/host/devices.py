@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from draftbench.harness.errors import EngineError
-from draftbench.harness.host.gpu import read_gpu_host
+from draftbench.harness.host.gpu import read_gpu_host, visible_numbers
 from draftbench.harness.host.provenance import host
 from draftbench.harness.records import Record
 
@@ -48,16 +48,17 @@ class Device(Record):
 
 def this_device() -> Device:
     """What this process may use: the GPUs that are visible to it, the cores that it may run on."""
-    facts, gpus = host(), read_gpu_host()
+    facts, here = host(), read_gpu_host()
+    gpus = [here.gpus[number] for number in visible_numbers(here)]
     found: dict[str, Any] = {}
-    if gpus.gpus:
-        first = gpus.gpus[0]
+    if gpus:
+        first = gpus[0]
         found = {
-            "gpus": len(gpus.gpus),
-            "gpu": ", ".join(dict.fromkeys(gpu.name for gpu in gpus.gpus)),
+            "gpus": len(gpus),
+            "gpu": ", ".join(dict.fromkeys(gpu.name for gpu in gpus)),
             "gpu_memory_gib": round(first.total_bytes / 2**30, 1),
             "gpu_power_limit_w": first.power_limit_w,
-            "gpu_driver": gpus.driver,
+            "gpu_driver": here.driver,
         }
     return Device(
         **found,

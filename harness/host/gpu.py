@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from itertools import takewhile
 
 import pynvml
 
@@ -37,7 +37,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuHost:
-    """What the driver says: its version, the GPUs that CUDA may use, and why there are none, if it says that."""
+    """What the driver says: its version, its GPUs, and why there are none to be read, if it says that."""
 
     driver: str | None
     gpus: tuple[Gpu, ...]
@@ -55,7 +55,7 @@ def read_gpu_host() -> GpuHost:
     driver = None
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
-        return GpuHost(driver, tuple(map(_gpu, _handles(os.environ.get("CUDA_VISIBLE_DEVICES")))))
+        return GpuHost(driver, tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())))
     except pynvml.NVMLError as error:
         return GpuHost(driver, (), f"NVIDIA's driver cannot read its GPUs ({error})")
     finally:
@@ -63,19 +63,8 @@ def read_gpu_host() -> GpuHost:
             pynvml.nvmlShutdown()
 
 
-def _handles(visible: str | None) -> list[Any]:
-    """Of the GPUs that are named, by number or UUID, in that order; of all where none is."""
-    names = [name.strip() for name in (visible or "").split(",") if name.strip()]
-    if not names:
-        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    return [
-        pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
-        for name in names
-        if not name.startswith("-")
-    ]
-
-
-def _gpu(handle: Any) -> Gpu:
+def _gpu(index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     capability = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     limit_w = None
@@ -91,6 +80,14 @@ def installed_torch() -> str | None:
         return metadata.version("torch")
     except metadata.PackageNotFoundError:
         return None
+
+
+def visible_numbers(host: GpuHost) -> tuple[int, ...]:
+    """The GPUs that CUDA_VISIBLE_DEVICES shows, by the driver's numbers; all where it is unset or has other names."""
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    if not all(name.isdigit() for name in names):
+        return tuple(range(len(host.gpus)))
+    return tuple(takewhile(lambda number: number < len(host.gpus), map(int, names)))
 
 
 def gpu_problems(host: GpuHost, torch: str | None) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ def measure_suite(
     from draftbench.harness.cluster import on_ray
     from draftbench.harness.cluster.spread import SpreadRun, check_began_alone, gather
     from draftbench.harness.corpora.contamination import suite_contamination
+    from draftbench.harness.errors import EngineError
     from draftbench.harness.host.provenance import has_gpu
     from draftbench.harness.manifest import MANIFEST
     from draftbench.harness.models.fairness import check_fairness
@@ -99,6 +100,8 @@ def measure_suite(
     from draftbench.harness.workloads.dated import dated
 
     check_scoring(suite)
+    if cores is not None and on is None:
+        raise EngineError("--cores is of devices that --on names; leave it out, or say --on ray.")
     with ExitStack() as held:
         cluster = None if on is None else held.enter_context(on_ray.connected(on, cores))
         alone = cluster is None

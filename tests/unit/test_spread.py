@@ -6,7 +6,6 @@ import csv
 import errno
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,9 @@ from draftbench.harness.cluster import launches, on_ray, work
 from draftbench.harness.cluster.seat import FOLDERS, Tail, remove_left
 from draftbench.harness.cluster.work import TOLD
 from draftbench.harness.errors import EngineError
+from draftbench.harness.host import devices
 from draftbench.harness.host.devices import Device, check_identical, labels
+from draftbench.harness.host.gpu import Gpu, GpuHost
 from draftbench.harness.records import ReferenceRecord
 from draftbench.harness.store import RunStore
 from tests.fakes.local_cluster import XEON, LocalCluster
@@ -100,9 +101,10 @@ def test_vanilla_makes_its_passes_once_on_the_first_device(play, spread):
     assert spread(cluster) == 0
     assert len(play.stage.sent("l0-b-1-reference-")) == 3
     assert len(play.stage.sent("l0-b-50-control-")) == 6
-    first, second = cluster.jobs[:2]
+    first, second, *others = cluster.jobs
     assert first[1].records == {}
     assert len(second[1].records["references.jsonl"]) == 6
+    assert [job.records for _, job in others] == [{}, {}], "each device has them once"
     assert len(RunStore(play.out).read(ReferenceRecord)) == 6
 
 
@@ -141,6 +143,14 @@ def test_a_device_whose_process_is_gone_is_had_again(play, spread):
     assert lost == [1]
     assert len(play.lines("cells.jsonl")) == CELLS
     assert play.lines("interrupted.jsonl")
+
+
+def test_a_device_that_is_lost_again_and_again_is_left(play, spread):
+    """After three times; the run ends with what was measured."""
+    loses = lambda number, had: any(name != TOLD for name, _ in had)  # noqa: E731
+    assert spread(LocalCluster({1: XEON}, loses=loses, renews=True)) == 2
+    assert "launch 0 ended 3 devices; what was measured is kept, go on with --resume." in play.said_wrong
+    assert play.said_wrong.count("device 1: it was killed") == 3
 
 
 def test_where_no_device_is_left_the_run_goes_on_later(play, spread):
@@ -215,19 +225,33 @@ def test_with_devices_any_each_kind_has_rows_of_its_own(play, spread):
     other = XEON.model_copy(update={"cpu": "EPYC"})
     assert spread(LocalCluster({1: XEON, 2: other}), suite=SPREAD + "devices: any\n") == 0
     rows = json.loads((play.out / "results.json").read_text())
-    devices = [row["detail"]["device"] for row in rows]
-    assert sorted(devices) == ["EPYC, 1 core"] * 3 + ["Xeon, 1 core"] * 3
+    kinds = [row["detail"]["device"] for row in rows]
+    assert sorted(kinds) == ["EPYC, 1 core"] * 3 + ["Xeon, 1 core"] * 3
     assert sum(row["num_requests"] for row in rows) == 6 * 2 * 4 * 3
     ran = [device["cpu"] for device in play.manifest["devices"].values()]
     for row in rows:
         assert row["detail"]["num_launches"] == ran.count(row["detail"]["device"][:4])
     with (play.out / "results.csv").open() as file:
-        assert {row["device"] for row in csv.DictReader(file)} == set(devices)
+        assert {row["device"] for row in csv.DictReader(file)} == set(kinds)
     report = (play.out / "report.md").read_text()
+    assert f"EPYC, 1 core: {ran.count('EPYC')}; Xeon, 1 core: {ran.count('Xeon')}" in report
     assert "| arm     | device" in report
     assert "On Xeon, 1 core: " in report
     assert "chat on EPYC, 1 core" in report
     assert play.mismatches() == ()
+
+
+def test_a_device_is_the_gpu_that_is_visible_with_its_power_limit(monkeypatch):
+    """As Ray shows one of a host's GPUs to an actor; a host without a GPU is its cores."""
+    found = tuple(Gpu("H100", 80 * 2**30, 80 * 2**30, (9, 0), limit) for limit in (700.0, 500.0))
+    monkeypatch.setattr(devices, "read_gpu_host", lambda: GpuHost("580.1", found))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    device = devices.this_device()
+    assert (device.name, device.gpus, device.gpu_memory_gib, device.gpu_power_limit_w) == ("H100", 1, 80.0, 500.0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert devices.this_device().name == "2 x H100"
+    monkeypatch.setattr(devices, "read_gpu_host", lambda: GpuHost(None, ()))
+    assert devices.this_device().name.endswith(f"{len(os.sched_getaffinity(0))} cores")
 
 
 def test_devices_of_one_name_that_differ_are_told_apart():
@@ -291,6 +315,19 @@ def test_other_weights_or_data_there_are_told_with_both_hashes(play, spread, mon
     )
     assert spread(two()) == 2
     assert "chat.jsonl has SHA-256 none (it is missing) here, " in play.said_wrong
+
+
+def test_another_package_of_a_draft_there_is_told_with_both(play, spread, monkeypatch):
+    """Its code is not draftbench's own."""
+    here = work.same_here
+    theirs = {"plugged": {"package": "p", "version": "2", "entry_point": "p:S", "sha256": "a" * 64}}
+
+    def other(suite: Any, models: Any) -> Any:
+        return here(suite, models).model_copy(update={"draft_packages": theirs})
+
+    monkeypatch.setattr(launches, "same_here", other)
+    assert spread(two()) == 2
+    assert "plugged is p 2 (SHA-256 aaaaaaaa) here, no such package where bench.py runs" in play.said_wrong
 
 
 def test_other_versions_of_the_engine_are_told_with_both(play, spread, monkeypatch):
@@ -360,13 +397,12 @@ def test_lines_are_handed_on_whole_and_before_what_speaks_of_them(tmp_path):
     assert tail.take() == []
 
 
-def test_folders_of_seats_that_were_killed_are_removed(tmp_path, monkeypatch):
+def test_folders_of_seats_that_were_killed_are_removed(tmp_path):
     """Those of processes that live stay."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     dead, alive = tmp_path / f"{FOLDERS}99999999-a", tmp_path / f"{FOLDERS}{os.getpid()}-b"
     dead.mkdir()
     alive.mkdir()
-    remove_left()
+    remove_left(FOLDERS, tmp_path)
     assert not dead.exists()
     assert alive.exists()
 
@@ -391,6 +427,17 @@ CPU_NODE = {"Alive": True, "NodeID": "b", "NodeManagerAddress": "10.0.0.2", "Res
 def test_devices_of_a_cluster_are_its_gpus_or_shares_of_cores(nodes, cores, found):
     """A node without a GPU is no device where others have one; dead nodes are none."""
     assert [(place.gpus, place.cores) for place in on_ray.places_of(nodes, cores)] == found
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--cores", "2"), "--cores is of devices that --on names"), (("--on", "ray", "--cores", "0"), "--cores is 0")],
+)
+def test_cores_are_of_devices_and_one_or_more(play, words, said):
+    """Else it is told before anything starts."""
+    assert play(SOUND, *words, suite=ONE_LOAD) == 2
+    assert said in play.said_wrong
+    assert not play.out.exists()
 
 
 def test_without_ray_the_command_that_installs_it_is_told(play, monkeypatch):
