@@ -20,7 +20,7 @@ CPU_WEIGHTS = 4
 GPU_ENGINE_BYTES = 3e9
 """CUDA context, kernels, attention buffers and CUDA graphs of one engine; an estimate, not yet measured."""
 CPU_RANK_BYTES = 0.9e9
-"""Of each further process that shares the target on the CPU, as measured, rounded up."""
+"""Of each further process that shares the target on the CPU; an estimate, not yet measured."""
 POOL_ROOM = 1.2
 """Of the target's KV pool, the draft's included."""
 SHARE = 0.9
