@@ -29,6 +29,7 @@ from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
+from draftbench.harness.suite.devices import gpus_in_use
 from draftbench.harness.telemetry.sampler import Sampler, open_sampler
 from draftbench.harness.telemetry.window_records import WindowRecord
 from draftbench.harness.units import seconds
@@ -68,7 +69,7 @@ def main(num_pairs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         engine = find_fleet(suite, discover(), Path("suites"), Path(folder), has_gpu()).start(ARM)
         try:
-            with open_sampler(suite.telemetry_period_s) as sampler:
+            with open_sampler(suite.telemetry_period_s, gpus_in_use(suite)) as sampler:
                 for pair in range(-WARM_UP_PAIRS, num_pairs):
                     order = (sampler, None) if pair % 2 else (None, sampler)
                     found = {each: tokens_per_s(engine, prompt, each, windows) for each in order}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Protocol
 
 NS_PER_S = 1_000_000_000
@@ -47,3 +48,14 @@ def duration(value_s: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def percentage(text: str) -> float:
+    """`5%` as 0.05, of a command line."""
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not text.endswith("%") or not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a percentage from 0% to 99%, for example 5%")
+    return share

@@ -13,6 +13,7 @@ from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Limits, Suite
+from draftbench.harness.suite.devices import gpus_in_use, shared_arguments
 from draftbench.harness.suite.engine_arguments import risky
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer
@@ -125,6 +126,7 @@ def conditions(manifest: Manifest, records_sha256: str) -> list[list[str]]:
     synthetic = [workload.name for workload in suite.workloads if workload.source in SYNTHETIC]
     facts = [
         ("target", f"{suite.target.model}, {suite.target.dtype}"),
+        *_spread(suite),
         *((("limits", _limits(suite.limits)),) if suite.limits is not None else ()),
         ("sampling", ", ".join(f"{name} {sampling[name]}" for name in sorted(sampling))),
         ("design", _design(suite)),
@@ -163,6 +165,15 @@ def _unscored(manifest: Manifest) -> list[tuple[str, str]]:
 def _required(suite: Suite) -> list[tuple[str, str]]:
     required = suite.fairness.require
     return [("required to be alike", ", ".join(required))] if required else []
+
+
+def _spread(suite: Suite) -> list[tuple[str, str]]:
+    """How an engine is spread over devices, where it is."""
+    ranks = suite.target.tensor_parallel
+    said = [f"tensor parallel {ranks}"] if ranks > 1 else []
+    said += [f"{name} {value}" for name, value in shared_arguments(suite).items()]
+    count = len(gpus_in_use(suite))
+    return [("devices of each engine", f"{count}: {', '.join(said)}")] if said else []
 
 
 def _permitted(suite: Suite) -> list[tuple[str, str]]:

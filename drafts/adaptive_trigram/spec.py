@@ -10,7 +10,6 @@ from pydantic import Field
 from draftbench.drafts.api import Checkpoint, Loadable, Tree
 from draftbench.drafts.layout import check_sizes
 from draftbench.drafts.proposer import StatefulOptions, proposer_spec
-from draftbench.harness.corpora.trigrams import ARCHITECTURE, table_shapes
 from draftbench.harness.errors import CheckpointError
 
 
@@ -37,6 +36,8 @@ def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def read(found: Checkpoint, options: AdaptiveTrigramOptions, tree: Tree) -> Loadable:
     """A table as `bench.py table` makes it."""
+    from draftbench.harness.corpora.trigrams import ARCHITECTURE, table_shapes  # with NumPy, which a list does without
+
     if found.config.get("architectures") != [ARCHITECTURE]:
         raise CheckpointError(f"{found.folder}: no table of tri-grams; bench.py table makes one from a corpus.")
     check_sizes(found, "vocab_size")

@@ -47,9 +47,11 @@ class TwoStates(Layer):
         super().__init__(shape, input_norm=False)
         self.mlp.down_proj = nn.Linear(shape.intermediate_size, 2 * shape.hidden_size, bias=False)
 
-    def forward(self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+    def forward(
+        self, index: int, x_BTD: Tensor, positions_BT: Tensor, attend: Attend, context_BTD: Tensor | None = None
+    ) -> Tensor:
         """Both states side by side [B, T, 2D]."""
-        x_BTD = x_BTD + self.self_attn(index, x_BTD, positions_BT, attend)
+        x_BTD = x_BTD + self.self_attn(index, x_BTD, positions_BT, attend, context_BTD)
         out: Tensor = torch.cat((x_BTD, x_BTD), dim=-1) + self.mlp(self.post_attention_layernorm(x_BTD))
         return out
 

@@ -26,6 +26,7 @@ from draftbench.harness.cluster.seat import remove_left
 from draftbench.harness.cluster.spread import Lost
 from draftbench.harness.cluster.work import Job, News, Setup
 from draftbench.harness.errors import EngineError
+from draftbench.harness.suite.devices import gpus_in_use
 
 LOCAL = "ray"
 """What --on says for a cluster of this host alone, which ends with the run."""
@@ -145,12 +146,13 @@ class Place:
         self.node, self.address, self.gpus, self.cores = node, address, gpus, cores
 
 
-def places_of(nodes: Sequence[Mapping[str, Any]], cores: int | None) -> list[Place]:
+def places_of(nodes: Sequence[Mapping[str, Any]], cores: int | None, gpus: int = 1) -> list[Place]:
     """The devices of a cluster: GPUs where any node has some, else shares of the nodes' cores.
 
     Args:
         nodes: as Ray lists them.
         cores: of each device; None for all that a node has where there are no GPUs.
+        gpus: of each device, as many as an engine takes.
     """
     alive = [node for node in nodes if node["Alive"]]
     has_gpus = any(node["Resources"].get("GPU") for node in alive)
@@ -160,13 +162,12 @@ def places_of(nodes: Sequence[Mapping[str, Any]], cores: int | None) -> list[Pla
         all_cores = int(resources.get("CPU", 0))
         share = cores or all_cores
         if has_gpus:
-            count = (
-                int(resources.get("GPU", 0)) if cores is None else min(int(resources.get("GPU", 0)), all_cores // cores)
-            )
+            groups = int(resources.get("GPU", 0)) // gpus
+            count = groups if cores is None else min(groups, all_cores // cores)
         else:
             count = all_cores // share if share else 0
         taken = cores if has_gpus else share
-        found += [Place(node["NodeID"], node["NodeManagerAddress"], int(has_gpus), taken) for _ in range(count)]
+        found += [Place(node["NodeID"], node["NodeManagerAddress"], has_gpus * gpus, taken) for _ in range(count)]
     return found
 
 
@@ -188,10 +189,12 @@ class RayCluster:
             EngineError: none is there, or none is free.
         """
         self._setup = setup
-        devices = places_of(self._ray.nodes(), self._cores)
+        gpus = max(gpus_in_use(setup.suite)) + 1
+        devices = places_of(self._ray.nodes(), self._cores, gpus)
         if not devices:
             raise EngineError(
-                "the cluster has no GPU and too few cores for one device: add a node, or give fewer with --cores."
+                f"no node of the cluster has {gpus} GPUs that an engine takes, nor enough cores for one device: add a "
+                "node, or give fewer with --cores."
             )
         self._devices = dict(enumerate(devices, 1))
         self.places = {number: f"device {number} ({place.address})" for number, place in self._devices.items()}

@@ -132,9 +132,9 @@ def check_same(wanted: Same, found: Same) -> None:
                     "same one there."
                 )
     for name in sorted({*wanted.draft_packages, *found.draft_packages}):
-        ours, theirs = (same.draft_packages.get(name) for same in (found, wanted))
-        if ours != theirs:
-            told = ["no such package" if facts is None else package_text(facts) for facts in (ours, theirs)]
+        packages = [same.draft_packages.get(name) for same in (found, wanted)]
+        if packages[0] != packages[1]:
+            told = ["no such package" if facts is None else package_text(facts) for facts in packages]
             raise EngineError(f"{name} is {told[0]} here, {told[1]} where bench.py runs: install the same one.")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from draftbench.harness.units import percentage
 from draftbench.reports.compare import HEADERS, NOTE, Change, Moved, compare, manifest_differences
 from draftbench.reports.files import read_run
 from draftbench.reports.manifest_differences import folded
@@ -65,14 +66,3 @@ def summary(moved: Sequence[Moved]) -> str:
     """How many rows are of each kind, in a sentence."""
     counts = Counter(row.change for row in moved)
     return ", ".join(f"{counts[change]} {change}" for change in ORDER if counts[change]) + "."
-
-
-def percentage(text: str) -> float:
-    """`5%` as 0.05."""
-    try:
-        share = float(text.removesuffix("%")) / 100
-    except ValueError:
-        share = -1.0
-    if not text.endswith("%") or not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a percentage from 0% to 99%, for example 5%")
-    return share

@@ -16,10 +16,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from draftbench.harness.commands.compare import percentage
 from draftbench.harness.errors import HarnessError
 from draftbench.harness.host.provenance import host
 from draftbench.harness.models.required import is_obstacle, needs_of
@@ -29,10 +29,10 @@ from draftbench.harness.run.plan import Estimate, estimate, plan_cells
 from draftbench.harness.suite import Suite, load_points
 from draftbench.harness.suite.named import allow_argument, find_suite
 from draftbench.harness.texts import printable
-from draftbench.harness.units import duration
-from draftbench.reports.files import read_run
-from draftbench.reports.terminal_tables import print_table
-from draftbench.reports.wanted import launches_table
+from draftbench.harness.units import duration, percentage
+
+if TYPE_CHECKING:
+    from draftbench.reports.files import Run
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise HarnessError("--interval is 0%; allowed: more than that, for example 5%.")
     path = find_suite(args.suite, console.print)
     points = load_points(path, args.allow)
-    earlier = None if args.run is None else read_run(args.run)
+    earlier = None if args.run is None else _read(args.run)
     obstacles, estimates = False, []
     for point, suite in points:
         if point:
@@ -71,14 +71,27 @@ def run(args: argparse.Namespace, console: Console) -> int:
         obstacles |= any(map(is_obstacle, needs))
         estimates.append(found)
         if earlier is not None:
-            headers, lines, launches = launches_table(earlier, suite, args.interval)
-            print_table(f"launches for ±{args.interval:.1%}, from {args.run}", headers, lines, console)
-            for part, counts in launches.items():
-                for line in _for_launches(part, found, counts, args.devices):
-                    console.print(line, highlight=False, markup=False, soft_wrap=True)
+            _show_launches(earlier, suite, found, args, console)
     for line in _cost(estimates, args.devices):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 1 if obstacles else 0
+
+
+def _read(run: Path) -> Run:
+    from draftbench.reports.files import read_run  # what draws figures, which a plan alone does without
+
+    return read_run(run)
+
+
+def _show_launches(earlier: Run, suite: Suite, found: Estimate, args: argparse.Namespace, console: Console) -> None:
+    from draftbench.reports.terminal_tables import print_table
+    from draftbench.reports.wanted import launches_table
+
+    headers, lines, launches = launches_table(earlier, suite, args.interval)
+    print_table(f"launches for ±{args.interval:.1%}, from {args.run}", headers, lines, console)
+    for part, counts in launches.items():
+        for line in _for_launches(part, found, counts, args.devices):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _shown(suite: Suite, path: Path, console: Console) -> tuple[Estimate, list[str]]:

@@ -90,8 +90,12 @@ def visible_numbers(host: GpuHost) -> tuple[int, ...]:
     return tuple(takewhile(lambda number: number < len(host.gpus), map(int, names)))
 
 
-def gpu_problems(host: GpuHost, torch: str | None) -> tuple[str, ...]:
-    """What keeps SGLang's CUDA build from running on this host's first GPU, a sentence each with what mends it."""
+def gpu_problems(host: GpuHost, torch: str | None, used: Sequence[int] = (0,)) -> tuple[str, ...]:
+    """What keeps SGLang's CUDA build from running on this host's GPUs, a sentence each with what mends it.
+
+    Args:
+        used: the numbers that engines take of the visible ones.
+    """
     if not host.gpus:
         return () if host.problem is None else (f"{host.problem}; mend the driver, or hide it to run on the CPU.",)
     found = []
@@ -105,6 +109,13 @@ def gpu_problems(host: GpuHost, torch: str | None) -> tuple[str, ...]:
     needed = ".".join(map(str, LEAST_DRIVER))
     if _version(host.driver or "") < LEAST_DRIVER:
         found.append(f"the driver is {host.driver or 'of unknown version'}, CUDA 13.0 needs {needed}; update it.")
+    num_visible = len(visible_numbers(host))
+    if max(used) >= num_visible:
+        found.append(
+            f"the suite's engines take the visible GPUs {', '.join(map(str, used))}, counted from 0, but {num_visible} "
+            "of them are there; take fewer (target.tensor_parallel, engine arguments), or show more "
+            "(CUDA_VISIBLE_DEVICES)."
+        )
     first = host.gpus[0]
     if first.capability < LEAST_CAPABILITY:
         text = ".".join(map(str, first.capability))

@@ -154,7 +154,7 @@ def _without_baseline(value: Figures) -> Figures:
         own = getattr(value, each.name)
         if each.metadata == AGAINST_BASELINE:
             changes[each.name] = None
-        elif is_dataclass(own):
+        elif is_dataclass(own) and not isinstance(own, type):
             changes[each.name] = _without_baseline(own)
     return replace(value, **changes)
 

@@ -14,10 +14,11 @@ from draftbench.harness.models.checkpoints import check_target, load_arms_draft
 from draftbench.harness.models.fairness import read_ledger, unfair
 from draftbench.harness.models.find import WEIGHTS, hub_bytes, local_folder, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, Memory, engine_bytes, memory
-from draftbench.harness.models.served import unserved
+from draftbench.harness.models.served import unserved, unshared
 from draftbench.harness.run.rendered import check_fit, context_left, first_prompts
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.suite import Arm, Suite, Workload, with_tokenizer
+from draftbench.harness.suite.devices import gpus_in_use
 from draftbench.harness.workloads.conversations import home_of, load_workload
 from draftbench.harness.workloads.render import ChatRenderer
 from draftbench.harness.workloads.sources import COUNTED, SOURCES
@@ -62,7 +63,7 @@ def needs_of(suite: Suite, suite_folder: Path) -> tuple[str, ...]:
         *workloads,
         *prompt_needs(suite, models[0].folder),
         *fairness_needs(suite, suite_folder),
-        memory_need(suite, models, memory()),
+        memory_need(suite, models, memory(gpus_in_use(suite))),
     )
 
 
@@ -114,7 +115,8 @@ def target_needs(suite: Suite, target: Path | None) -> list[str]:
     except HarnessError as error:
         return [f"target {suite.target.model}: DOES NOT FIT: {error}"]
     specs = {arm.name: discover()[arm.architecture] for arm in suite.arms if arm.architecture in discover()}
-    reasons = {name: unserved(config, spec) for name, spec in specs.items()}
+    ranks = suite.target.tensor_parallel
+    reasons = {name: unshared(config, ranks) or unserved(config, spec) for name, spec in specs.items()}
     return [f"arm {name}: DOES NOT FIT: {reason}" for name, reason in reasons.items() if reason is not None]
 
 

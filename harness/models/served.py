@@ -26,6 +26,30 @@ SIZES = ("num_hidden_layers", "hidden_size")
 """Fields of config.json that are asked of every target."""
 
 
+def unshared(config: Mapping[str, Any], ranks: int) -> str | None:
+    """Why a model cannot be spread over so many devices; None if it can, or does not say how many heads it has.
+
+    Source: SGLang 0.5.17, models/llama.py: every device takes as many query heads; keys and values are divided, or each
+    of them is held by as many devices.
+    """
+    fields = config.get("text_config") or config
+    heads = fields.get("num_attention_heads")
+    if heads is None:
+        return None
+    shared = fields.get("num_key_value_heads") or heads
+    if _divides(heads, shared, ranks):
+        return None
+    fitting = [count for count in range(1, heads + 1) if _divides(heads, shared, count)]
+    return (
+        f"{heads} attention heads and {shared} for keys and values cannot be shared by target.tensor_parallel: {ranks} "
+        f"devices; allowed: {', '.join(map(str, fitting))}."
+    )
+
+
+def _divides(heads: int, shared: int, ranks: int) -> bool:
+    return heads % ranks == 0 and max(shared, ranks) % min(shared, ranks) == 0
+
+
 def unserved(config: Mapping[str, Any], spec: DraftSpec, loadable: Loadable | None = None) -> str | None:
     """Why SGLang cannot run a draft of this kind for a target; None if it can.
 

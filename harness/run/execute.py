@@ -22,6 +22,7 @@ from draftbench.harness.run.samples import sample_continuations
 from draftbench.harness.run.send import run_loop, sampling_parameters
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import Suite
+from draftbench.harness.suite.devices import gpus_in_use
 from draftbench.harness.telemetry.sampler import Sampler, open_sampler
 from draftbench.harness.telemetry.window import Window
 from draftbench.harness.telemetry.window_records import WindowRecord
@@ -188,7 +189,7 @@ def run_launch(
     """
     warm: dict[tuple[str, str], Engine] = {}
     arms = tuple(dict.fromkeys(cell.arm for cell in cells))
-    with open_sampler(suite.telemetry_period_s) as sampler:
+    with open_sampler(suite.telemetry_period_s, gpus_in_use(suite)) as sampler:
         pool.start_all(arms)
         by_turns = suite.turns == "prompts" and pool.holds(arms)
         for group in turn_groups(cells) if by_turns else [[cell] for cell in cells]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from draftbench.harness.records import point_slug
 from draftbench.harness.runtime import cuda
 from draftbench.harness.runtime.cpu import environment as cpu
 from draftbench.harness.runtime.differences import differences
+from draftbench.harness.suite.devices import TENSOR_PARALLEL
 
 if TYPE_CHECKING:
     from draftbench.drafts.api import DraftSpec, Loadable
@@ -65,6 +67,8 @@ def server_arguments(
         "log_level": "info",
         "log_level_http": "warning",
     }
+    if suite.target.tensor_parallel > 1:
+        arguments[TENSOR_PARALLEL] = suite.target.tensor_parallel
     if suite.chunked_prefill_size is not None:
         arguments["chunked_prefill_size"] = suite.chunked_prefill_size
     arguments.update(cuda.server_arguments(suite) if has_gpu else cpu.server_arguments())
@@ -111,3 +115,21 @@ def unequal_arguments(
         if not name.startswith("speculative_") and name not in allowed:
             findings += differences(name, {arm: arguments.get(name) for arm, arguments in resolved.items()})
     return findings
+
+
+def otherwise_shared(resolved: Mapping[str, Mapping[str, object]], ranks: int) -> list[str]:
+    """Arms whose receipt says another number of devices than the suite, a phrase each."""
+    found = {name: arguments.get(TENSOR_PARALLEL, ranks) for name, arguments in resolved.items()}
+    return [f"{name} runs with {TENSOR_PARALLEL} {own}, not {ranks}" for name, own in found.items() if own != ranks]
+
+
+def simulation_of(arm: Arm, suite: Suite) -> dict[str, Any] | None:
+    """What an engine needs to draw an arm's acceptance; requests tell by their ids which cell they are of."""
+    if arm.simulated_acceptance is None:
+        return None
+    points = {
+        point_slug(arm.name, workload.name, point.name): workload.name
+        for workload in suite.workloads
+        for point in suite.load
+    }
+    return {"alphas": arm.simulated_acceptance, "seed": suite.sampling.seed, "points": points}

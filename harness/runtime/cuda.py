@@ -18,7 +18,9 @@ def engine_environment(exact: bool) -> dict[str, str]:
     # ninja may lie beside this Python and not on the path; kernels are compiled with it at their first use.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     precision = {"TRITON_F32_DEFAULT": "ieee"} if exact else {}  # or attention multiplies in TF32
-    return {"PATH": path, "TOKENIZERS_PARALLELISM": "false", **precision}
+    # CUDA would put the fastest GPU first, and telemetry, which counts as the driver does, would look at others.
+    order = os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    return {"PATH": path, "TOKENIZERS_PARALLELISM": "false", "CUDA_DEVICE_ORDER": order, **precision}
 
 
 def server_arguments(suite: Suite) -> dict[str, bool | tuple[int, ...]]:

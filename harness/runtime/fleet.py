@@ -19,16 +19,23 @@ from draftbench.harness.models.checkpoints import check_target, lay_out, load_ar
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, engine_bytes, memory, weight_bytes
-from draftbench.harness.models.served import unserved
-from draftbench.harness.records import point_slug
+from draftbench.harness.models.served import unserved, unshared
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.rendered import context_left
-from draftbench.harness.runtime.arguments import Argument, ModelPaths, server_arguments, unequal_arguments
+from draftbench.harness.runtime.arguments import (
+    Argument,
+    ModelPaths,
+    otherwise_shared,
+    server_arguments,
+    simulation_of,
+    unequal_arguments,
+)
 from draftbench.harness.runtime.launch import SglangEngine, engine_environment, start_engine
 from draftbench.harness.runtime.preload import Preloaded, preloaded
 from draftbench.harness.runtime.starting import StartingArm
 from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
 from draftbench.harness.suite import Arm, Suite
+from draftbench.harness.suite.devices import gpus_in_use, shared_arguments
 
 STARTS_PER_CORE = 3
 """Engines that start at a time: a forked start takes some seconds of one core, and waits in between."""
@@ -116,7 +123,7 @@ class SglangFleet:
 
     def preload(self) -> Preloaded:
         """The process that these arms' engines can be forked from; it is not waited for here."""
-        return preloaded(engine_environment(self.has_gpu, self.suite.target.dtype == "float32"))
+        return preloaded(engine_environment(self.suite, self.has_gpu))
 
     def forking(self, note: Callable[[str], None]) -> SglangFleet:
         """These arms, their engines forked from a preloaded process where it can be had; else it is said why not."""
@@ -174,9 +181,9 @@ class SglangFleet:
             "tree": tree,
             "checkpoint": str(folder) if folder is not None and spec.proposer_factory is not None else None,
             "dtype": self.suite.target.dtype,
-            "simulation": _simulation(arm, self.suite),
+            "simulation": simulation_of(arm, self.suite),
         }
-        environment = engine_environment(self.has_gpu, self.suite.target.dtype == "float32")
+        environment = engine_environment(self.suite, self.has_gpu)
         origin = None if self.preloaded is None else preloaded(environment)  # a new one where it was killed
         engine = start_engine(arguments, self.engines_folder / name, draft, environment, origin)
         return StartingArm(arm, spec, self.loadables.get(name), engine)
@@ -193,11 +200,12 @@ class SglangFleet:
     def fit_together(self) -> bool:
         """Whether all engines of a launch should fit side by side."""
         num_engines = len(self.suite.arms) - len(self.endpoints)
-        return (self.has_gpu and num_engines < 2) or memory().fitting(self._engine_bytes()) >= num_engines
+        here = memory(gpus_in_use(self.suite))
+        return (self.has_gpu and num_engines < 2) or here.fitting(self._engine_bytes()) >= num_engines
 
     def room(self, num_running: int) -> int:
         """How many more engines may start now, side by side. KV pools are as large as the suite says, on a GPU too."""
-        fitting = memory().fitting(self._engine_bytes())
+        fitting = memory(gpus_in_use(self.suite)).fitting(self._engine_bytes())
         if self.has_gpu and not num_running:
             fitting = max(fitting, 1)
         return min(fitting, STARTS_PER_CORE * len(os.sched_getaffinity(0)))
@@ -215,6 +223,7 @@ class SglangFleet:
         resolved = {name: receipt.server_args for name, receipt in receipts.items()}
         declared = {name: frozenset(self.by_name[name].engine) for name in receipts}
         findings = unequal_arguments(resolved, declared)
+        findings += otherwise_shared(resolved, self.suite.target.tensor_parallel)
         if findings:
             raise EngineError(
                 "the arms would not run under equal conditions: " + "; ".join(findings) + ". "
@@ -241,22 +250,23 @@ def find_fleet(
         SuiteError: an engine argument needs permission that nobody gave.
     """
     suite.check_allowed()
-    if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch())):
+    if has_gpu and (problems := gpu_problems(read_gpu_host(), installed_torch(), gpus_in_use(suite))):
         raise EngineError("this host's GPU cannot be used: " + " ".join(problems))
     arms = {arm.name: arm for arm in suite.arms if not arm.is_endpoint}
     endpoints = {arm.name: open_endpoint(arm, suite.rendering.arguments) for arm in suite.arms if arm.is_endpoint}
     needs_weights = bool(arms) and not suite.target.random_weights
     target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
     target_config = read_target(target, needs_weights)
+    ranks = suite.target.tensor_parallel
     specs: dict[str, DraftSpec] = {}
     paths: dict[str, ModelPaths] = {}
     if arms and all(arm.architecture != "vanilla" for arm in arms.values()):
-        arms[REFERENCE.name] = REFERENCE
+        arms[REFERENCE.name] = REFERENCE.model_copy(update={"engine": shared_arguments(suite)})
     for arm in arms.values():
         if arm.architecture not in known:
             raise DraftError(f"arm {arm.name}: architecture {arm.architecture} is not installed; see bench.py list.")
         spec = specs[arm.name] = known[arm.architecture]
-        if (reason := unserved(target_config, spec)) is not None:
+        if (reason := unshared(target_config, ranks) or unserved(target_config, spec)) is not None:
             raise DraftError(f"arm {arm.name}: {reason}")
         if spec.needs_gpu is not None and not has_gpu:
             raise DraftError(f"arm {arm.name}: {spec.name} runs on a GPU alone: {spec.needs_gpu}.")
@@ -272,7 +282,7 @@ def find_fleet(
         draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
     if preload and arms:
-        preloaded(engine_environment(has_gpu, suite.target.dtype == "float32"))
+        preloaded(engine_environment(suite, has_gpu))
     drafts = dict.fromkeys(path.draft for path in paths.values() if path.draft is not None)
     tensors = read_tensors([*dict.fromkeys((*drafts, *([target] if needs_weights else [])))])
     if needs_weights:
@@ -282,18 +292,9 @@ def find_fleet(
         for name, found in paths.items()
         if found.draft is not None and arms[name].tree is not None
     }
+    for name, loadable in loadables.items():
+        if (reason := unshared(loadable.config, ranks)) is not None:
+            raise CheckpointError(f"arm {name}: its draft: {reason}")
     return SglangFleet(
         suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints
     )
-
-
-def _simulation(arm: Arm, suite: Suite) -> dict[str, Any] | None:
-    """What an engine needs to draw an arm's acceptance; requests tell by their ids which cell they are of."""
-    if arm.simulated_acceptance is None:
-        return None
-    points = {
-        point_slug(arm.name, workload.name, point.name): workload.name
-        for workload in suite.workloads
-        for point in suite.load
-    }
-    return {"alphas": arm.simulated_acceptance, "seed": suite.sampling.seed, "points": points}

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -31,6 +32,9 @@ from draftbench.harness.runtime.plugin import DRAFT, ENGINE_FOLDER, RECEIPT, ROU
 from draftbench.harness.runtime.preload import Preloaded, ServerProcess
 from draftbench.harness.runtime.tested import TESTED_SGLANG
 from draftbench.harness.safe_files import make_own_folder, open_to_append, write_whole
+
+if TYPE_CHECKING:
+    from draftbench.harness.suite import Suite
 
 READY_TIMEOUT_S = 900.0
 """Large models load for minutes; an engine that died is noticed at once."""
@@ -132,15 +136,12 @@ class SglangEngine(OwnServer):
         return f"the last lines of {log}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def engine_environment(has_gpu: bool, exact: bool) -> dict[str, str]:
-    """What the environments of all engines have in common.
-
-    Args:
-        exact: the target computes in float32.
-    """
+def engine_environment(suite: Suite, has_gpu: bool) -> dict[str, str]:
+    """What the environments of all engines of a suite have in common."""
     # SGLang's own simulated acceptance would change every arm without a word in the report.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SGLANG_SIMULATE_")}
-    environment.update(cuda.engine_environment(exact) if has_gpu else cpu.engine_environment())
+    exact, ranks = suite.target.dtype == "float32", suite.target.tensor_parallel
+    environment.update(cuda.engine_environment(exact) if has_gpu else cpu.engine_environment(ranks))
     return {**environment, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
 

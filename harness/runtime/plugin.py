@@ -64,17 +64,32 @@ def _record_in_scheduler(folder: Path) -> None:
 
             simulate_acceptance(**simulation)
         result = original(scheduler, *args, **kwargs)
-        if scheduler.ps.tp_rank == 0:
+        if tells_rounds(scheduler.ps):
             worker = scheduler.draft_worker
             record_graphs(log, scheduler)
             if worker is not None:
                 record_accepted_drafts(log, adaptive_steps(worker) is not None)
                 forget_steps_on_flush(worker)
                 record_phases(log, worker, clock_of(scheduler.server_args.device))
+        if tells_receipt(scheduler.ps):
             write_receipt(folder / RECEIPT, scheduler, simulation)
         return result
 
     HookRegistry.register("sglang.srt.managers.scheduler.Scheduler.__init__", build, HookType.AROUND)
+
+
+def tells_rounds(rank: Any) -> bool:
+    """Whether a scheduler tells of its rounds: ranks that share attention have the same requests, so one of them does.
+
+    Args:
+        rank: SGLang's `ParallelState`.
+    """
+    return not (rank.attn_tp_rank or rank.attn_cp_rank or rank.pp_rank)
+
+
+def tells_receipt(rank: Any) -> bool:
+    """Whether a scheduler tells what the engine is: the first of all."""
+    return not (rank.tp_rank or rank.pp_rank or rank.dp_rank)
 
 
 def install_architecture(

@@ -30,6 +30,9 @@ class Target(Section):
     model: PathText = Field(description="Embedded name (tiny), hub id (owner/name), or path relative to the suite.")
     revision: PathText | None = Field(None, description="Revision of a hub id.")
     dtype: Literal["float32", "bfloat16", "float16"]
+    tensor_parallel: Annotated[int, Field(ge=1, le=64, exclude_if=lambda devices: devices == 1)] = Field(
+        1, description="Devices that share every layer of the target (SGLang's tp_size), the same for all arms."
+    )
     random_weights: bool = Field(
         False,
         description="Make the weights of target and drafts on the device, at random: for times at a shape. Every draft "

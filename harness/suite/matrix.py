@@ -56,7 +56,7 @@ def points_of(values: Values, lines: Lines, path: Path) -> list[Point]:
         return [Point("", values, lines)]
     axes = _axes(values[MATRIX], lines, path)
     plain = {key: value for key, value in values.items() if key != MATRIX}
-    found = []
+    found: list[Point] = []
     for chosen in product(*(_laid_by(axis, number) for number, axis in enumerate(axes))):
         point = Point("-".join(name for name, _, _ in chosen), plain, {**lines})
         for _, laid, at in chosen:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from draftbench.drafts.api import DraftSpec, Tree, broken, discover
+from draftbench.harness.suite.devices import device_problems
 from draftbench.harness.suite.engine_arguments import argument_problem, risky
 from draftbench.harness.suite.strict_yaml import nearest, spelled
 from draftbench.harness.suite.trace import read_trace
@@ -95,7 +96,7 @@ def _engine_problems(suite: Suite, allowed: Collection[str]) -> Problems:
             at = ("arms", index, "engine", name)
             text = "may run code, open ports, or read and write elsewhere; if that is meant, run with"
             problems.append((at, f"{spelled(at)} {text} --allow {name}."))
-    return problems
+    return problems + device_problems(suite)
 
 
 def _endpoint_problems(index: int, arm: Arm, rendering: Rendering) -> Problems:

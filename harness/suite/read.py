@@ -77,7 +77,8 @@ def point_text(path: Path) -> str:
     name, _, wanted = path.name.partition("#")
     path = path.with_name(name)
     values = next(point.values for point in points_of(*load_yaml(path), path) if point.name == wanted)
-    return yaml.safe_dump(values, sort_keys=False)
+    text: str = yaml.safe_dump(values, sort_keys=False)
+    return text
 
 
 def _told(point: Point, path: Path, allowed: Collection[str]) -> Suite:

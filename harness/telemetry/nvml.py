@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, Literal
 
@@ -61,21 +61,29 @@ class GpuSensor:
 
 
 @contextlib.contextmanager
-def gpu_sensors(visible: str | None) -> Iterator[tuple[Sensor, ...]]:
-    """The GPUs that engines may use, while NVML is open; none where there is no driver.
+def gpu_sensors(visible: str | None, used: Sequence[int] | None = None) -> Iterator[tuple[Sensor, ...]]:
+    """The GPUs that engines use, while NVML is open; none where there is no driver.
 
     Args:
         visible: the environment's CUDA_VISIBLE_DEVICES: numbers (as NVML counts, in PCI order) or UUIDs; None for all.
+        used: numbers among the visible ones, of those that engines run on; None for all that are visible.
     """
     with contextlib.ExitStack() as stack:
-        yield _open_all(visible, stack)
+        yield _open_all(visible, used, stack)
 
 
-def _open_all(visible: str | None, stack: contextlib.ExitStack) -> tuple[Sensor, ...]:
+def _open_all(visible: str | None, used: Sequence[int] | None, stack: contextlib.ExitStack) -> tuple[Sensor, ...]:
     try:
         pynvml.nvmlInit()
         stack.callback(_shut_down)
-        return tuple(_open(name) for name in _visible(visible))
+        names = dict(enumerate(_visible(visible)))
+        if used is None or not names:
+            return tuple(map(_open, names.values()))
+        hidden = "CUDA_VISIBLE_DEVICES does not show it"
+        return tuple(
+            _open(names[number]) if number in names else Unreadable(f"visible GPU {number}", "gpu", hidden)
+            for number in used
+        )
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
         return ()
     except pynvml.NVMLError as error:

@@ -91,17 +91,17 @@ class Sampler:
 
 
 @contextlib.contextmanager
-def open_sensors() -> Iterator[tuple[Sensor, ...]]:
-    """Every sensor of this host that concerns engines."""
-    with gpu_sensors(os.environ.get("CUDA_VISIBLE_DEVICES")) as gpus:
+def open_sensors(gpus_used: Sequence[int] | None = None) -> Iterator[tuple[Sensor, ...]]:
+    """Every sensor of this host that concerns engines; of the visible GPUs those used alone, None for all."""
+    with gpu_sensors(os.environ.get("CUDA_VISIBLE_DEVICES"), gpus_used) as gpus:
         yield (*gpus, *rapl_sensors())
 
 
 @contextlib.contextmanager
-def open_sampler(period_s: float | None) -> Iterator[Sampler | None]:
-    """A running sampler over every sensor of this host; None if the suite wants no telemetry."""
+def open_sampler(period_s: float | None, gpus_used: Sequence[int] | None = None) -> Iterator[Sampler | None]:
+    """A running sampler over every sensor of this host, as `open_sensors`; None if the suite wants no telemetry."""
     if period_s is None:
         yield None
         return
-    with open_sensors() as sensors, Sampler(sensors, period_s) as sampler:
+    with open_sensors(gpus_used) as sensors, Sampler(sensors, period_s) as sampler:
         yield sampler

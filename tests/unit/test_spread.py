@@ -430,6 +430,20 @@ def test_devices_of_a_cluster_are_its_gpus_or_shares_of_cores(nodes, cores, foun
 
 
 @pytest.mark.parametrize(
+    ("nodes", "cores", "gpus", "found"),
+    [
+        ([GPU_NODE], None, 2, [(2, None)] * 4),
+        ([GPU_NODE], 32, 3, [(3, 32)] * 2),
+        ([GPU_NODE], None, 9, []),
+        ([CPU_NODE], 2, 2, [(0, 2)] * 3),
+    ],
+)
+def test_a_launch_whose_engines_take_several_gpus_gets_them_on_one_node(nodes, cores, gpus, found):
+    """As `target.tensor_parallel` says; ranks on the CPU share the device's cores."""
+    assert [(place.gpus, place.cores) for place in on_ray.places_of(nodes, cores, gpus)] == found
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [(("--cores", "2"), "--cores is of devices that --on names"), (("--on", "ray", "--cores", "0"), "--cores is 0")],
 )

@@ -9,8 +9,12 @@ SHIM_FOLDER = Path(__file__).parent / "shim"
 """Holds the stand-in for `sgl_kernel`; must never be on the path of a GPU host's engine."""
 
 
-def engine_environment() -> dict[str, str]:
-    """Environment variables of the engine's processes."""
+def engine_environment(tensor_parallel: int = 1) -> dict[str, str]:
+    """Environment variables of the engine's processes.
+
+    Args:
+        tensor_parallel: processes that share the target.
+    """
     path = os.pathsep.join(filter(None, (str(SHIM_FOLDER), os.environ.get("PYTHONPATH"))))
     return {
         "PYTHONPATH": path,
@@ -23,6 +27,9 @@ def engine_environment() -> dict[str, str]:
         # The GPU is not only unused: a CUDA build of torch must not look for one.
         "CUDA_VISIBLE_DEVICES": "",
         "TOKENIZERS_PARALLELISM": "false",
+        # Left out, SGLang refuses more ranks than the host has NUMA nodes (srt/utils/numa_utils.py, 0.5.17); without
+        # its own CPU kernels it binds nothing.
+        "SGLANG_CPU_OMP_THREADS_BIND": "|".join(map(str, range(tensor_parallel))) if tensor_parallel > 1 else "all",
     }
 
 

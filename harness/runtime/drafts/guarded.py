@@ -23,7 +23,10 @@ Call = tuple[str, tuple[Any, ...]]
 class Guarded:
     """Asks the proposer in a thread of its own and gives up on it at the first mistake."""
 
-    def __init__(self, proposer: Proposer, budget: Tree, vocab_size: int, on_failure: Callable[[str], None]) -> None:
+    def __init__(
+        self, proposer: Proposer | None, budget: Tree, vocab_size: int, on_failure: Callable[[str], None]
+    ) -> None:
+        """Without a proposer, which runs elsewhere then, nothing is asked."""
         self._proposer, self._on_failure = proposer, on_failure
         self._budget, self._vocab_size = budget, vocab_size
         self._thread = ThreadPoolExecutor(1, "draftbench-proposer")
@@ -31,7 +34,7 @@ class Guarded:
 
     def ask(self, *calls: Call) -> Any:
         """Make the calls in their order; the last one's answer, or None once the proposer has failed."""
-        if self.failed or not calls:
+        if self._proposer is None or self.failed or not calls:
             return None
         under_way = [""]
 

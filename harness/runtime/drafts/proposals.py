@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sglang.srt.distributed import get_tp_group
 from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
 from sglang.srt.model_executor.model_runner import ModelRunner
 from sglang.srt.speculative import ngram_worker
@@ -53,7 +54,9 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         super().__init__(server_args, *args, **kwargs)
         cls = type(self)
         self.vocab_size = self.target_worker.model_config.vocab_size
-        self.proposer = cls.new_proposer(self.vocab_size)
+        self.ranks = get_tp_group()
+        """One proposer for all that share the target: foreign code need not answer alike twice."""
+        self.proposer = cls.new_proposer(self.vocab_size) if self.ranks.is_first_rank else None
         self.guarded = Guarded(self.proposer, self.budget, self.vocab_size, cls.on_failure)
         self.running: dict[str, Running] = {}
         self.first_hidden: dict[str, np.ndarray] = {}
@@ -88,7 +91,7 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         """Every request's root and nodes [B * n] and the trees' masks [B * n * n]."""
         self._begin(batch)
         contexts = [Context(req.rid, self.running[req.rid].tokens) for req in batch.reqs]
-        trees = self.guarded.trees(contexts)
+        trees = self.ranks.broadcast_object(self.guarded.trees(contexts) if self.ranks.is_first_rank else None)
         self.proposed_nothing = not any(tree.tokens for tree in trees)
         drafts, masks = [], []
         for req, tree in zip(batch.reqs, trees, strict=True):

@@ -12,8 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from sglang.srt.distributed import (
+    get_tensor_model_parallel_rank,
+    get_tensor_model_parallel_world_size,
+    tensor_model_parallel_all_gather,
+)
 from sglang.srt.layers.logits_processor import LogitsProcessor
 from sglang.srt.layers.radix_attention import RadixAttention
+from sglang.srt.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from sglang.srt.model_executor.forward_context import get_attn_backend, get_token_to_kv_pool
 from torch import Tensor, nn
 
@@ -53,11 +59,16 @@ class StepwiseDraftModel(nn.Module):
         super().__init__()
         self.config = config
         self.draft = made(vars(config))
-        heads, size = config.num_attention_heads, config.head_dim
+        ranks, size = get_tensor_model_parallel_world_size(), config.head_dim
+        if config.num_attention_heads % ranks:
+            raise ValueError(f"{config.num_attention_heads} attention heads cannot be shared by {ranks} devices")
+        heads = config.num_attention_heads // ranks
         self.attention = nn.ModuleList(
             RadixAttention(heads, size, size**-0.5, num_kv_heads=heads, layer_id=index)
             for index in range(config.num_hidden_layers)
         )
+        self.own_heads = slice(get_tensor_model_parallel_rank() * heads, (get_tensor_model_parallel_rank() + 1) * heads)
+        """Every rank runs the whole module, but keeps the keys and values of these heads alone."""
         self.logits_processor = LogitsProcessor(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.steps = StepCounter()
@@ -76,6 +87,7 @@ class StepwiseDraftModel(nn.Module):
 
     def set_embed_and_head(self, embed: Tensor, head: Tensor) -> None:
         """The target's embedding and output head."""
+        self.draft.embed_tokens = VocabParallelEmbedding(self.config.vocab_size, self.config.hidden_size)
         self.draft.embed_tokens.weight = nn.Parameter(embed, requires_grad=False)
         self.head.weight = nn.Parameter(head, requires_grad=False)
 
@@ -89,13 +101,13 @@ class StepwiseDraftModel(nn.Module):
         step = self.steps.step_of(forward_batch)
 
         def attend(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            own_q, own_k, own_v = (x[:, self.own_heads].transpose(1, 2).flatten(0, 1) for x in (q, k, v))
             if not q.shape[2]:
-                keys, values = (x.transpose(1, 2).flatten(0, 1) for x in (k, v))
                 slots = forward_batch.out_cache_loc
-                get_token_to_kv_pool().set_kv_buffer(self.attention[index], slots, keys, values)
+                get_token_to_kv_pool().set_kv_buffer(self.attention[index], slots, own_k, own_v)
                 return q
-            flat = [x.transpose(1, 2).flatten(0, 1).flatten(1) for x in (q, k, v)]
-            out: Tensor = self.attention[index](*flat, forward_batch)
+            flat = [x.flatten(1) for x in (own_q, own_k, own_v)]
+            out: Tensor = tensor_model_parallel_all_gather(self.attention[index](*flat, forward_batch))
             return out.view(1, -1, *q.shape[1::2]).transpose(1, 2)
 
         hidden_ND = forward_batch.spec_info.hidden_states

@@ -71,6 +71,14 @@ def test_a_value_is_no_argument_of_its_own(tmp_path: Path, engine: str) -> None:
         load_suite(suite_with(tmp_path, engine))
 
 
+def test_permission_for_an_argument_is_none_for_others(tmp_path: Path) -> None:
+    """Its value may be any text but what would be read as a further argument."""
+    path = suite_with(tmp_path, "{lora_paths: --trust-remote-code}")
+    with pytest.raises(SuiteError, match=r"lora_paths is '--trust-remote-code'; allowed: a text does not begin with"):
+        load_suite(path, {"lora_paths"})
+    assert load_suite(suite_with(tmp_path, "{lora_paths: ./lora}"), {"lora_paths"}).allowed == {"lora_paths"}
+
+
 def test_harmless_arguments_stay_free(tmp_path: Path) -> None:
     """Numbers, switches, names of SGLang's own parts."""
     engine = "{mem_fraction_static: 0.5, enable_mixed_chunk: true, attention_backend: triton, page_size: 16}"

@@ -228,3 +228,12 @@ def test_what_was_permitted_stands_in_the_report(run):
     path.write_text(json.dumps(content))
     line = next(line for line in write_results(run).read_text().splitlines() if "permitted by" in line)
     assert line.split("|")[2].strip() == "eagle: trust_remote_code True"
+
+
+def test_answers_that_nothing_is_held_against_are_told(run):
+    """Among the conditions, with their workload; nothing is said where there are none."""
+    assert "not scored" not in write_results(run).read_text()
+    with rewritten(run) as manifest:
+        manifest["workloads"] = {"w": {"source": "mt_bench", "num_unscored": 39}}
+    lines = [" ".join(line.replace("|", " ").split()) for line in write_results(run).read_text().splitlines()]
+    assert "not scored w: 39 prompts with an answer that nothing is held against" in lines

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from draftbench.drafts.api import discover
 from draftbench.harness.models.find import EMBEDDED
-from draftbench.harness.runtime.arguments import command_line, unequal_arguments
+from draftbench.harness.runtime.arguments import PER_PROCESS_ARGUMENTS, command_line, unequal_arguments
 from draftbench.harness.runtime.cpu.environment import SHIM_FOLDER
 from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite
@@ -60,6 +61,8 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     suite = Suite.model_validate(SUITE | {"arms": [arm(name, folder) for name in discover() if name != "nextn"]})
     arms = find_fleet(suite, discover(), ROOT, tmp_path_factory.mktemp("run"), has_gpu=True)
     asked = {name: arms.arguments(name) for name in arms.by_name}
+    shared = suite.model_copy(update={"target": suite.target.model_copy(update={"tensor_parallel": 2})})
+    asked |= {f"two {name}": replace(arms, suite=shared).arguments(name) for name in arms.by_name}
     for family, config in published.NEXTN_CONFIGS.items():
         target = str(published.publish(folder / family, config, published.nextn_shapes(family)))
         tree = {"num_steps": 3, "topk": 1, "num_draft_tokens": 4, "checkpoint": target}
@@ -115,6 +118,18 @@ def test_a_targets_own_layer_is_resolved_beside_the_target(resolved: dict[str, d
     found = resolved[family]
     assert (found["speculative_algorithm"], found["speculative_num_steps"]) == ("EAGLE", 3)
     assert unequal(resolved, family, f"{family}-alone") == []
+
+
+def test_they_are_equal_over_two_gpus(resolved: dict[str, dict[str, Any]]) -> None:
+    """And as on one but for the number of GPUs; nothing of the draft."""
+    names = [name for name in resolved if name.startswith("two ")]
+    assert len(names) == len(discover()) - 1
+    assert {resolved[name]["tp_size"] for name in names} == {2}
+    assert unequal(resolved, *names) == []
+    for name in names:
+        one = resolved[name.removeprefix("two ")]
+        changed = {key for key, value in resolved[name].items() if value != one.get(key)}
+        assert changed - PER_PROCESS_ARGUMENTS == {"tp_size"}, name
 
 
 def test_an_arm_resolved_in_the_old_way_is_found(resolved: dict[str, dict[str, Any]]) -> None:

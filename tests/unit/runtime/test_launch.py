@@ -16,7 +16,7 @@ from draftbench.harness.records import PhaseTimes
 from draftbench.harness.runtime import forks, launch
 from draftbench.harness.runtime.events import RoundLog
 from draftbench.harness.runtime.launch import SglangEngine, free_port, start_engine
-from draftbench.harness.runtime.plugin import RECEIPT, ROUNDS, write_receipt
+from draftbench.harness.runtime.plugin import RECEIPT, ROUNDS, tells_receipt, tells_rounds, write_receipt
 
 
 def test_ports_are_given_once_and_lie_outside_the_systems_own_range() -> None:
@@ -118,6 +118,24 @@ def test_what_an_engine_writes_itself_follows_no_link(tmp_path: Path, monkeypatc
     write_receipt(link, scheduler, None)
     assert kept.read_text() == "kept"
     assert not link.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "rounds", "receipts"),
+    [
+        ([{}], 1, 1),
+        ([{"tp_rank": n, "attn_tp_rank": n} for n in range(4)], 1, 1),
+        ([{"tp_rank": n, "attn_tp_rank": n % 2, "dp_rank": n // 2} for n in range(4)], 2, 1),
+        ([{"dp_rank": n} for n in range(2)], 2, 1),
+        ([{"pp_rank": n} for n in range(2)], 1, 1),
+    ],
+)
+def test_each_round_is_told_once_whoever_shares_it(ranks: list[dict[str, int]], rounds: int, receipts: int) -> None:
+    """Alone, four that share all, two replicas of attention, two replicas, two stages."""
+    alone = {"tp_rank": 0, "attn_tp_rank": 0, "attn_cp_rank": 0, "pp_rank": 0, "dp_rank": None}
+    states = [SimpleNamespace(**alone | rank) for rank in ranks]
+    assert sum(map(tells_rounds, states)) == rounds
+    assert sum(map(tells_receipt, states)) == receipts
 
 
 class Process:

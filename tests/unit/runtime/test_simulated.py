@@ -14,7 +14,7 @@ from draftbench.drafts.api import discover
 from draftbench.harness.engine import Receipt
 from draftbench.harness.errors import EngineError
 from draftbench.harness.records import CellKey
-from draftbench.harness.runtime.fleet import _simulation
+from draftbench.harness.runtime.arguments import simulation_of
 from draftbench.harness.runtime.simulated import (
     GOLDEN,
     AlphasByRequest,
@@ -104,7 +104,7 @@ def id_of(workload: str, number: int = 0, block: int = 0, **load: object) -> str
 
 def chooser() -> AlphasByRequest:
     suite = suite_by_workload()
-    simulation = _simulation(suite.arms[0], suite)
+    simulation = simulation_of(suite.arms[0], suite)
     assert simulation is not None
     assert simulation["seed"] == 3
     return AlphasByRequest(simulation["alphas"], simulation["points"], "cpu")

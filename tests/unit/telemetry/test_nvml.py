@@ -11,6 +11,7 @@ from typing import Any
 import pynvml
 import pytest
 
+from draftbench.harness.metrics.energy import energy_j
 from draftbench.harness.telemetry.nvml import gpu_sensors
 from draftbench.harness.telemetry.sensor import energy_problem
 from draftbench.harness.telemetry.window import Window
@@ -49,6 +50,10 @@ class Replay:
         for healthy, changes in zip(TRACES["healthy"], TRACES[name], strict=True):
             state = {**state, **healthy, **changes}
             self._answers.append(state)
+
+    def count(self, num_gpus: int) -> None:
+        """Alike GPUs in place of one."""
+        self._patch.setattr(pynvml, "nvmlDeviceGetCount", lambda: num_gpus)
 
     def fail(self, name: str, code: int) -> None:
         """Let a call that is no part of traces fail."""
@@ -174,3 +179,36 @@ def test_only_the_gpus_that_engines_see_are_counted(replay, visible, names):
     replay.load("healthy")
     with gpu_sensors(visible) as sensors:
         assert [sensor.name.removesuffix(" NVIDIA H200") for sensor in sensors] == names
+
+
+@pytest.mark.parametrize(
+    ("visible", "used", "names"),
+    [
+        (None, (0,), ["GPU 0"]),
+        (None, (1, 3), ["GPU 1", "GPU 3"]),
+        ("4,GPU-abc,7,6", (1, 2), ["GPU GPU-abc", "GPU 7"]),
+        ("4,5", (0, 1, 2), ["GPU 4", "GPU 5", "visible GPU 2"]),
+        ("", (0, 1), []),
+    ],
+)
+def test_the_gpus_of_an_engine_are_counted_and_no_others(replay, visible, used, names):
+    """Its numbers are among the visible ones; one that is not there makes the sum missing rather than too small."""
+    replay.load("healthy")
+    replay.count(8)
+    with gpu_sensors(visible, used) as sensors:
+        assert [sensor.name.removesuffix(" NVIDIA H200") for sensor in sensors] == names
+        problems = [energy_problem(sensor) for sensor in sensors]
+    assert problems == ["CUDA_VISIBLE_DEVICES does not show it" if "visible" in name else None for name in names]
+
+
+def test_joules_are_summed_over_the_gpus_in_use(replay):
+    """Two of eight, 1,200 J each."""
+    replay.load("healthy")
+    replay.count(8)
+    with gpu_sensors(None, (2, 3)) as sensors:
+        window = Window(sensors, os.getpid(), clock=lambda: replay.look * 10**9)
+        for replay.look in (1, 2):
+            window.look()
+        replay.look = 3
+        record = window.close(0, "a", None)
+    assert energy_j([record]).value == 2400

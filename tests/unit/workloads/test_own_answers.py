@@ -105,10 +105,10 @@ def test_null_is_an_answer_that_is_not_scored(tmp_path):
 def test_answers_that_nothing_is_held_against_are_counted(tmp_path):
     """A file that has them, in a suite that does not say how they match; silent where there are none."""
     records = ({"prompt": "a", "answer": "1"}, {"prompt": "b"})
-    assert describe(workload(tmp_path, *records), 0)["num_unscored"] == 1
-    assert describe(workload(tmp_path, {"prompt": "a"}), 0)["num_unscored"] == 0
+    assert describe(workload(tmp_path, *records), 0).num_unscored == 1
+    assert describe(workload(tmp_path, {"prompt": "a"}), 0).num_unscored == 0
     scored = describe(workload(tmp_path, {"prompt": "a", "answer": "1"}, answer="exact"), 0)
-    assert (scored["num_answers"], scored["num_unscored"]) == (1, 0)
+    assert (scored.num_answers, scored.num_unscored) == (1, 0)
 
 
 @pytest.mark.parametrize("reference", ["He has 9 left. #### 1,109", ["He has 9 left.\n#### 1109"], "1109"])
@@ -145,7 +145,7 @@ def test_spec_benchs_gsm8k_questions_as_a_file_of_their_own_are_scored(tmp_path)
     assert len(found) == 80
     assert all(each.answer is not None and each.answer == whole[each.prompt_id.split("-")[-1]] for each in found)
     others = describe(workload(tmp_path, *records, source="mt_bench"), 0)
-    assert others["num_unscored"] == sum(bool(record.get("reference")) for record in records)
+    assert others.num_unscored == sum(bool(record.get("reference")) for record in records)
 
 
 def test_answer_means_nothing_for_sets_that_know_their_own(tmp_path):
