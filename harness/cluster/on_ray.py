@@ -32,8 +32,6 @@ LOCAL = "ray"
 """What --on says for a cluster of this host alone, which ends with the run."""
 SECRET = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 """Environment variables of what Ray's processes know each other by."""
-PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "15")
-"""Seconds for which a local cluster's processes look for its head when bench.py was killed; Ray's own are 60."""
 SHORT, FOLDERS = Path("/tmp"), "db-ray-"
 """Where a local cluster's folder lies: a socket's path has 107 characters at most."""
 CLIENT_REMEDY = (
@@ -79,10 +77,8 @@ def connected(where: str, cores: int | None) -> Iterator[RayCluster]:
         raise EngineError(f"--cores is {cores}; allowed: 1 or more.")
     folder: Path | None = None
     # Ray reads them when it is imported, and would else leave a secret in the user's home.
-    if where == LOCAL and "ray" not in sys.modules:
-        os.environ.setdefault(*PATIENCE)
-        if not any(name in os.environ for name in SECRET):
-            os.environ.update(zip(SECRET, ("token", secrets.token_hex(32)), strict=True))
+    if where == LOCAL and "ray" not in sys.modules and not any(name in os.environ for name in SECRET):
+        os.environ.update(zip(SECRET, ("token", secrets.token_hex(32)), strict=True))
     ray = _ray()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     if where == LOCAL:
