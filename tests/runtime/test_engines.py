@@ -44,10 +44,9 @@ from tests.runtime.oracle import Oracle
 
 TINY = EMBEDDED / "tiny"
 ALL = "DRAFTBENCH_TEST_ALL" in os.environ
-"""As `make test-all` sets it: more arms."""
-PROMPTS_PER_FAMILY = 5
-ALONE_PER_FAMILY = 3
-"""Of these, so many per family are also run alone and simulated."""
+"""As `make test-all` sets it: more prompts and more arms."""
+PROMPTS_PER_FAMILY, ALONE_PER_FAMILY = (5, 3) if ALL else (3, 2)
+"""The second: of these, so many per family are also run alone and simulated."""
 CONCURRENCY = 5
 SAMPLED_AT_ONCE = 6
 MAX_TOKENS = 96
@@ -64,7 +63,6 @@ PLAIN: dict[str, tuple[str, str, tuple[int, int, int]]] = {
     "s2d-tree": ("s2d", "tiny/s2d", TREE),
     "eagle3-tree": ("eagle3", "published/eagle3", TREE),
     "medusa-tree": ("medusa", "published/medusa", (4, 4, 16)),
-    "prism-chain": ("prism", "tiny/prism", CHAIN),
     "prism-tree": ("prism", "tiny/prism", TREE),
     "flash-tree": ("flash_text", "tiny/flash-text", TREE),
     "chimera-tree": ("chimera", "tiny/chimera", (4, 4, 16)),
@@ -79,17 +77,16 @@ if ALL:
         "direct-tree": ("standalone", "tiny/direct", TREE),
         "eagle3-chain": ("eagle3", "tiny/eagle3", CHAIN),
         "medusa-chain": ("medusa", "tiny/medusa", (4, 1, 5)),
+        "prism-chain": ("prism", "tiny/prism", CHAIN),
         "flash-chain": ("flash_text", "tiny/flash-text", CHAIN),
         "chimera-chain": ("chimera", "tiny/chimera", (4, 1, 5)),
     }
 TOKENS_ALONE = ("standalone", "s2d")
 """Architectures that SGLang runs as STANDALONE: they read nothing of the target but tokens."""
-ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {
-    "prism-one": ("prism", "altered/one", TREE),
-    "prism-equal": ("prism", "altered/equal", TREE),
-    "prism-corrupt": ("prism", "altered/corrupt", CHAIN),
-}
+ALTERED: dict[str, tuple[str, str, tuple[int, int, int]]] = {"prism-equal": ("prism", "altered/equal", TREE)}
 """PRISM with HASS's weights in its one or two modules, and with noise in its second."""
+if ALL:
+    ALTERED |= {"prism-one": ("prism", "altered/one", TREE), "prism-corrupt": ("prism", "altered/corrupt", CHAIN)}
 ADAPTIVE: dict[str, list[int]] = {"eagle-adaptive": [1, 3, 5]}
 """HASS's chain with numbers of steps that SGLang changes between."""
 ALTERED |= {name: ("eagle", "tiny/hass", CHAIN) for name in ADAPTIVE}
@@ -117,19 +114,11 @@ LOOKUPS = {
 TABLES = {"trigram": "tiny/trigram"}
 """Of these, what was counted before."""
 DRAFTED = [*PLAIN, *LOOKUPS]
-SAMPLED = [
-    "standalone-chain",
-    "eagle-tree",
-    "fspad-tree",
-    "s2d-tree",
-    "eagle3-tree",
-    "medusa-tree",
-    "prism-tree",
-    "recycling",
-    *RULED,
-]
-if "DRAFTBENCH_TEST_ALL" in os.environ:
-    SAMPLED += ["trigram", "flash-tree", "chimera-tree"]
+BESIDE = [name for name in DRAFTED if ALL or name != "hass-tree"]
+"""Of these, those whose requests also run beside others; HASS is EAGLE's module with other weights."""
+SAMPLED = ["standalone-chain", "eagle-tree", "fspad-tree", "recycling", *RULED]
+if ALL:  # verified by the same code of SGLang's
+    SAMPLED += ["s2d-tree", "eagle3-tree", "medusa-tree", "prism-tree", "trigram", "flash-tree", "chimera-tree"]
 
 
 def publish(folder: Path) -> None:
@@ -306,13 +295,13 @@ def measure(arms: SglangFleet, name: str) -> dict[str, Any]:
         else:
             # Vanilla alone answers all: that is what the others are compared with.
             asked = prompts_alone()[::ALONE_PER_FAMILY] if name in RULED else prompts_alone()
-            for prompt in prompts() if name == "vanilla" else asked:
+            for prompt in prompts()[: len(tasks())] if name == "vanilla" else asked:
                 records, phases = run(engine, name, 1, greedy, [prompt])
                 found["alone"] |= records
                 found["phases"].append(phases)
         if name not in RULED:
             found["short"], _ = run(engine, name, 2, greedy, short_prompts(found["alone"]))
-        if name not in ALTERED and name not in RULED:
+        if name == "vanilla" or name in BESIDE:
             found["beside"], _ = run(engine, name, CONCURRENCY, greedy, prompts())
         if name in PLAIN and PLAIN[name][0] in TOKENS_ALONE:
             found["unshared"] = [run(engine, name, size, greedy, unshared_prompts())[0] for size in (1, CONCURRENCY)]
@@ -361,11 +350,11 @@ def test_nothing_is_delivered_past_a_stop_token(measured, arm):
         assert (record.finish_reason, record.output_ids) == ("stop", truth[record.prompt_sha256]), record.prompt_id
 
 
-@pytest.mark.parametrize("arm", DRAFTED)
+@pytest.mark.parametrize("arm", BESIDE)
 def test_life_was_hard(measured, arm):
     """The run beside others had requests put back, prefixes found and prompts longer than a piece."""
     records = measured[arm]["beside"].values()
-    assert len(records) == 28
+    assert len(records) == len(prompts())
     assert sum(record.num_retractions for record in records) > 0
     assert sum(record.num_cached_tokens or 0 for record in records) > 0
     assert max(record.num_prompt_tokens for record in records) > 48
@@ -375,12 +364,12 @@ def test_life_was_hard(measured, arm):
 def test_rounds_belong_to_their_requests(measured, arm):
     """Each request's recorded rounds emit its own tokens and match the engine's counters."""
     for kind in ("alone", "beside"):
-        for record in measured[arm][kind].values():
+        for record in measured[arm].get(kind, {}).values():
             assert record.rounds
             assert acceptance.disagrees_with_engine(record) is None
 
 
-@pytest.mark.parametrize("arm", PLAIN)
+@pytest.mark.parametrize("arm", [arm for arm in PLAIN if arm in BESIDE])
 def test_neighbours_do_not_change_what_is_accepted(measured, arm):
     """A request that was not put back has the same rounds beside others as alone.
 
@@ -434,7 +423,7 @@ def test_rounds_are_those_of_the_simulation(measured, oracle, arm):
     """Plain torch, without SGLang, accepts the same number of drafts in every round of every request."""
     architecture, checkpoint, tree = PLAIN[arm]
     records = [measured[arm]["alone"][prompt.prompt_id] for prompt in prompts_alone()]
-    assert len(records) >= 12
+    assert len(records) >= 10
     answers = [(prompt.prompt_ids, record.output_ids) for prompt, record in zip(prompts_alone(), records, strict=True)]
     draft = load_draft(architecture, TINY / Path(checkpoint).name, oracle.target, Tree(*tree))
     simulated = oracle.rounds(draft, answers, Tree(*tree))
@@ -461,7 +450,7 @@ def test_torch_and_engine_score_drafts_alike(arms, measured, oracle, arm):
         torch.testing.assert_close(found["logits"][0], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arm", ["prism-one", "prism-equal"])
+@pytest.mark.parametrize("arm", [arm for arm in ALTERED if arm in ("prism-one", "prism-equal")])
 def test_prism_with_equal_modules_is_eagle(measured, arm):
     """One module, or two with the same weights, draft what EAGLE drafts with them, round for round."""
     assert measured[arm]["receipt"].draft_worker == "PrismDraftWorker"
@@ -469,6 +458,7 @@ def test_prism_with_equal_modules_is_eagle(measured, arm):
         assert accepted(record) == accepted(measured["hass-tree"]["alone"][name])
 
 
+@pytest.mark.skipif(not ALL, reason="test_prism.py shows it for PRISM on three layers; make test-all")
 def test_prisms_second_module_serves_the_later_steps_alone(measured):
     """Noise in module 2 changes nothing at step 1, wherever both runs begin a round, and much at the steps after."""
     later = {"prism-chain": Counter(), "prism-corrupt": Counter()}
@@ -607,8 +597,7 @@ def test_sampled_drafts_are_accepted_by_their_rule(measured, oracle, arm):
 def test_the_target_answers_well(measured):
     """Greedy answers to held-out prompts end by themselves and are mostly right."""
     renderer = ChatRenderer(TINY / "target")
-    by_prompt = {prompt.prompt_id: measured["vanilla"]["alone"][prompt.prompt_id] for prompt in prompts()}
-    records = [by_prompt[f"p{number}"] for number in range(len(tasks()))]
+    records = [measured["vanilla"]["alone"][f"p{number}"] for number in range(len(tasks()))]
     right = [is_correct(t.answer, renderer.decode(r.output_ids)) for t, r in zip(tasks(), records, strict=True)]
     ended = [record.finish_reason == "stop" for record in records]
     assert sum(ended) >= 0.8 * len(ended)
