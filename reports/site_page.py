@@ -145,7 +145,7 @@ def _summary(found: FoundRuns, lines: Sequence[SiteLine]) -> str:
     out = sum(bool(line.entry.out) for line in lines)
     parts = [
         f"{_count(len(found.shown), 'run')}, {_count(len(lines), 'row')}, {_count(len(targets), 'target')}, "
-        f"{_count(len(devices), 'device')}; {out} of the rows take no place."
+        f"{_count(len(devices), 'device')}{f'; {out} of the rows take no place' if out else ''}."
     ]
     unlike = [shown.name for shown in found.shown if shown.mismatch is not None]
     if unlike:

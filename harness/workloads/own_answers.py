@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import regex
+
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.workloads.prompts import Answer, Choice, Exact, Number, Pattern
 from draftbench.harness.workloads.score import final_number
@@ -61,8 +63,8 @@ def _pattern(value: Any) -> Answer | None:
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_EXPRESSION:
         return None
     try:
-        re.compile(value)
-    except (re.error, OverflowError, RecursionError):
+        regex.compile(value)
+    except (regex.error, OverflowError, RecursionError):
         return None
     return Pattern(value)
 
@@ -71,5 +73,8 @@ READERS: Mapping[Matching, tuple[Reader, str]] = {
     "exact": (_exact, "a text"),
     "number": (_number, "a number, or a text that ends in one"),
     "choice": (_choice, "one letter, A to Z"),
-    "regex": (_pattern, f"a regular expression of Python's, of at most {LONGEST_EXPRESSION} characters"),
+    "regex": (
+        _pattern,
+        f"a regular expression of the package `regex`, of at most {LONGEST_EXPRESSION} characters",
+    ),
 }

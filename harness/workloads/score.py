@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
+import regex
+
 from draftbench.harness.workloads.prompts import Answer, Choice, Exact, Formula, Number, Pattern, Program
 from draftbench.harness.workloads.sandbox import run_isolated
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 LONGEST = 100_000
 """Characters of an answer that an expression is looked for in."""
+LONGEST_SEARCH_S = 2.0
+"""An expression such as (a+)+$ can take years on one answer."""
 _LETTER = r"[(*\[]*([A-Z])(?![\w'])"
 _CHOICES = (
     re.compile(rf"(?i:answer\s+is|answer\s*:|answer:\**)\s*{_LETTER}"),
@@ -33,10 +37,18 @@ def score(text: str, answer: Answer | None, run_programs: bool = False) -> bool 
         case Choice():
             return chosen_letter(text) == answer.letter
         case Pattern():
-            return re.search(answer.expression, text[:LONGEST]) is not None
+            return matches(text[:LONGEST], answer.expression)
         case Program() if run_programs:
             return run_isolated(program(text, answer), answer.tests, answer.prompt, answer.entry_point)
     return None
+
+
+def matches(text: str, expression: str) -> bool | None:
+    """Whether a text holds a match; None where the search would not end."""
+    try:
+        return regex.search(expression, text, timeout=LONGEST_SEARCH_S) is not None
+    except TimeoutError:
+        return None
 
 
 def same_number(text: str, value: str) -> bool:

@@ -47,6 +47,15 @@ def test_an_answer_is_read_and_held_against_the_targets(tmp_path, matching, valu
     assert score(wrong, found.answer) is False
 
 
+def test_an_expression_that_would_search_for_ever_scores_nothing(monkeypatch):
+    """Every way to part a run of letters would be tried; an answer where it ends at once is scored."""
+    monkeypatch.setattr("draftbench.harness.workloads.score.LONGEST_SEARCH_S", 0.2)
+    endless = Pattern(r"(a|aa)+$")
+    assert score("a" * 60 + "?", endless) is None
+    assert score("aaa", endless) is True
+    assert score("bbb", endless) is False
+
+
 @pytest.mark.parametrize(
     ("text", "letter"),
     [
