@@ -29,7 +29,7 @@ from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
-from draftbench.harness.suite.devices import gpus_in_use
+from draftbench.harness.suite.device_arguments import gpus_in_use
 from draftbench.harness.telemetry.sampler import Sampler, open_sampler
 from draftbench.harness.telemetry.window_records import WindowRecord
 from draftbench.harness.units import seconds

@@ -13,7 +13,7 @@ from draftbench.harness.host.draft_packages import package_text
 from draftbench.harness.manifest import Manifest
 from draftbench.harness.metrics.row import Row
 from draftbench.harness.suite import Limits, Suite
-from draftbench.harness.suite.devices import gpus_in_use, shared_arguments
+from draftbench.harness.suite.device_arguments import gpus_in_use, shared_arguments
 from draftbench.harness.suite.engine_arguments import risky
 from draftbench.harness.workloads.sources import SYNTHETIC
 from draftbench.reports.answer import answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from draftbench.harness.errors import RecordError
-from draftbench.harness.metrics.launches import MOST_LAUNCHES, Wanted, launches_for, most
+from draftbench.harness.metrics.needed_launches import MOST_LAUNCHES, Wanted, launches_for, most
 from draftbench.harness.metrics.overall import overall
 from draftbench.harness.metrics.ratios import MIN_LAUNCHES
 from draftbench.harness.suite import Suite

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from draftbench.drafts.adaptive_trigram.search import Pair, Search, Successors, search
+from draftbench.drafts.adaptive_trigram.rollouts import Pair, Search, Successors, search
 from draftbench.drafts.adaptive_trigram.spec import AdaptiveTrigramOptions, facts_of
 from draftbench.drafts.api import Tree
 from draftbench.drafts.proposer import Context, TokenTree, Verified

@@ -26,7 +26,7 @@ from draftbench.harness.cluster.seat import remove_left
 from draftbench.harness.cluster.spread import Lost
 from draftbench.harness.cluster.work import Job, News, Setup
 from draftbench.harness.errors import EngineError
-from draftbench.harness.suite.devices import gpus_in_use
+from draftbench.harness.suite.device_arguments import gpus_in_use
 
 LOCAL = "ray"
 """What --on says for a cluster of this host alone, which ends with the run."""

@@ -24,7 +24,7 @@ from draftbench.harness.store import FILES, RunStore
 
 FOLDERS = "draftbench-seat-"
 """What the names of seats' folders begin with; the process that has one comes next."""
-COMMAND = "from draftbench.harness.cluster.launches import main; main()"
+COMMAND = "from draftbench.harness.cluster.device_run import main; main()"
 LOG = "launches.log"
 LOG_LINES_SHOWN = 15
 LOOK_EVERY_S = 0.25
@@ -50,7 +50,7 @@ class Launches(Protocol):
 
 
 class LaunchesProcess:
-    """`launches.main` in a process of its own, which ends with this one."""
+    """`device_run.main` in a process of its own, which ends with this one."""
 
     def __init__(self, setup: Setup, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         """Start it.

@@ -17,7 +17,7 @@ from draftbench.harness.manifest import MANIFEST
 from draftbench.harness.safe_files import write_whole
 from draftbench.reports.beside import PRINTED, beside, read_printed
 from draftbench.reports.files import read_run
-from draftbench.reports.matrix import write_matrix
+from draftbench.reports.matrix_table import write_matrix
 from draftbench.reports.terminal_tables import print_table, show
 
 

@@ -18,7 +18,7 @@ from draftbench.harness.models.served import unserved, unshared
 from draftbench.harness.run.rendered import check_fit, context_left, first_prompts
 from draftbench.harness.runtime.tensors import read_tensors
 from draftbench.harness.suite import Arm, Suite, Workload, with_tokenizer
-from draftbench.harness.suite.devices import gpus_in_use
+from draftbench.harness.suite.device_arguments import gpus_in_use
 from draftbench.harness.workloads.conversations import home_of, load_workload
 from draftbench.harness.workloads.render import ChatRenderer
 from draftbench.harness.workloads.sources import COUNTED, SOURCES

@@ -26,7 +26,7 @@ def wanted_launches(folder: Path, half_width: float, first_stage: int) -> int:
     Raises:
         RecordError: something ended it.
     """
-    return int(_call(folder, "draftbench.reports.launches", str(half_width), str(first_stage), piped=True)[1])
+    return int(_call(folder, "draftbench.reports.wanted_launches", str(half_width), str(first_stage), piped=True)[1])
 
 
 def _call(folder: Path, module: str, *words: str, piped: bool = False) -> tuple[int, str]:

@@ -22,7 +22,7 @@ from draftbench.harness.run.samples import sample_continuations
 from draftbench.harness.run.send import run_loop, sampling_parameters
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import Suite
-from draftbench.harness.suite.devices import gpus_in_use
+from draftbench.harness.suite.device_arguments import gpus_in_use
 from draftbench.harness.telemetry.sampler import Sampler, open_sampler
 from draftbench.harness.telemetry.window import Window
 from draftbench.harness.telemetry.window_records import WindowRecord

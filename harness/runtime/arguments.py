@@ -16,7 +16,7 @@ from draftbench.harness.records import point_slug
 from draftbench.harness.runtime import cuda
 from draftbench.harness.runtime.cpu import environment as cpu
 from draftbench.harness.runtime.differences import differences
-from draftbench.harness.suite.devices import TENSOR_PARALLEL
+from draftbench.harness.suite.device_arguments import TENSOR_PARALLEL
 
 if TYPE_CHECKING:
     from draftbench.drafts.api import DraftSpec, Loadable

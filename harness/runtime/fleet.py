@@ -35,7 +35,7 @@ from draftbench.harness.runtime.preload import Preloaded, preloaded
 from draftbench.harness.runtime.starting import StartingArm
 from draftbench.harness.runtime.tensors import TensorFacts, read_tensors
 from draftbench.harness.suite import Arm, Suite
-from draftbench.harness.suite.devices import gpus_in_use, shared_arguments
+from draftbench.harness.suite.device_arguments import gpus_in_use, shared_arguments
 
 STARTS_PER_CORE = 3
 """Engines that start at a time: a forked start takes some seconds of one core, and waits in between."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from draftbench.drafts.api import DraftSpec, Tree, broken, discover
-from draftbench.harness.suite.devices import device_problems
+from draftbench.harness.suite.device_arguments import device_problems
 from draftbench.harness.suite.engine_arguments import argument_problem, risky
 from draftbench.harness.suite.strict_yaml import nearest, spelled
 from draftbench.harness.suite.trace import read_trace

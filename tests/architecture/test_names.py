@@ -1,4 +1,4 @@
-"""One word, one thing: no two classes of the packages share a name."""
+"""One word, one thing: no two classes of the packages share a name, and no two modules."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 SOURCES = sorted(path for room in ("harness", "drafts", "reports") for path in Path(room).rglob("*.py"))
 SHARED_CLASSES: Mapping[str, str] = {}
 """Class names that several modules may have, and why."""
+
+ROLES = {"__init__", "spec", "model", "loss", "recipe", "engine", "proposer"}
+"""Modules that every architecture's folder may have."""
 
 
 def classes(path: Path) -> Iterable[str]:
@@ -35,6 +38,22 @@ def test_classes_have_names_of_their_own():
     """Whoever reads a name knows which of all classes is meant."""
     found = shared(((name, path) for path in SOURCES for name in classes(path)), SHARED_CLASSES)
     assert not found, "give the less central one a name that says what it is"
+
+
+def module_names(paths: Iterable[Path]) -> Iterable[tuple[str, Path]]:
+    """Modules' names but for roles, and for commands, which are called as what they do."""
+    return ((path.stem, path) for path in paths if path.stem not in ROLES and path.parent.name != "commands")
+
+
+def test_modules_have_names_of_their_own():
+    """Whoever reads a file's name knows which of all files is meant."""
+    assert not shared(module_names(SOURCES), {}), "give the less central one a name that says what is in it"
+
+
+def test_two_modules_of_one_name_are_found():
+    """In whatever rooms they are; a command and two architectures' parts are none of them."""
+    paths = [Path(text) for text in ("a/plan.py", "b/plan.py", "commands/a.py", "c/a.py", "x/spec.py", "y/spec.py")]
+    assert shared(module_names(paths), {}) == {"plan": ["a/plan.py", "b/plan.py"]}
 
 
 def test_a_shared_name_is_found(tmp_path: Path):

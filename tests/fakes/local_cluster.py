@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from draftbench.harness.cluster import launches
+from draftbench.harness.cluster import device_run
 from draftbench.harness.cluster.seat import Seat
 from draftbench.harness.cluster.spread import Lost
 from draftbench.harness.cluster.work import TOLD, Job, News, Setup, Told
@@ -18,7 +18,7 @@ XEON = Device(cpu="Xeon", cores=1, system="Linux x86_64", python="3.11.2")
 
 
 class LaunchesThread:
-    """`launches.serve` in a thread."""
+    """`device_run.serve` in a thread."""
 
     def __init__(self, setup: Setup, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._lines: queue.Queue[str | None] = queue.Queue()
@@ -27,7 +27,7 @@ class LaunchesThread:
         self._thread.start()
 
     def _serve(self, setup: Setup, folder: Path) -> None:
-        launches.serve(setup, (Job.model_validate_json(line) for line in iter(self._lines.get, None)), folder)
+        device_run.serve(setup, (Job.model_validate_json(line) for line in iter(self._lines.get, None)), folder)
 
     def send(self, line: str) -> None:
         """Of its input."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -33,14 +33,30 @@ def equal_environments() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def descriptors_to(file: int) -> Iterator[None]:
+    """What child processes print goes to this file."""
+    kept = {number: os.dup(number) for number in (1, 2)}
+    try:
+        for number in kept:
+            os.dup2(file, number)
+        yield
+    finally:
+        for number, own in kept.items():
+            os.dup2(own, number)
+            os.close(own)
+
+
 @pytest.fixture(scope="session")
 def command() -> Callable[..., tuple[int, str]]:
     """Calls bench.py in this process, so that SGLang is not imported anew; gives the exit code and what was printed."""
 
     def call(*words: str) -> tuple[int, str]:
-        printed = io.StringIO()
-        with redirect_stdout(printed), redirect_stderr(printed):
-            code = main(list(words))
-        return code, printed.getvalue()
+        with tempfile.TemporaryFile("w+") as printed, redirect_stdout(printed), redirect_stderr(printed):
+            with descriptors_to(printed.fileno()):  # a run's report is written by a process of its own
+                code = main(list(words))
+            printed.flush()
+            printed.seek(0)
+            return code, printed.read()
 
     return call

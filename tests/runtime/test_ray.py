@@ -33,7 +33,7 @@ blocks: 2
 launches: 4
 """
 CELLS = 4 * 2 * 2
-LAUNCHES = "draftbench.harness.cluster.launches"
+LAUNCHES = "draftbench.harness.cluster.device_run"
 
 
 class Bench:

@@ -21,7 +21,7 @@ from draftbench.harness.models.required import target_needs
 from draftbench.harness.models.served import unshared
 from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite, load_suite
-from draftbench.harness.suite.devices import gpus_in_use
+from draftbench.harness.suite.device_arguments import gpus_in_use
 from draftbench.reports.markdown import conditions
 from tests.fakes.known import receipt, suite_object
 

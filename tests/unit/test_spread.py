@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from draftbench.harness import safe_files as store_files
-from draftbench.harness.cluster import launches, on_ray, work
+from draftbench.harness.cluster import device_run, on_ray, work
 from draftbench.harness.cluster.seat import FOLDERS, Tail, remove_left
 from draftbench.harness.cluster.work import TOLD
 from draftbench.harness.errors import EngineError
@@ -291,7 +291,7 @@ def test_another_draftbench_there_is_told_with_both_hashes(play, spread, monkeyp
     """The device says it, and nothing is measured."""
     here = work.same_here
     monkeypatch.setattr(
-        launches, "same_here", lambda suite, models: here(suite, models).model_copy(update={"code": "f" * 64})
+        device_run, "same_here", lambda suite, models: here(suite, models).model_copy(update={"code": "f" * 64})
     )
     assert spread(two()) == 2
     assert (
@@ -307,11 +307,11 @@ def test_other_weights_or_data_there_are_told_with_both_hashes(play, spread, mon
     def other(suite: Any, models: Any) -> Any:
         return here(suite, {**models, "target": "e" * 64})
 
-    monkeypatch.setattr(launches, "same_here", other)
+    monkeypatch.setattr(device_run, "same_here", other)
     assert spread(two()) == 2
     assert f"models: target has SHA-256 {'e' * 12} here, " in play.said_wrong
     monkeypatch.setattr(
-        launches, "same_here", lambda suite, models: here(suite, models).model_copy(update={"files": {}})
+        device_run, "same_here", lambda suite, models: here(suite, models).model_copy(update={"files": {}})
     )
     assert spread(two()) == 2
     assert "chat.jsonl has SHA-256 none (it is missing) here, " in play.said_wrong
@@ -325,7 +325,7 @@ def test_another_package_of_a_draft_there_is_told_with_both(play, spread, monkey
     def other(suite: Any, models: Any) -> Any:
         return here(suite, models).model_copy(update={"draft_packages": theirs})
 
-    monkeypatch.setattr(launches, "same_here", other)
+    monkeypatch.setattr(device_run, "same_here", other)
     assert spread(two()) == 2
     assert "plugged is p 2 (SHA-256 aaaaaaaa) here, no such package where bench.py runs" in play.said_wrong
 
@@ -333,7 +333,7 @@ def test_another_package_of_a_draft_there_is_told_with_both(play, spread, monkey
 def test_other_versions_of_the_engine_are_told_with_both(play, spread, monkeypatch):
     """Devices are held against each other; where bench.py runs no engine does."""
     versions = iter(["2.11.0", "2.13.0"])
-    monkeypatch.setattr(launches, "versions_here", lambda: {"torch": next(versions)})
+    monkeypatch.setattr(device_run, "versions_here", lambda: {"torch": next(versions)})
     assert spread(two()) == 2
     assert "torch is 2.1" in play.said_wrong
     assert "install the same version on both" in play.said_wrong

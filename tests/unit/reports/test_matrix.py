@@ -13,7 +13,7 @@ from draftbench.harness.errors import RecordError, SuiteError
 from draftbench.harness.suite import load_points, load_suite
 from draftbench.harness.suite.read import point_text
 from draftbench.reports.files import read_run, write_results
-from draftbench.reports.matrix import matrix_table, write_matrix
+from draftbench.reports.matrix_table import matrix_table, write_matrix
 from tests.fakes.known import rewritten
 
 SUITE = """\

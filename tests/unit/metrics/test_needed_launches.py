@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from draftbench.harness.metrics.launches import MOST_LAUNCHES, launches_for, most
+from draftbench.harness.metrics.needed_launches import MOST_LAUNCHES, launches_for, most
 from draftbench.harness.metrics.ratios import compare
 
 

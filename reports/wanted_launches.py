@@ -1,4 +1,4 @@
-"""How many launches a run needs for intervals of a width, as a program: python -m draftbench.reports.launches."""
+"""How many launches a run needs for intervals of a width: python -m draftbench.reports.wanted_launches."""
 
 from __future__ import annotations
 
