@@ -22,6 +22,8 @@ from tests.runtime.published_prism import LAYERS, TINY, fitted_fusion, write_our
 from tests.runtime.test_engines import ALL, CHAIN, TREE, accepted, prompts, run, suite
 
 OWN_MAP = {"step_to_module": [0, 2, 1, 0, 2]}
+ASKED = 8 if ALL else 5
+"""Prompts that every arm answers."""
 ARMS: dict[str, tuple[str, str, tuple[int, int, int], dict[str, Any]]] = {
     "prism": ("prism", "ours", CHAIN, {}),
     "prism-sglang": ("prism", "sglang", CHAIN, {}),
@@ -107,9 +109,9 @@ def measured(arms: SglangFleet) -> dict[str, dict[str, Any]]:
         engine = arms.start(name)
         try:
             alone: dict[str, Any] = {}
-            for prompt in prompts()[:8]:
+            for prompt in prompts()[:ASKED]:
                 alone |= run(engine, name, 1, {"temperature": 0.0}, [prompt])[0]
-            beside, _ = run(engine, name, 4, {"temperature": 0.0}, prompts()[:8])
+            beside, _ = run(engine, name, 4, {"temperature": 0.0}, prompts()[:ASKED])
             return {"receipt": engine.receipt, "alone": alone, "beside": beside}
         finally:
             engine.stop()
@@ -141,7 +143,7 @@ def test_rounds_on_three_layers_are_those_of_the_simulation(measured, oracle, fo
     """Chain and tree, two modules and three, in another order than they are numbered."""
     architecture, place, tree, options = ARMS[arm]
     records = measured[arm]["alone"]
-    asked = prompts()[:8]
+    asked = prompts()[:ASKED]
     answers = [(prompt.prompt_ids, records[prompt.prompt_id].output_ids) for prompt in asked]
     draft = load_draft(architecture, folder / place, oracle.target, Tree(*tree), options)
     for prompt, rounds in zip(asked, oracle.rounds(draft, answers, Tree(*tree)), strict=True):
