@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from draftbench.harness.metrics import gates
 from draftbench.harness.metrics.acceptance import Acceptance
@@ -32,10 +32,7 @@ from draftbench.harness.metrics.throughput import (
 )
 from draftbench.harness.records import CellKey, RequestRecord
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Figures = TypeVar("Figures", bound="DataclassInstance")
+Figures = TypeVar("Figures", bound=Any)
 
 
 def build_rows(arms: Sequence[KnownArm], records: Records, design: Design) -> tuple[Row, ...]:

@@ -74,7 +74,6 @@ if ALL:
         "stacked-chain": ("eagle", "tiny/stacked-2", CHAIN),
         "fspad-chain": ("fspad", "tiny/fspad", CHAIN),
         "s2d-chain": ("s2d", "tiny/s2d", CHAIN),
-        "direct-tree": ("standalone", "tiny/direct", TREE),
         "eagle3-chain": ("eagle3", "tiny/eagle3", CHAIN),
         "medusa-chain": ("medusa", "tiny/medusa", (4, 1, 5)),
         "prism-chain": ("prism", "tiny/prism", CHAIN),

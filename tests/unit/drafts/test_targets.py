@@ -74,13 +74,15 @@ def test_a_trained_draft_is_one_that_a_run_loads(
     facts = {
         key: TensorFacts(tuple(value.shape), True) for key, value in load_file(tmp_path / "model.safetensors").items()
     }
-    found = load_draft(spec, tmp_path, read_config(tmp_path), read_config(folder), facts, spec.options(), Tree(3, 2, 6))
+    tree = Tree(3, 1, 4) if name == "dflash" else Tree(3, 2, 6)
+    found = load_draft(spec, tmp_path, read_config(tmp_path), read_config(folder), facts, spec.options(), tree)
     assert found.as_filed
     assert found.trained_tokens is None
     LlamaConfig(**found.config)  # refuses fields of other layers
     written = json.loads((tmp_path / "config.json").read_text())
-    assert "layer_types" not in written
-    assert written["head_dim"] == (16 if folder.name.startswith(("qwen3", "mistral")) else 8)
+    assert written.get("layer_types") in (None, ["full_attention"] * written["num_hidden_layers"])
+    head_dim = written.get("head_dim", written["hidden_size"] // written["num_attention_heads"])
+    assert head_dim == (16 if folder.name.startswith(("qwen3", "mistral")) else 8)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     loaded = load_trained(recipe.architecture, tmp_path, model)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

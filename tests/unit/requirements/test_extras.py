@@ -16,7 +16,7 @@ PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {"yaml": "pyyaml", "pynvml": "nvidia-ml-py", "math_verify": "math-verify", "cuda": "cuda-bindings"}
 """Packages that are imported under another name than their own."""
-FOR_ENGINES = {"torch", "transformers", "sglang", "safetensors", "accelerate", "cuda-bindings"}
+FOR_ENGINES = {"torch", "transformers", "sglang", "safetensors", "accelerate", "cuda-bindings", "sgl-kernel"}
 FOR_CLUSTERS = {"ray"}
 
 

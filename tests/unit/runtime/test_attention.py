@@ -66,7 +66,7 @@ def cache():
 
 LAYER = SimpleNamespace(
     layer_id=0, tp_q_head_num=HEADS, tp_k_head_num=HEADS, qk_head_dim=SIZE, scaling=SIZE**-0.5,
-    sliding_window_size=-1, logit_cap=0.0,
+    sliding_window_size=-1, logit_cap=0.0, attn_type="decoder",
 )  # fmt: skip
 
 
