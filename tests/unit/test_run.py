@@ -410,11 +410,11 @@ def test_launches_are_added_until_intervals_are_narrow_enough(play):
     def mood(asked: Asked) -> float:
         return 0.012 * (int(asked.request_id[1]) % 2)  # far above what a busy machine adds
 
-    text = AUTO.replace("HALF", "0.55").replace("LIMIT", "600")
+    text = AUTO.replace("HALF", "0.4").replace("LIMIT", "600")
     assert play({**SOUND, "hass": replace(DRAFTS, round_s=0.004, stall_s=mood)}, suite=text) == 0
     launches = {record["cell"]["launch"] for record in play.lines("cells.jsonl")}
     rows = files.read_run(play.out).rows
-    assert launches == set(range(wanted_launches(rows, 0.55, 5)))
+    assert launches == set(range(wanted_launches(rows, 0.4, 5)))
     assert len(launches) > 5
     assert all(play.events("begin").count(f"begin {arm}") == len(launches) for arm in ("vanilla", "hass", "lookup"))
     assert len(play.stage.sent("l0-b-1-reference-")) == 1

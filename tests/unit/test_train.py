@@ -42,6 +42,7 @@ drafts:
   - {name: eagle, recipe: eagle}
   - {name: medusa, recipe: medusa, options: {num_heads: 2}, seeds: [5]}
 """
+RECIPES = ", ".join(sorted(recipes()))
 ONE_DRAFT = GOOD[: GOOD.index("  - {name: medusa")].replace("[0, 1]", "[0]")
 """The recipe with EAGLE and one seed alone."""
 
@@ -257,7 +258,7 @@ def test_a_recipe_without_options_is_trained_as_it_is(folder: Path, tmp_path: Pa
             "{temperature: 0, max_tokens: 8, seed: 0}", 4, "paths are relative to the recipe.",
         ),
         ("tokens: answers.jsonl", "sampling: null", 4, "give either sources or tokens"),
-        ("recipe: eagle}", "recipe: eagel}", 13, "Did you mean eagle?"),
+        ("recipe: eagle}", "recipe: eagel}", 13, f"drafts[0].recipe is eagel; allowed: {RECIPES}. Did you mean eagle?"),
         ("num_heads: 2", "num_head: 2", 14, "drafts[1].options.num_head is not known to medusa; allowed: num_heads."),
         ("num_heads: 2", "num_heads: 0", 14, "greater than or equal to 1"),
         ("recipe: eagle}", "recipe: eagle, objective: {passes: 2}}", 13, "allowed: num_passes,"),

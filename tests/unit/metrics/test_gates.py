@@ -15,12 +15,12 @@ from draftbench.harness.records import RequestRecord, RescoreRecord, Round
 from tests.fakes.healthy import NODES, Shape, Study, any_shape, healthy
 from tests.fakes.known import receipt
 
-NUM_RUNS = 150
+NUM_RUNS = 300
 MS = 1_000_000
 
 
 def test_nothing_is_found_in_healthy_runs() -> None:
-    """150 runs of any shape: other than what a shape says of itself no gate fires, and every row is valid.
+    """300 runs of any shape: other than what a shape says of itself no gate fires, and every row is valid.
 
     The sampling test may find what chance brings about once in a thousand rows; with this seed it does not.
     """
