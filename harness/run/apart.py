@@ -34,19 +34,21 @@ def _call(folder: Path, module: str, *words: str, piped: bool = False) -> tuple[
 
     Ctrl-C reaches this process alone, which then ends the other one.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *words, "--", str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if piped else None,
-        text=True,
-        process_group=0,
-        preexec_fn=die_with_parent,
-    )
+    process = None
     try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *words, "--", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if piped else None,
+            text=True,
+            process_group=0,
+            preexec_fn=die_with_parent,
+        )
         output, _ = process.communicate()
     except BaseException:
-        process.kill()
-        process.wait()
+        if process is not None:
+            process.kill()
+            process.wait()
         raise
     code = process.returncode
     if code < 0 or (piped and code):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_an_interruption_ends_it(stand_in: Path, tmp_path: Path) -> None:
 
     def interrupt() -> None:
         while not started.exists():
-            pass
+            time.sleep(0.05)  # until the caller waits for it, too
         assert os.getpgid(int(started.read_text())) != os.getpgid(0)
         os.kill(os.getpid(), signal.SIGINT)
 
