@@ -25,7 +25,8 @@ FULL ?=
 # Test files at a time. Engines share a GPU's memory with nobody.
 WORKERS ?= $(if $(filter cpu,$(PROFILE)),2,0)
 # In their own order: xdist's begins with files of many tests, and would leave the few long ones of engines for the end.
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# The many processes that tests start compile the project once, also where the environment forbids to keep what is compiled.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart setup test test-all lint browser-test wheels gpu gpu-dry-run
 

@@ -45,7 +45,7 @@ from tests.runtime.oracle import Oracle
 TINY = EMBEDDED / "tiny"
 ALL = "DRAFTBENCH_TEST_ALL" in os.environ
 """As `make test-all` sets it: more prompts and more arms."""
-PROMPTS_PER_FAMILY, ALONE_PER_FAMILY = (5, 3) if ALL else (3, 2)
+PROMPTS_PER_FAMILY, ALONE_PER_FAMILY = (5, 3) if ALL else (2, 1)
 """The second: of these, so many per family are also run alone and simulated."""
 CONCURRENCY = 5
 SAMPLED_AT_ONCE = 6

@@ -35,7 +35,7 @@ arms:
   - {{name: vanilla, architecture: vanilla}}
 {arms}
 workloads:
-  - {{name: dialogue, source: synthetic, family: dialogue, num_prompts: 8}}
+  - {{name: dialogue, source: synthetic, family: dialogue, num_prompts: 5}}
 sampling: {{temperature: 0, max_tokens: 48, seed: 0}}
 load: [{{concurrency: 3}}]
 blocks: 1
@@ -59,7 +59,7 @@ corpus:
   sources:
     - {name: dialogue, source: synthetic, family: dialogue, num_prompts: 14}
   sampling: {temperature: 0, max_tokens: 48, seed: 0}
-budget: {axis: steps, amount: 60, learning_rates: [0.006]}
+budget: {axis: steps, amount: 36, learning_rates: [0.01]}
 dtype: bfloat16
 drafts:
   - {name: gated, recipe: gated}
@@ -149,7 +149,7 @@ def test_the_module_that_was_trained_is_the_one_that_drafts(
     references = (folder / "run" / "references.jsonl").read_text().splitlines()
     prompts = {found["prompt_id"]: tuple(found["prompt_ids"]) for found in map(json.loads, references)}
     records = [record for record in requests if record["cell"]["arm"] == arm]
-    assert len(records) == 8
+    assert len(records) == 5
     answers = [(prompts[record["prompt_id"]], tuple(record["output_ids"])) for record in records]
     with torch.no_grad():
         simulated = list(oracle.rounds(draft, answers, Tree(*TREE)))
