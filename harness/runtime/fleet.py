@@ -257,7 +257,9 @@ def find_fleet(
     needs_weights = bool(arms) and not suite.target.random_weights
     target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
     target_config = read_target(target, needs_weights)
-    ranks = suite.target.tensor_parallel
+    place, ranks = suite.target.place, suite.target.tensor_parallel
+    if arms and (reason := unshared(target_config, ranks)) is not None:
+        raise CheckpointError(f"{place}: the target: {reason}")
     specs: dict[str, DraftSpec] = {}
     paths: dict[str, ModelPaths] = {}
     if arms and all(arm.architecture != "vanilla" for arm in arms.values()):
@@ -266,7 +268,7 @@ def find_fleet(
         if arm.architecture not in known:
             raise DraftError(f"arm {arm.name}: architecture {arm.architecture} is not installed; see bench.py list.")
         spec = specs[arm.name] = known[arm.architecture]
-        if (reason := unshared(target_config, ranks) or unserved(target_config, spec)) is not None:
+        if (reason := unserved(target_config, spec)) is not None:
             raise DraftError(f"arm {arm.name}: {reason}")
         if spec.needs_gpu is not None and not has_gpu:
             raise DraftError(f"arm {arm.name}: {spec.name} runs on a GPU alone: {spec.needs_gpu}.")
@@ -294,7 +296,7 @@ def find_fleet(
     }
     for name, loadable in loadables.items():
         if (reason := unshared(loadable.config, ranks)) is not None:
-            raise CheckpointError(f"arm {name}: its draft: {reason}")
+            raise CheckpointError(f"{place}: the draft of arm {name}: {reason}")
     return SglangFleet(
         suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints
     )
