@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -58,7 +57,6 @@ ARMS: dict[str, tuple[str, str | None, Tree, dict[str, Any]]] = {
 """Architecture, checkpoint, tree and options of everything that drafts on a CPU, but for a target's own layer."""
 SAMPLED = ["vanilla", "eagle", "prism", "medusa", "s2d", "dflash", "lookup", "eagle-rsd", "standalone-spectr"]
 """Whose outputs at a temperature are looked at: what samples, verifies or proposes in a way of its own."""
-ONE_DEVICES = "vanilla on one"
 
 
 def suite(ranks: int) -> Suite:
@@ -111,24 +109,26 @@ def measure(arms: SglangFleet, name: str, is_sampled: bool) -> dict[str, Any]:
         engine.stop()
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], dict[str, Any]]:
-    """Every arm by its name and number of devices, two engines at a time."""
-    folder = tmp_path_factory.mktemp("shared")
-    fleets = {ranks: fleet(folder, ranks) for ranks in (1, 2)}
-    points = [(name, ranks) for name in ("vanilla", *ARMS) for ranks in fleets]
+class Measured(dict[tuple[str, int], dict[str, Any]]):
+    """Arms by their name and number of devices, each measured when it is first asked for."""
 
-    def look(point: tuple[str, int]) -> dict[str, Any]:
+    def __init__(self, folder: Path) -> None:
+        self.fleet = cache(lambda ranks: fleet(folder, ranks))
+
+    def __missing__(self, point: tuple[str, int]) -> dict[str, Any]:
         name, ranks = point
-        return measure(fleets[ranks], name, name == "vanilla" or (ranks == 2 and name in SAMPLED))
+        self[point] = measure(self.fleet(ranks), name, name == "vanilla" or (ranks == 2 and name in SAMPLED))
+        return self[point]
 
-    with ThreadPoolExecutor(2) as threads:
-        return dict(zip(points, threads.map(look, points), strict=True))
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    return Measured(tmp_path_factory.mktemp("shared"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ["vanilla", *ARMS])
-def test_outputs_are_those_of_one_device(measured: Any, arm: str) -> None:
+def test_outputs_are_those_of_one_device(measured: Measured, arm: str) -> None:
     """Token for token vanilla's on one: alone, after a flush, beside others."""
     truth = measured["vanilla", 1]["alone"]
     assert measured[arm, 2]["receipt"].server_args["tp_size"] == 2
@@ -141,7 +141,7 @@ def test_outputs_are_those_of_one_device(measured: Any, arm: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS)
-def test_drafts_are_those_of_one_device(measured: Any, arm: str) -> None:
+def test_drafts_are_those_of_one_device(measured: Measured, arm: str) -> None:
     """Round by round as many are proposed and accepted, and each round is told once though two ranks run it."""
     for kind in ("alone", "again"):
         one, two = measured[arm, 1][kind], measured[arm, 2][kind]
@@ -153,7 +153,7 @@ def test_drafts_are_those_of_one_device(measured: Any, arm: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", SAMPLED)
-def test_sampled_outputs_are_distributed_as_one_devices(measured: Any, arm: str) -> None:
+def test_sampled_outputs_are_distributed_as_one_devices(measured: Measured, arm: str) -> None:
     """At temperature 0.7 continuations of an open prompt come in the proportions of vanilla on one device."""
     for place in (slice(0, 2), slice(2, 3), slice(3, 5)):
         vanilla = kinds(measured["vanilla", 1]["sampled"], place)
