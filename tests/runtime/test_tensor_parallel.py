@@ -47,7 +47,7 @@ ARMS: dict[str, tuple[str, str | None, Tree, dict[str, Any]]] = {
     "medusa": ("medusa", "tiny/medusa", Tree(4, 3, 12), {}),
     "flash": ("flash_text", "tiny/flash-text", TREE, {}),
     "chimera": ("chimera", "tiny/chimera", Tree(4, 3, 12), {}),
-    "dflash": ("dflash", "tiny/dflash", Tree(7, 1, 8), {}),
+    "dflash": ("dflash", "tiny/dflash", CHAIN, {}),
     "ngram": ("ngram", None, Tree(8, 2, 12), {}),
     "lookup": ("prompt_lookup", None, Tree(5, 2, 12), {}),
     "recycling": ("token_recycling", None, TREE, {}),
