@@ -24,6 +24,7 @@ from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics import acceptance
 from draftbench.harness.models.find import EMBEDDED, read_target
 from draftbench.harness.models.memory import engine_bytes, weight_bytes
+from draftbench.harness.records import RequestRecord
 from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Suite, load_suite
 from tests.runtime.oracle import Oracle
@@ -95,31 +96,30 @@ def asked() -> list[Prompt]:
     return [replace(prompt, max_tokens=24) for prompt in prompts()[::4][:3]]
 
 
-def measure(arms: SglangFleet, name: str, is_sampled: bool) -> dict[str, Any]:
-    """What an arm's engine answers: alone, the same anew after a flush, beside others, at a temperature."""
-    engine = arms.start(name)
-    greedy = {"temperature": 0.0}
-    try:
-        found: dict[str, Any] = {"receipt": engine.receipt}
-        for kind, concurrency in KINDS.items():
-            found[kind], _ = run(engine, name, concurrency, greedy, asked())
-        if is_sampled:
-            found["sampled"], _ = run(engine, name, 6, {"temperature": 0.7}, open_prompts())
-        return found
-    finally:
-        engine.stop()
-
-
-class Measured(dict[tuple[str, int], dict[str, Any]]):
-    """Arms by their name and number of devices, each measured when it is first asked for."""
+class Measured:
+    """What arms answer, each asked when a test needs it first."""
 
     def __init__(self, folder: Path) -> None:
-        self.fleet = cache(lambda ranks: fleet(folder, ranks))
+        self._fleet = cache(lambda ranks: fleet(folder, ranks))
+        self.greedy = cache(self._greedy)
+        self.sampled = cache(self._sampled)
 
-    def __missing__(self, point: tuple[str, int]) -> dict[str, Any]:
-        name, ranks = point
-        self[point] = measure(self.fleet(ranks), name, name == "vanilla" or (ranks == 2 and name in SAMPLED))
-        return self[point]
+    def _greedy(self, name: str, ranks: int) -> dict[str, dict[str, RequestRecord]]:
+        """Answers by kind and prompt: alone, the same anew after a flush, beside others."""
+        engine = self._fleet(ranks).start(name)
+        try:
+            assert engine.receipt.server_args["tp_size"] == ranks
+            return {kind: run(engine, name, size, {"temperature": 0.0}, asked())[0] for kind, size in KINDS.items()}
+        finally:
+            engine.stop()
+
+    def _sampled(self, name: str, ranks: int) -> dict[str, RequestRecord]:
+        """Many short continuations of one open prompt."""
+        engine = self._fleet(ranks).start(name)
+        try:
+            return run(engine, name, 6, {"temperature": 0.7}, open_prompts())[0]
+        finally:
+            engine.stop()
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +131,10 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 @pytest.mark.parametrize("arm", ["vanilla", *ARMS])
 def test_outputs_are_those_of_one_device(measured: Measured, arm: str) -> None:
     """Token for token vanilla's on one: alone, after a flush, beside others."""
-    truth = measured["vanilla", 1]["alone"]
-    assert measured[arm, 2]["receipt"].server_args["tp_size"] == 2
+    truth, shared = measured.greedy("vanilla", 1)["alone"], measured.greedy(arm, 2)
     for kind in KINDS:
-        assert len(measured[arm, 2][kind]) == 3
-        for prompt, record in measured[arm, 2][kind].items():
+        assert len(shared[kind]) == 3
+        for prompt, record in shared[kind].items():
             assert record.error is None
             assert record.output_ids == truth[prompt].output_ids, (kind, prompt)
 
@@ -144,12 +143,12 @@ def test_outputs_are_those_of_one_device(measured: Measured, arm: str) -> None:
 @pytest.mark.parametrize("arm", ARMS)
 def test_drafts_are_those_of_one_device(measured: Measured, arm: str) -> None:
     """Round by round as many are proposed and accepted, and each round is told once though two ranks run it."""
+    one, shared = measured.greedy(arm, 1), measured.greedy(arm, 2)
     for kind in ("alone", "again"):
-        one, two = measured[arm, 1][kind], measured[arm, 2][kind]
-        for prompt, record in two.items():
-            assert record.rounds == one[prompt].rounds, (kind, prompt)
+        for prompt, record in shared[kind].items():
+            assert record.rounds == one[kind][prompt].rounds, (kind, prompt)
             assert acceptance.disagrees_with_engine(record) is None
-    assert sum(map(sum, map(accepted, measured[arm, 2]["alone"].values()))) > 0
+    assert sum(map(sum, map(accepted, shared["alone"].values()))) > 0
 
 
 @pytest.mark.slow
@@ -157,8 +156,7 @@ def test_drafts_are_those_of_one_device(measured: Measured, arm: str) -> None:
 def test_sampled_outputs_are_distributed_as_one_devices(measured: Measured, arm: str) -> None:
     """At temperature 0.7 continuations of an open prompt come in the proportions of vanilla on one device."""
     for place in (slice(0, 2), slice(2, 3), slice(3, 5)):
-        vanilla = kinds(measured["vanilla", 1]["sampled"], place)
-        shared = kinds(measured[arm, 2]["sampled"], place)
+        vanilla, shared = kinds(measured.sampled("vanilla", 1), place), kinds(measured.sampled(arm, 2), place)
         assert len(vanilla) > 5
         assert p_value(vanilla, shared) > 1e-3, place
 
