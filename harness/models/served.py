@@ -8,10 +8,14 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from draftbench.drafts.api import DraftSpec, Loadable
+from draftbench.harness.errors import CheckpointError
 from draftbench.harness.runtime.tested import TESTED_SGLANG
+
+if TYPE_CHECKING:
+    from draftbench.harness.suite import Target
 
 SHARES, LAYERS = "get_embed_and_head", "set_eagle3_layers_to_capture"
 BLOCK_LAYERS = "set_dflash_layers_to_capture"
@@ -47,6 +51,16 @@ def unshared(config: Mapping[str, Any], ranks: int) -> str | None:
         f"{' and '.join(misfits)} cannot be shared by target.tensor_parallel: {ranks} devices; "
         f"allowed: {', '.join(map(str, fitting))}."
     )
+
+
+def check_shared(config: Mapping[str, Any], target: Target, what: str) -> None:
+    """Refuse a model that the devices of a suite's target cannot share.
+
+    Raises:
+        CheckpointError: with the suite's line, and how many devices could.
+    """
+    if (reason := unshared(config, target.tensor_parallel)) is not None:
+        raise CheckpointError(f"{target.place}: {what}: {reason}")
 
 
 def _misfits(fields: Mapping[str, Any], ranks: int) -> list[str]:
