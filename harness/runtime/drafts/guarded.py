@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+import torch
 
 from draftbench.drafts.api import Tree
 from draftbench.drafts.proposer import Context, Proposer, TokenTree
@@ -20,15 +23,46 @@ Call = tuple[str, tuple[Any, ...]]
 """A method of a proposer and its arguments."""
 
 
+class OwnDraws:
+    """Foreign code draws torch's random numbers from a state of its own while this is entered: ranks sample alike only
+    as long as all of them have drawn as many."""
+
+    def __init__(self) -> None:
+        self._engines: list[torch.Tensor] = []
+        self._own = self._states()
+
+    def __enter__(self) -> None:
+        self._engines = self._states()
+        self._set(self._own)
+
+    def __exit__(self, *_: object) -> None:
+        self._own = self._states()
+        self._set(self._engines)
+
+    def _states(self) -> list[torch.Tensor]:
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+
+    def _set(self, states: list[torch.Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        for state in states[1:]:
+            torch.cuda.set_rng_state(state)
+
+
 class Guarded:
     """Asks the proposer in a thread of its own and gives up on it at the first mistake."""
 
     def __init__(
-        self, proposer: Proposer | None, budget: Tree, vocab_size: int, on_failure: Callable[[str], None]
+        self,
+        proposer: Proposer | None,
+        budget: Tree,
+        vocab_size: int,
+        on_failure: Callable[[str], None],
+        apart: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """Without a proposer, which runs elsewhere then, nothing is asked."""
+        """Without a proposer, which runs elsewhere then, nothing is asked; `apart` is entered for as long as it is."""
         self._proposer, self._on_failure = proposer, on_failure
         self._budget, self._vocab_size = budget, vocab_size
+        self._apart = apart or nullcontext()
         self._thread = ThreadPoolExecutor(1, "draftbench-proposer")
         self.failed = False
 
@@ -46,7 +80,8 @@ class Guarded:
             return answer
 
         try:
-            return self._thread.submit(make).result(ANSWER_WITHIN_S)
+            with self._apart:
+                return self._thread.submit(make).result(ANSWER_WITHIN_S)
         except TooLate:
             self.fail(f"{under_way[0]} did not answer within {ANSWER_WITHIN_S:.0f} s")
         except Exception as error:  # whatever foreign code raises

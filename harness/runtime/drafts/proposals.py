@@ -20,7 +20,7 @@ from sglang.srt.speculative import ngram_worker
 
 from draftbench.drafts.api import DraftSpec, Needs, Tree
 from draftbench.drafts.proposer import Context, Proposer, TokenTree, Verified
-from draftbench.harness.runtime.drafts.guarded import NOTHING, Call, Guarded
+from draftbench.harness.runtime.drafts.guarded import NOTHING, Call, Guarded, OwnDraws
 from draftbench.harness.runtime.drafts.verify_tree import accepted_path, padded, tree_mask
 
 
@@ -57,7 +57,8 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         self.ranks = get_tp_group()
         """One proposer for all that share the target: foreign code need not answer alike twice."""
         self.proposer = cls.new_proposer(self.vocab_size) if self.ranks.is_first_rank else None
-        self.guarded = Guarded(self.proposer, self.budget, self.vocab_size, cls.on_failure)
+        apart = OwnDraws() if self.ranks.world_size > 1 else None
+        self.guarded = Guarded(self.proposer, self.budget, self.vocab_size, cls.on_failure, apart)
         self.running: dict[str, Running] = {}
         self.first_hidden: dict[str, np.ndarray] = {}
         self.observed: Any = None
