@@ -1,9 +1,7 @@
-"""What unit tests leave out, since each has tests of its own: a process for each report, and drawing equal figures twice."""
+"""What unit tests leave out, as it has tests of its own: a process for each report, drawing equal figures twice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +11,9 @@ from draftbench.harness.run import apart
 from draftbench.reports import files
 from draftbench.reports.plots import Plot, draw_figures
 
+MOST_KEPT = 8
+"""Runs whose figures are kept."""
 _FIGURES: dict[str, tuple[Plot, ...]] = {}
-_PNG: dict[int, bytes] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +24,9 @@ def reports_in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.
 
 
 @pytest.fixture(autouse=True)
-def equal_figures_are_drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Most of a report's time goes into its figures, and most tests' runs are equal. Marked `drawn_anew` where their
-    bytes are what is shown."""
+def equal_figures_are_drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of a report's time goes into its figures, and most tests' runs are equal. Tests whose subject is that the
+    same rows give the same bytes are marked `drawn_anew`."""
     if request.node.get_closest_marker("drawn_anew"):
         return
     png = Plot.png
@@ -36,12 +35,15 @@ def equal_figures_are_drawn_once(request: pytest.FixtureRequest, monkeypatch: py
         key = repr((tuple(rows), first_stage))
         if key not in _FIGURES:
             _FIGURES[key] = draw_figures(rows, first_stage)
+        while len(_FIGURES) > MOST_KEPT:
+            _FIGURES.pop(next(iter(_FIGURES)))
         return _FIGURES[key]
 
     def kept(plot: Plot) -> bytes:
-        if id(plot) not in _PNG:
-            _PNG[id(plot)] = png(plot)
-        return _PNG[id(plot)]
+        if "kept" not in vars(plot):
+            vars(plot)["kept"] = png(plot)
+        found: bytes = vars(plot)["kept"]
+        return found
 
     monkeypatch.setattr(files, "draw_figures", drawn_once)
     monkeypatch.setattr(Plot, "png", kept)

@@ -48,6 +48,7 @@ def test_invalid_rows_are_struck_through_with_the_reason(run, request_record, ce
     assert "**hass** has the highest throughput" in text
 
 
+@pytest.mark.drawn_anew
 def test_files_are_stable(run):
     """The same records give the same bytes; the CSV has the documented columns."""
     write_results(run)

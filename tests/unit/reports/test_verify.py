@@ -21,6 +21,7 @@ def change(path, before, after):
     path.write_text(text.replace(before, after, 1))
 
 
+@pytest.mark.drawn_anew
 def test_a_report_as_it_was_written_passes(run):
     """Every file is compared."""
     verdict = verify(write_results(run))
