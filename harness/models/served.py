@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from draftbench.drafts.api import DraftSpec, Loadable
+from draftbench.drafts.api import DraftError, DraftSpec, Loadable
 from draftbench.harness.runtime.tested import TESTED_SGLANG
+from draftbench.harness.suite import Arm
 
 SHARES, LAYERS = "get_embed_and_head", "set_eagle3_layers_to_capture"
 BLOCK_LAYERS = "set_dflash_layers_to_capture"
@@ -24,6 +25,30 @@ BARE_LAYERS = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
 nothing that a draft was trained on."""
 SIZES = ("num_hidden_layers", "hidden_size")
 """Fields of config.json that are asked of every target."""
+
+
+def check_arm(arm: Arm, spec: DraftSpec, target: Mapping[str, Any], ranks: int, has_gpu: bool) -> None:
+    """Find out before anything is started whether SGLang can run an arm on this host for a target.
+
+    Args:
+        target: its config.json.
+
+    Raises:
+        DraftError: it cannot.
+    """
+    if (reason := unshared(target, ranks) or unserved(target, spec)) is not None:
+        raise DraftError(f"arm {arm.name}: {reason}")
+    if spec.needs_gpu is not None and not has_gpu:
+        raise DraftError(f"arm {arm.name}: {spec.name} runs on a GPU alone: {spec.needs_gpu}.")
+    if has_gpu and arm.options.get("acceptance_rule"):
+        raise DraftError(
+            f"arm {arm.name}: options.acceptance_rule was never run on a GPU: draws and rule would be outside of "
+            "its CUDA graphs. Leave it out, or run on a CPU."
+        )
+    try:
+        spec.capabilities.needs.layers_of(target["num_hidden_layers"])
+    except DraftError as error:
+        raise DraftError(f"arm {arm.name}, architecture {spec.name}: {error}") from error
 
 
 def unshared(config: Mapping[str, Any], ranks: int) -> str | None:

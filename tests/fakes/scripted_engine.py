@@ -339,6 +339,11 @@ class ScriptedFleet:
         return self._found.trained_tokens
 
     @property
+    def updated(self) -> Mapping[str, Path]:
+        """As found."""
+        return self._found.updated
+
+    @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         """As found."""
         return self._found.endpoints
