@@ -17,6 +17,7 @@ from draftbench.harness.metrics.phases import RoundCost
 from draftbench.harness.metrics.ratios import AGAINST_BASELINE, IF_KNOWN, UNTOLD, Against
 from draftbench.harness.metrics.scores import ScoredAnswers
 from draftbench.harness.metrics.speed import Speed
+from draftbench.harness.metrics.updates import DraftUpdating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,8 @@ class Row:
     against: Mapping[str, Against]
     """By the other row's arm; none of an invalid row."""
     crossover_concurrency: float | None
+    updating: DraftUpdating | None = field(default=None, metadata=IF_KNOWN)
+    """Of a draft that is updated between blocks."""
     device: str | None = field(default=None, metadata=IF_KNOWN)
     """What the row's launches ran on, where a run's ran on devices of several kinds."""
 

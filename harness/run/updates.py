@@ -163,7 +163,7 @@ class DraftUpdates:
                 target=self._target.resolve(),
                 options=options.model_dump(),
                 seed=(options.seed, block),
-                num_threads=len(os.sched_getaffinity(0)),
+                num_threads=num_threads(),
                 requests=learnt.requests,
             )
             found = run_update(str(discover()[arm.architecture].updater), job, self._store.folder / name)
@@ -251,6 +251,12 @@ def run_update(module: str, job: UpdateJob, folder: Path) -> UpdateOutcome | str
         return UpdateOutcome.model_validate_json((folder / OUTCOME).read_text())
     lines = [line for line in (folder / LOG).read_text(errors="replace").splitlines() if line.strip()]
     return f"exit code {code}; the last lines of {folder / LOG}: " + " / ".join(lines[-LOG_LINES_SHOWN:])
+
+
+def num_threads() -> int:
+    """Of an update: as many as the host gives torch anywhere else."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
 
 
 def told(record: UpdateRecord) -> str:
