@@ -24,7 +24,7 @@ class UpdatedOptions(Options):
     ] = 4096
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS, description="Steps of the optimiser in an update.")] = 32
     batch: Annotated[int, Field(ge=1, description="Requests of a step.")] = 8
-    learning_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, description="Constant.")] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, description="Constant.")] = 1e-5
     seed: Annotated[int, Field(ge=0, lt=2**32, description="Of the order of requests.")] = 0
 
 

@@ -198,10 +198,14 @@ class DraftUpdates:
         return swap_ns is not None
 
     def _learnt(self, arm: Arm, launch: int, blocks: range, buffer: int, prompts: Prompts) -> Learnt:
-        """The rejected positions of sealed cells; equal requests, at another load point, count once."""
+        """The rejected positions of sealed cells; equal requests, at another load point, count once.
+
+        They stand in the order of blocks and prompts: which of several at once ended first is chance.
+        """
         sealed = {record.cell for record in self._store.each(CellRecord) if record.error is None}
-        ids = {(w, prompt.prompt_id, prompt.turn): prompt.prompt_ids for w, each in prompts.items() for prompt in each}
-        places: dict[tuple[tuple[int, ...], tuple[int, ...]], set[int]] = {}
+        known = {(w, prompt.prompt_id, prompt.turn): prompt for w, each in prompts.items() for prompt in each}
+        order = {key: number for number, key in enumerate(known)}
+        places: dict[tuple[int, int, tuple[int, ...]], set[int]] = {}
         num_tokens = 0
         for request in self._store.each(RequestRecord):
             cell = request.cell
@@ -213,16 +217,18 @@ class DraftUpdates:
                 continue
             accepted = tuple(round_.num_accepted_drafts for round_ in request.rounds)
             found = rejected_places(accepted, arm.num_steps or 0, len(request.output_ids))
-            key = ids[cell.workload, request.prompt_id, request.turn], request.output_ids
-            places.setdefault(key, set()).update(found)
+            number = order[cell.workload, request.prompt_id, request.turn]
+            places.setdefault((cell.block, number, request.output_ids), set()).update(found)
         served: list[ServedRequest] = []
         left, num_dropped = buffer, 0
-        for (prompt_ids, output_ids), found_places in reversed(places.items()):
+        in_order = list(known.values())
+        for (_, number, output_ids), found_places in sorted(places.items(), reverse=True):
             kept = sorted(found_places)[max(0, len(found_places) - left) :]
             num_dropped += len(found_places) - len(kept)
             left -= len(kept)
             if kept:
-                served.append(ServedRequest(prompt_ids=prompt_ids, output_ids=output_ids, rejected=tuple(kept)))
+                ids = in_order[number].prompt_ids
+                served.append(ServedRequest(prompt_ids=ids, output_ids=output_ids, rejected=tuple(kept)))
         return Learnt(tuple(reversed(served)), num_tokens, num_dropped)
 
 
@@ -250,7 +256,7 @@ def run_update(module: str, job: UpdateJob, folder: Path) -> UpdateOutcome | str
     if code == 0 and (folder / OUTCOME).is_file():
         return UpdateOutcome.model_validate_json((folder / OUTCOME).read_text())
     lines = [line for line in (folder / LOG).read_text(errors="replace").splitlines() if line.strip()]
-    return f"exit code {code}; the last lines of {folder / LOG}: " + " / ".join(lines[-LOG_LINES_SHOWN:])
+    return f"exit code {code}; the last lines of {UPDATES}/{folder.name}/{LOG}: " + " / ".join(lines[-LOG_LINES_SHOWN:])
 
 
 def num_threads() -> int:

@@ -85,7 +85,7 @@ def made(job: UpdateJob, out: Path, **options: Any) -> UpdateOutcome:
 def test_an_update_brings_the_draft_nearer_to_the_target(job: UpdateJob, tmp_path: Path, kind: str):
     """By each of the distances."""
     outcome = made(job, tmp_path / "out", loss=kind)
-    assert outcome.loss_after < 0.9 * outcome.loss_before
+    assert outcome.loss_after < 0.99 * outcome.loss_before
     assert outcome.num_steps == 20
 
 
