@@ -43,7 +43,7 @@ SPEC = DraftSpec(
     capabilities=Capabilities(draft_kv=True, online_state=True, children="beams"),
     options=OnlineOptions,
     read=read,
-    model=STANDALONE.model,
+    model="draftbench.drafts.online.model:made",
     engine_module="draftbench.drafts.online.engine",
     updater="draftbench.drafts.training.online_update",
 )

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from draftbench.drafts.api import Checkpoint, Tree
+from draftbench.drafts.online.spec import SPEC
 from draftbench.drafts.standalone.model import new_standalone, standalone_config
 from draftbench.drafts.training.features import features_of
 from draftbench.drafts.training.online_update import at_rejected, distance, main, update
 from draftbench.drafts.updated import JOB, OUTCOME, ServedRequest, UpdateJob, UpdateOutcome, rejected_places
+from draftbench.harness.errors import CheckpointError
 from draftbench.harness.host.provenance import file_sha256
 from tests.fakes.target import CONFIG, new_target, own_answers
 
@@ -105,6 +108,28 @@ def test_an_update_begins_where_the_one_before_ended(job: UpdateJob, tmp_path: P
     second = made(job.model_copy(update={"checkpoint": tmp_path / "first"}), tmp_path / "second")
     assert second.loss_before == pytest.approx(first.loss_after, rel=1e-5)
     assert second.loss_after < first.loss_after
+
+
+def test_a_head_that_is_not_the_embedding_is_learnt_too(job: UpdateJob, tmp_path: Path):
+    """As in LLaMAs that others publish: both are in the file, and come apart."""
+    config = json.loads((job.checkpoint / "config.json").read_text())
+    (job.checkpoint / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    weights = load_file(job.checkpoint / "model.safetensors")
+    head = weights["model.embed_tokens.weight"].clone()
+    save_file({**weights, "lm_head.weight": head}, job.checkpoint / "model.safetensors")
+    outcome = made(job, tmp_path / "out")
+    assert outcome.loss_after < 0.9 * outcome.loss_before
+    new = load_file(tmp_path / "out" / "model.safetensors")
+    assert new.keys() == {*weights, "lm_head.weight"}
+    assert not torch.equal(new["lm_head.weight"], new["model.embed_tokens.weight"])
+
+
+def test_another_language_model_is_refused_by_name(job: UpdateJob, tmp_path: Path):
+    """It could be served, and not be trained."""
+    config = {**json.loads((job.checkpoint / "config.json").read_text()), "architectures": ["Qwen3ForCausalLM"]}
+    found = Checkpoint(job.checkpoint, config, {}, CONFIG)
+    with pytest.raises(CheckpointError, match=r"architectures is \['Qwen3ForCausalLM'\]; online can update Llama"):
+        SPEC.read(found, SPEC.options(), Tree(3, 1, 4))
 
 
 def test_a_process_leaves_its_outcome_last(job: UpdateJob, tmp_path: Path):
