@@ -116,7 +116,7 @@ def _next(cell: CellKey, updates: Sequence[UpdateRecord]) -> UpdateRecord | None
 def learnt_prompts(blocks: Blocks, updates: Sequence[UpdateRecord]) -> tuple[int, int]:
     """Requests that were sent after an update had learnt from the very same prompt, and all requests after one."""
     made = [update for update in updates if update.is_made]
-    by_launch: dict[int, list[tuple[CellKey, Sequence[RequestRecord]]]] = defaultdict(list)
+    by_launch: dict[int, list[tuple[CellKey, list[RequestRecord]]]] = defaultdict(list)
     for cell, requests in blocks.items():
         by_launch[cell.launch].append((cell, requests))
     num_known = num_after = 0
