@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from sglang.srt.distributed import tensor_model_parallel_all_gather
 from sglang.srt.models.llama import LlamaForCausalLM, LlamaModel
 from torch import Tensor
 
@@ -52,9 +53,10 @@ class NestedModel(LlamaModel):
         return found
 
     def _confidence_N1(self, x_ND: Tensor) -> Tensor:
-        """The probability of the token that is likeliest after these states."""
-        head_VD = self.embed_tokens.weight[: self.vocab_size]
-        return torch.matmul(self.norm(x_ND), head_VD.T).float().softmax(-1).amax(-1, keepdim=True)
+        """The probability of the token that is likeliest after these states; every rank has a part of the head."""
+        own_NV = torch.matmul(self.norm(x_ND), self.embed_tokens.weight.T)
+        logits_NV: Tensor = tensor_model_parallel_all_gather(own_NV)[:, : self.vocab_size]
+        return logits_NV.float().softmax(-1).amax(-1, keepdim=True)
 
 
 class LlamaForCausalLMNested(LlamaForCausalLM):

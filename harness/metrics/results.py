@@ -12,6 +12,7 @@ from draftbench.harness.metrics import gates
 from draftbench.harness.metrics.acceptance import Acceptance
 from draftbench.harness.metrics.arm_point import ArmPoint
 from draftbench.harness.metrics.blocks import Blocks, Pace, geometric_mean, per_block
+from draftbench.harness.metrics.draft_updating import DraftUpdating
 from draftbench.harness.metrics.endpoint_acceptance import acceptance_of
 from draftbench.harness.metrics.energy import WhyNoEnergy
 from draftbench.harness.metrics.evidence import Design, KnownArm, Point, Records
@@ -30,7 +31,6 @@ from draftbench.harness.metrics.throughput import (
     steady_tokens_per_s,
     within_limits,
 )
-from draftbench.harness.metrics.updates import DraftUpdating
 from draftbench.harness.records import CellKey, RequestRecord
 
 Figures = TypeVar("Figures", bound=Any)

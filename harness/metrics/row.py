@@ -9,6 +9,7 @@ from typing import Any
 
 from draftbench.harness.metrics.acceptance import Acceptance
 from draftbench.harness.metrics.distribution import SameDistribution
+from draftbench.harness.metrics.draft_updating import DraftUpdating
 from draftbench.harness.metrics.energy import WhyNoEnergy
 from draftbench.harness.metrics.gates.gate import Finding
 from draftbench.harness.metrics.lossless import Losslessness
@@ -17,7 +18,6 @@ from draftbench.harness.metrics.phases import RoundCost
 from draftbench.harness.metrics.ratios import AGAINST_BASELINE, IF_KNOWN, UNTOLD, Against
 from draftbench.harness.metrics.scores import ScoredAnswers
 from draftbench.harness.metrics.speed import Speed
-from draftbench.harness.metrics.updates import DraftUpdating
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ def draft_needs(suite: Suite, suite_folder: Path) -> list[str]:
     if target is None:
         return [f"draft {name}: not known whether it fits before the target's download" for name in here]
     return [
-        f"draft {arm.name}: {_judged(arm, here[arm.name], target)}"
+        f"draft {arm.name}: {_judged(suite, arm, here[arm.name], target)}"
         for arm in suite.arms
         if arm.name in here and arm.tree is not None
     ]
@@ -115,8 +115,9 @@ def target_needs(suite: Suite, target: Path | None) -> list[str]:
     except HarnessError as error:
         return [f"target {suite.target.model}: DOES NOT FIT: {error}"]
     specs = {arm.name: discover()[arm.architecture] for arm in suite.arms if arm.architecture in discover()}
-    ranks = suite.target.tensor_parallel
-    reasons = {name: unshared(config, ranks) or unserved(config, spec) for name, spec in specs.items()}
+    if specs and (reason := unshared(config, suite.target.tensor_parallel)) is not None:
+        return [f"target {suite.target.model}: DOES NOT FIT: {reason}"]
+    reasons = {name: unserved(config, spec) for name, spec in specs.items()}
     return [f"arm {name}: DOES NOT FIT: {reason}" for name, reason in reasons.items() if reason is not None]
 
 
@@ -149,7 +150,7 @@ def _prompts(suite: Suite, workload: Workload, target: Path | None) -> str:
     return f"{len(found)}; the longest request takes at most {taken} of {limit} tokens"
 
 
-def _judged(arm: Arm, draft: Path, target: Path) -> str:
+def _judged(suite: Suite, arm: Arm, draft: Path, target: Path) -> str:
     try:
         if arm.architecture not in discover():
             raise DraftError(f"architecture {arm.architecture} is not installed; see bench.py list.")
@@ -158,6 +159,8 @@ def _judged(arm: Arm, draft: Path, target: Path) -> str:
         )
     except HarnessError as error:
         return f"DOES NOT FIT: {error}"
+    if (reason := unshared(found.config, suite.target.tensor_parallel)) is not None:
+        return f"DOES NOT FIT: {reason}"
     if found.trained_tokens is None:
         return "fits"
     return f"fits; made for {found.trained_tokens} tokens, beyond which expect worse acceptance"

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from draftbench.drafts.api import DraftError, DraftSpec, Loadable
+from draftbench.harness.errors import CheckpointError
 from draftbench.harness.runtime.tested import TESTED_SGLANG
-from draftbench.harness.suite import Arm
+
+if TYPE_CHECKING:
+    from draftbench.harness.suite import Arm, Target
 
 SHARES, LAYERS = "get_embed_and_head", "set_eagle3_layers_to_capture"
 BLOCK_LAYERS = "set_dflash_layers_to_capture"
@@ -23,11 +26,15 @@ BLOCKS = ("DFLASH", "DSPARK")
 BARE_LAYERS = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
 """Models whose layers SGLang 0.5.17 hands out before their residual is added (models/gemma3_causal.py), which is
 nothing that a draft was trained on."""
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""Fields of models whose feed-forward blocks are divided by experts."""
+VOCABULARY_STEP = 64
+"""SGLang's embeddings have a multiple of so many rows (layers/vocab_parallel_embedding.py, 0.5.17)."""
 SIZES = ("num_hidden_layers", "hidden_size")
 """Fields of config.json that are asked of every target."""
 
 
-def check_arm(arm: Arm, spec: DraftSpec, target: Mapping[str, Any], ranks: int, has_gpu: bool) -> None:
+def check_arm(arm: Arm, spec: DraftSpec, target: Mapping[str, Any], has_gpu: bool) -> None:
     """Find out before anything is started whether SGLang can run an arm on this host for a target.
 
     Args:
@@ -36,7 +43,7 @@ def check_arm(arm: Arm, spec: DraftSpec, target: Mapping[str, Any], ranks: int, 
     Raises:
         DraftError: it cannot.
     """
-    if (reason := unshared(target, ranks) or unserved(target, spec)) is not None:
+    if (reason := unserved(target, spec)) is not None:
         raise DraftError(f"arm {arm.name}: {reason}")
     if spec.needs_gpu is not None and not has_gpu:
         raise DraftError(f"arm {arm.name}: {spec.name} runs on a GPU alone: {spec.needs_gpu}.")
@@ -52,27 +59,48 @@ def check_arm(arm: Arm, spec: DraftSpec, target: Mapping[str, Any], ranks: int, 
 
 
 def unshared(config: Mapping[str, Any], ranks: int) -> str | None:
-    """Why a model cannot be spread over so many devices; None if it can, or does not say how many heads it has.
+    """Why a model cannot be spread over so many devices, and over how many it can; None if it can, or does not say how
+    many heads it has.
 
-    Source: SGLang 0.5.17, models/llama.py: every device takes as many query heads; keys and values are divided, or each
-    of them is held by as many devices.
+    Source: SGLang 0.5.17, models/llama.py and layers/: every device takes as many query heads, as much of a
+    feed-forward block and as many rows of the vocabulary, filled up to a multiple of 64; keys and values are divided,
+    or each of them is held by as many devices. Without a GPU it fills up what does not fit; that is not relied on.
     """
     fields = config.get("text_config") or config
     heads = fields.get("num_attention_heads")
-    if heads is None:
+    if heads is None or not (misfits := _misfits(fields, ranks)):
         return None
-    shared = fields.get("num_key_value_heads") or heads
-    if _divides(heads, shared, ranks):
-        return None
-    fitting = [count for count in range(1, heads + 1) if _divides(heads, shared, count)]
+    fitting = [count for count in range(1, heads + 1) if not _misfits(fields, count)]
     return (
-        f"{heads} attention heads and {shared} for keys and values cannot be shared by target.tensor_parallel: {ranks} "
-        f"devices; allowed: {', '.join(map(str, fitting))}."
+        f"{' and '.join(misfits)} cannot be shared by target.tensor_parallel: {ranks} devices; "
+        f"allowed: {', '.join(map(str, fitting))}."
     )
 
 
-def _divides(heads: int, shared: int, ranks: int) -> bool:
-    return heads % ranks == 0 and max(shared, ranks) % min(shared, ranks) == 0
+def check_shared(config: Mapping[str, Any], target: Target, what: str) -> None:
+    """Refuse a model that the devices of a suite's target cannot share.
+
+    Raises:
+        CheckpointError: with the suite's line, and how many devices could.
+    """
+    if (reason := unshared(config, target.tensor_parallel)) is not None:
+        raise CheckpointError(f"{target.place}: {what}: {reason}")
+
+
+def _misfits(fields: Mapping[str, Any], ranks: int) -> list[str]:
+    """What of a model so many devices cannot divide among them."""
+    heads = fields["num_attention_heads"]
+    shared = fields.get("num_key_value_heads") or heads
+    found = []
+    if heads % ranks or max(shared, ranks) % min(shared, ranks):
+        found.append(f"{heads} attention heads and {shared} for keys and values")
+    inner = 0 if any(name in fields for name in EXPERTS) else fields.get("intermediate_size") or 0
+    if inner % ranks:
+        found.append(f"an intermediate_size of {inner}")
+    for name in ("vocab_size", "draft_vocab_size"):
+        if -(-(fields.get(name) or 0) // VOCABULARY_STEP) * VOCABULARY_STEP % ranks:
+            found.append(f"a {name} of {fields[name]}")
+    return found
 
 
 def unserved(config: Mapping[str, Any], spec: DraftSpec, loadable: Loadable | None = None) -> str | None:

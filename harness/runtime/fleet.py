@@ -19,7 +19,7 @@ from draftbench.harness.models.checkpoints import check_target, lay_out, load_ar
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, engine_bytes, memory, weight_bytes
-from draftbench.harness.models.served import check_arm, unshared
+from draftbench.harness.models.served import check_arm, check_shared
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.rendered import context_left
 from draftbench.harness.runtime.arguments import (
@@ -262,7 +262,8 @@ def find_fleet(
     needs_weights = bool(arms) and not suite.target.random_weights
     target = model_folder(suite.target.model, suite_folder, suite.target.revision, needs_weights)
     target_config = read_target(target, needs_weights)
-    ranks = suite.target.tensor_parallel
+    if arms:
+        check_shared(target_config, suite.target, "the target")
     specs: dict[str, DraftSpec] = {}
     paths: dict[str, ModelPaths] = {}
     if arms and all(arm.architecture != "vanilla" for arm in arms.values()):
@@ -271,7 +272,7 @@ def find_fleet(
         if arm.architecture not in known:
             raise DraftError(f"arm {arm.name}: architecture {arm.architecture} is not installed; see bench.py list.")
         spec = specs[arm.name] = known[arm.architecture]
-        check_arm(arm, spec, target_config, ranks, has_gpu)
+        check_arm(arm, spec, target_config, has_gpu)
         draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
     if preload and arms:
@@ -286,8 +287,7 @@ def find_fleet(
         if found.draft is not None and arms[name].tree is not None
     }
     for name, loadable in loadables.items():
-        if (reason := unshared(loadable.config, ranks)) is not None:
-            raise CheckpointError(f"arm {name}: its draft: {reason}")
+        check_shared(loadable.config, suite.target, f"the draft of arm {name}")
     return SglangFleet(
         suite, specs, paths, loadables, tensors, arms, has_gpu, run_folder / "engines", target, endpoints
     )

@@ -64,12 +64,13 @@ def _record_in_scheduler(folder: Path) -> None:
 
             simulate_acceptance(**simulation)
         result = original(scheduler, *args, **kwargs)
+        worker = scheduler.draft_worker
+        if worker is not None:
+            forget_steps_on_flush(worker)  # on every rank, or they would draft other numbers of steps
         if tells_rounds(scheduler.ps):
-            worker = scheduler.draft_worker
             record_graphs(log, scheduler)
             if worker is not None:
                 record_accepted_drafts(log, adaptive_steps(worker) is not None)
-                forget_steps_on_flush(worker)
                 record_phases(log, worker, clock_of(scheduler.server_args.device))
         if tells_receipt(scheduler.ps):
             write_receipt(folder / RECEIPT, scheduler, simulation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, PrivateAttr, Tag
 
 from draftbench.drafts.api import Tree, installed
 from draftbench.harness.records import ENDPOINT
@@ -38,6 +38,12 @@ class Target(Section):
         description="Make the weights of target and drafts on the device, at random: for times at a shape. Every draft "
         "then needs simulated_acceptance.",
     )
+    _place: str = PrivateAttr("the suite")
+
+    @property
+    def place(self) -> str:
+        """File and line of `tensor_parallel`, as far as it comes from a file."""
+        return self._place
 
 
 class Tuning(Section):

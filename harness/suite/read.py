@@ -97,6 +97,8 @@ def _loaded(point: Point, path: Path, allowed: Collection[str]) -> Suite:
     suite._allowed = frozenset(allowed)
     if suite.fairness.require:
         suite.fairness._place = f"{path}:{line_of(('fairness', 'require'), lines)}"
+    if suite.target.tensor_parallel > 1:
+        suite.target._place = f"{path}:{line_of(('target', 'tensor_parallel'), lines)}"
     return _resolved(suite, path.parent)
 
 

@@ -21,7 +21,10 @@ from draftbench.drafts.api import Tree
 from draftbench.drafts.training import recipes
 from draftbench.drafts.training.load import load_draft
 from draftbench.harness.models.find import EMBEDDED
+from draftbench.harness.runtime.fleet import find_fleet
+from draftbench.harness.suite import load_suite
 from tests.runtime.oracle import Oracle
+from tests.runtime.test_engines import kinds, open_prompts, p_value, run
 
 ROOT = Path(__file__).parents[2]
 NAUGHTY = ROOT / "tests" / "runtime" / "naughty"
@@ -130,6 +133,45 @@ def test_packages_add_architectures(rows: dict[str, dict[str, str]], arm: str) -
     assert rows[arm]["valid"] == "true", rows[arm]["reason"]
     assert rows[arm]["lossless_share"] == "1.0"
     assert float(rows[arm]["acceptance_length"]) > (1.5 if arm in ("gated", "layered") else 1.02)
+
+
+@pytest.mark.slow
+def test_they_run_over_two_devices(
+    folder: Path, rows: dict[str, dict[str, str]], command: Callable[..., tuple[int, str]]
+) -> None:
+    """Drafts with an attention of their own keep half of its heads on each; one proposer speaks for both."""
+    arms = "".join(line + "\n" for line in ARMS.splitlines() if "mischief" not in line)
+    text = SUITE.format(arms=arms).replace("dtype: float32", "dtype: float32, tensor_parallel: 2")
+    (folder / "two.yaml").write_text(text)
+    code, printed = command(str(folder / "two.yaml"), "--out", str(folder / "two"))
+    assert code == 0, printed
+    shared = json.loads((folder / "two" / "results.json").read_text())
+    assert len(shared) == 1 + arms.count("\n")
+    for row in shared:
+        assert row["valid"], (row["arm"], row["reason"])
+        assert row["lossless_share"] == 1.0, row["arm"]
+        if row["arm"] != "vanilla":
+            one = float(rows[row["arm"]]["acceptance_length"])
+            assert row["acceptance_length"] == pytest.approx(one, rel=0.02), row["arm"]
+
+
+@pytest.mark.slow
+def test_a_proposer_that_draws_leaves_two_devices_in_step(site: Path, tmp_path: Path) -> None:
+    """At temperature 0.7: it runs on one of them, and torch's random numbers are for all of its process."""
+    options = "options: {mischief: draws, good_rounds: 1000000}"
+    draws = f"  - {{name: draws, architecture: naughty, num_steps: 3, topk: 1, num_draft_tokens: 4, {options}}}"
+    (tmp_path / "suite.yaml").write_text(SUITE.format(arms=draws).replace("float32", "float32, tensor_parallel: 2"))
+    arms = find_fleet(load_suite(tmp_path / "suite.yaml"), api.discover(), ROOT, tmp_path, False).forking(pytest.fail)
+    sampled = {}
+    for name in ("vanilla", "draws"):
+        engine = arms.start(name)
+        try:
+            sampled[name], _ = run(engine, name, 3, {"temperature": 0.7}, open_prompts())
+        finally:
+            engine.stop()
+    for place in (slice(0, 2), slice(2, 3), slice(3, 5)):
+        vanilla, drafted = (kinds(sampled[name], place) for name in ("vanilla", "draws"))
+        assert p_value(vanilla, drafted) > 1e-3, place
 
 
 def test_list_names_them(folder: Path) -> None:

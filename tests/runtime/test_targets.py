@@ -30,12 +30,14 @@ from draftbench.drafts.training.settings import Budget
 from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.load.generator import RoundBook, run_closed_loop
 from draftbench.harness.load.requests import Prompt
+from draftbench.harness.metrics import acceptance
 from draftbench.harness.models.find import EMBEDDED, read_target
 from draftbench.harness.records import CellKey, RequestRecord
-from draftbench.harness.runtime.fleet import find_fleet
+from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.render import prompt_sha256
 from tests.runtime.oracle import Oracle
+from tests.runtime.test_engines import kinds, p_value, run
 
 MINIATURE: dict[str, Any] = {
     "vocab_size": 2048, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -122,18 +124,33 @@ def train(name: str, folder: Path, oracle: Oracle, samples: list[Example], out: 
     return out
 
 
-def decode(folder: Path, architecture: str, checkpoint: Path, run: Path) -> list[RequestRecord]:
-    """What an engine answers to the prompts, one at a time and then all at once."""
-    tree = TREES.get(architecture, TREE)
-    arm = {"name": "a", "architecture": architecture, "checkpoint": str(checkpoint), "num_steps": tree.num_steps,
-           "topk": tree.topk, "num_draft_tokens": tree.num_draft_tokens}  # fmt: skip
+def beside_its_target(folder: Path, checkpoint: Path, out: Path) -> Path:
+    """A target's own layer as it is published: in the target's folder, among its other tensors."""
+    shutil.copytree(folder, out)
+    own = {key: weight for key, weight in load_file(checkpoint / "model.safetensors").items() if "mtp_layers" in key}
+    save_file(own, out / "model-mtp.safetensors")
+    return out
+
+
+def fleet(folder: Path, arms: tuple[dict[str, Any], ...], out: Path, ranks: int = 1) -> SglangFleet:
     suite = {
-        "version": 1, "name": "targets", "target": {"model": str(folder), "dtype": "float32"}, "arms": (arm,),
+        "version": 1, "name": "targets", "arms": arms, "load": ({"concurrency": 1},), "blocks": 1,
+        "target": {"model": str(folder), "dtype": "float32", "tensor_parallel": ranks},
         "workloads": ({"name": "w", "source": "synthetic", "family": "code", "num_prompts": 1},),
-        "sampling": {"temperature": 0, "max_tokens": MAX_TOKENS, "seed": 0}, "load": ({"concurrency": 1},), "blocks": 1,
+        "sampling": {"temperature": 0, "max_tokens": MAX_TOKENS, "seed": 0}, "max_running_requests": 6,
     }  # fmt: skip
-    arms = find_fleet(Suite.model_validate(suite), discover(), Path.cwd(), run, has_gpu()).forking(pytest.fail)
-    engine, records = arms.start("a"), list[RequestRecord]()
+    return find_fleet(Suite.model_validate(suite), discover(), Path.cwd(), out, has_gpu()).forking(pytest.fail)
+
+
+def arm_of(architecture: str, checkpoint: Path, tree: Tree, **options: Any) -> dict[str, Any]:
+    return {"name": "a", "architecture": architecture, "checkpoint": str(checkpoint), "num_steps": tree.num_steps,
+            "topk": tree.topk, "num_draft_tokens": tree.num_draft_tokens, "options": options}  # fmt: skip
+
+
+def decode(folder: Path, architecture: str, checkpoint: Path, out: Path, ranks: int = 1) -> list[RequestRecord]:
+    """What an engine answers to the prompts, one at a time and then all at once."""
+    arm = arm_of(architecture, checkpoint, TREES.get(architecture, TREE))
+    engine, records = fleet(folder, (arm,), out, ranks).start("a"), list[RequestRecord]()
     asked = [Prompt("w", f"p{n}", 0, None, ids, prompt_sha256(ids), MAX_TOKENS) for n, ids in enumerate(PROMPTS)]
     try:
         for concurrency in (1, 3):
@@ -154,14 +171,48 @@ def test_a_draft_trained_for_a_target_drafts_for_it(targets: Any, family: str, n
     of what was learned by heart is accepted."""
     folder, oracle, samples = targets[family]
     checkpoint = train(name, folder, oracle, samples, tmp_path / "draft")
-    if name == "nextn":  # published in the target's own folder, among its other tensors
-        shutil.copytree(folder, tmp_path / "whole")
-        own = {
-            key: weight for key, weight in load_file(checkpoint / "model.safetensors").items() if "mtp_layers" in key
-        }
-        save_file(own, tmp_path / "whole" / "model-mtp.safetensors")
-        folder = checkpoint = tmp_path / "whole"
+    if name == "nextn":
+        folder = checkpoint = beside_its_target(folder, checkpoint, tmp_path / "whole")
     records = decode(folder, recipes()[name].architecture, checkpoint, tmp_path / "run")
+    check(records, name, checkpoint, oracle, samples)
+
+
+@pytest.mark.slow
+def test_a_targets_own_layer_drafts_over_two_devices(targets: Any, tmp_path: Path) -> None:
+    """As on one; the target's keys and values are fewer than its heads."""
+    folder, oracle, samples = targets["mimo"]
+    checkpoint = train("nextn", folder, oracle, samples, tmp_path / "draft")
+    whole = beside_its_target(folder, checkpoint, tmp_path / "whole")
+    check(decode(whole, "nextn", whole, tmp_path / "run", ranks=2), "nextn", whole, oracle, samples)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["rsd", "spectr"])
+def test_a_targets_own_layer_is_sampled_by_a_rule(targets: Any, rule: str, tmp_path: Path) -> None:
+    """At temperature 0.7 continuations of a prompt come in vanilla's proportions, and sampled drafts are accepted."""
+    folder, oracle, samples = targets["mimo"]
+    checkpoint = train("nextn", folder, oracle, samples, tmp_path / "draft")
+    whole = beside_its_target(folder, checkpoint, tmp_path / "whole")
+    arm = arm_of("nextn", whole, Tree(3, 3, 10), acceptance_rule=rule)
+    arms = fleet(whole, ({"name": "vanilla", "architecture": "vanilla"}, arm), tmp_path / "run")
+    asked = [Prompt("w", f"s{n}", 0, None, PROMPTS[1], prompt_sha256(PROMPTS[1]), 5) for n in range(240)]
+    found = {}
+    for name in ("vanilla", "a"):
+        engine = arms.start(name)
+        try:
+            found[name], _ = run(engine, name, 6, {"temperature": 0.7}, asked)
+        finally:
+            engine.stop()
+    assert engine.receipt.acceptance_rule == rule
+    assert acceptance.acceptance_length(acceptance.rounds_of(found["a"].values())) > 1.1
+    for place in (slice(0, 2), slice(2, 3), slice(3, 5)):
+        vanilla, drafted = kinds(found["vanilla"], place), kinds(found["a"], place)
+        assert len(vanilla) > 3
+        assert p_value(vanilla, drafted) > 1e-3, place
+
+
+def check(records: list[RequestRecord], name: str, checkpoint: Path, oracle: Oracle, samples: list[Example]) -> None:
+    """Outputs are the target's, rounds the simulation's."""
     assert [record.output_ids for record in records] == [sample.output_ids for sample in samples] * 2
     answers = [(sample.prompt_ids, sample.output_ids) for sample in samples]
     tree = TREES.get(name, TREE)

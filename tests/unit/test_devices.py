@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from draftbench.drafts.api import discover
+from draftbench.drafts.layout import llama_model
 from draftbench.harness.errors import EngineError, HarnessError, SuiteError
 from draftbench.harness.host.gpu import Gpu, GpuHost, gpu_problems, visible_numbers
 from draftbench.harness.host.provenance import suite_sha256
@@ -17,13 +18,14 @@ from draftbench.harness.manifest import Manifest
 from draftbench.harness.models import memory as memory_module
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.models.memory import CPU_RANK_BYTES, engine_bytes, kv_bytes, memory
-from draftbench.harness.models.required import target_needs
+from draftbench.harness.models.required import draft_needs, target_needs
 from draftbench.harness.models.served import unshared
 from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite, load_suite
 from draftbench.harness.suite.device_arguments import gpus_in_use
 from draftbench.reports.markdown import conditions
 from tests.fakes.known import receipt, suite_object
+from tests.fakes.published import publish
 
 TEXT = """\
 version: 1
@@ -38,6 +40,16 @@ sampling: {temperature: 0, max_tokens: 64, seed: 0}
 load: [{concurrency: 1}]
 blocks: 2
 """
+
+
+ALONE = "\n".join(line for line in TEXT.splitlines() if "endpoint" not in line) + "\n"
+ALONE = ALONE.replace("FIRST", "{}").replace("SECOND", "{}")
+SMALL = "checkpoint: ./small"
+QWEN2 = {
+    "num_attention_heads": 12, "num_key_value_heads": 2, "intermediate_size": 8960, "hidden_size": 1536,
+    "vocab_size": 151936,
+}  # fmt: skip
+"""Qwen/Qwen2-1.5B's."""
 
 
 def suite_of(first: dict[str, Any] | None = None, ranks: int = 2) -> Suite:
@@ -159,12 +171,58 @@ def test_devices_share_whole_heads(heads: int, shared: int | None, fitting: tupl
     assert unshared({}, 2) is None
 
 
+@pytest.mark.parametrize(
+    ("config", "ranks", "said"),
+    [
+        (QWEN2, 6, "an intermediate_size of 8960 and a vocab_size of 151936 cannot be shared by"),
+        (QWEN2, 4, None),
+        (QWEN2 | {"num_experts": 60, "vocab_size": 151680}, 6, None),
+        (
+            {"num_attention_heads": 12, "vocab_size": 151680, "draft_vocab_size": 32000},
+            3,
+            "a draft_vocab_size of 32000 ",
+        ),
+        ({"num_attention_heads": 12, "vocab_size": 151680, "draft_vocab_size": 32050}, 3, None),
+    ],
+)
+def test_devices_share_feed_forward_blocks_and_vocabularies(
+    config: dict[str, Any], ranks: int, said: str | None
+) -> None:
+    """Vocabularies are filled up to a multiple of 64; experts are placed whole."""
+    found = unshared(config, ranks)
+    assert found is None if said is None else found is not None and said in found
+
+
 def test_a_target_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
-    """By `plan` and by the run alike; the tiny target has four heads."""
-    suite = suite_of(ranks=3)
+    """By `plan` and by the run alike, which names the line; the tiny target has four heads."""
+    path = tmp_path / "suite.yaml"
+    path.write_text(ALONE.replace("tensor_parallel: 2", "tensor_parallel: 3"))
+    suite = load_suite(path)
     (line,) = target_needs(suite, EMBEDDED / "tiny" / "target")
-    assert line.startswith("arm vanilla: DOES NOT FIT: 4 attention heads")
-    with pytest.raises(HarnessError, match=r"4 attention heads and 4 .*tensor_parallel: 3 devices"):
+    assert line.startswith("target tiny: DOES NOT FIT: 4 attention heads")
+    said = r"suite\.yaml:3: the target: 4 attention heads and 4 .*tensor_parallel: 3 devices; allowed: 1, 2, 4\."
+    with pytest.raises(HarnessError, match=said):
+        find_fleet(suite, discover(), tmp_path, tmp_path, has_gpu=False)
+
+
+@pytest.mark.parametrize(("heads", "fits"), [(6, True), (3, False)])
+def test_a_draft_that_cannot_be_shared_is_refused(tmp_path: Path, heads: int, fits: bool) -> None:
+    """By `plan` and by the run alike, with the suite's line, before anything is started."""
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 96, "intermediate_size": 128,
+        "num_attention_heads": heads, "num_key_value_heads": heads, "num_hidden_layers": 1, "vocab_size": 2048,
+        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+    }  # fmt: skip
+    publish(tmp_path / "small", config, dict(llama_model(config)))
+    path = tmp_path / "suite.yaml"
+    path.write_text(ALONE.replace("architecture: eagle, checkpoint: tiny/hass", "architecture: standalone, " + SMALL))
+    suite = load_suite(path)
+    (line,) = draft_needs(suite, tmp_path)
+    assert line.startswith("draft hass: fits" if fits else "draft hass: DOES NOT FIT: 3 attention heads and 3 ")
+    if fits:
+        assert find_fleet(suite, discover(), tmp_path, tmp_path, has_gpu=False).loadables["hass"].config == config
+        return
+    with pytest.raises(HarnessError, match=r"suite\.yaml:3: the draft of arm hass: 3 attention .*; allowed: 1\."):
         find_fleet(suite, discover(), tmp_path, tmp_path, has_gpu=False)
 
 

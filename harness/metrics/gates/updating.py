@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from draftbench.harness.metrics.blocks import Blocks
+from draftbench.harness.metrics.draft_updating import learnt_prompts
 from draftbench.harness.metrics.gates.gate import Gate
-from draftbench.harness.metrics.updates import learnt_prompts
 from draftbench.harness.update_records import UpdateRecord
 
 

@@ -35,6 +35,7 @@ def install() -> None:
     """Let the worker run, in the scheduler's process."""
     import sgl_kernel
     import torch
+    from sglang.srt.distributed.parallel_state import GroupCoordinator
     from sglang.srt.models.dflash import DFlashDraftModel
     from sglang.srt.speculative import dflash_utils, dflash_worker_v2, draft_worker_common
 
@@ -51,5 +52,7 @@ def install() -> None:
         )
 
     DFlashDraftModel.forward = forward_unrounded
+    # The operator by which ranks share their likeliest tokens is registered for GPUs alone.
+    GroupCoordinator.all_gather_into_tensor = GroupCoordinator._all_gather_into_tensor
     # A tensor of the CPU belongs to no stream, and torch says so with an error.
     setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)  # noqa: B010  # mypy knows its types

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from draftbench.drafts.api import Tree
@@ -24,11 +25,17 @@ class Guarded:
     """Asks the proposer in a thread of its own and gives up on it at the first mistake."""
 
     def __init__(
-        self, proposer: Proposer | None, budget: Tree, vocab_size: int, on_failure: Callable[[str], None]
+        self,
+        proposer: Proposer | None,
+        budget: Tree,
+        vocab_size: int,
+        on_failure: Callable[[str], None],
+        apart: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """Without a proposer, which runs elsewhere then, nothing is asked."""
+        """Without a proposer, which runs elsewhere then, nothing is asked; `apart` is entered for as long as it is."""
         self._proposer, self._on_failure = proposer, on_failure
         self._budget, self._vocab_size = budget, vocab_size
+        self._apart = apart or nullcontext()
         self._thread = ThreadPoolExecutor(1, "draftbench-proposer")
         self.failed = False
 
@@ -46,7 +53,8 @@ class Guarded:
             return answer
 
         try:
-            return self._thread.submit(make).result(ANSWER_WITHIN_S)
+            with self._apart:
+                return self._thread.submit(make).result(ANSWER_WITHIN_S)
         except TooLate:
             self.fail(f"{under_way[0]} did not answer within {ANSWER_WITHIN_S:.0f} s")
         except Exception as error:  # whatever foreign code raises

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sglang.srt.distributed import get_tp_group
 from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
 from sglang.srt.model_executor.model_runner import ModelRunner
@@ -42,6 +43,31 @@ class NoCorpus:
         """Nothing is kept."""
 
 
+class OwnDraws:
+    """Foreign code draws torch's random numbers from a state of its own while this is entered: ranks sample alike only
+    as long as all of them have drawn as many."""
+
+    def __init__(self) -> None:
+        self._engines: list[torch.Tensor] = []
+        self._own = self._states()
+
+    def __enter__(self) -> None:
+        self._engines = self._states()
+        self._set(self._own)
+
+    def __exit__(self, *_: object) -> None:
+        self._own = self._states()
+        self._set(self._engines)
+
+    def _states(self) -> list[torch.Tensor]:
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+
+    def _set(self, states: list[torch.Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        for state in states[1:]:
+            torch.cuda.set_rng_state(state)
+
+
 class ProposerWorker(ngram_worker.NGRAMWorker):
     """SGLang's n-gram worker with a proposer's trees. Set `new_proposer`, `needs` and `budget` before it is made."""
 
@@ -57,7 +83,8 @@ class ProposerWorker(ngram_worker.NGRAMWorker):
         self.ranks = get_tp_group()
         """One proposer for all that share the target: foreign code need not answer alike twice."""
         self.proposer = cls.new_proposer(self.vocab_size) if self.ranks.is_first_rank else None
-        self.guarded = Guarded(self.proposer, self.budget, self.vocab_size, cls.on_failure)
+        apart = OwnDraws() if self.ranks.world_size > 1 else None
+        self.guarded = Guarded(self.proposer, self.budget, self.vocab_size, cls.on_failure, apart)
         self.running: dict[str, Running] = {}
         self.first_hidden: dict[str, np.ndarray] = {}
         self.observed: Any = None

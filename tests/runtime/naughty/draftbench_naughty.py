@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from draftbench.drafts.api import DraftSpec, Needs, Options, Tree
 from draftbench.drafts.prompt_lookup.proposer import PromptLookup
@@ -38,6 +39,8 @@ class Naughty:
 
     def propose(self, requests: Sequence[Context]) -> Any:
         """Good trees at first."""
+        if self._mischief == "draws":
+            torch.rand(len(requests))
         self._left -= 1
         good = [TokenTree([request.tokens[-1]], [-1]) for request in requests]
         if self._left >= 0:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from draftbench.harness.metrics.blocks import Blocks
+from draftbench.harness.metrics.draft_updating import DraftUpdating
 from draftbench.harness.metrics.gates.drafting import unsteady_acceptance
 from draftbench.harness.metrics.gates.updating import failed_updates, repeated_prompts
 from draftbench.harness.metrics.throughput import output_tokens_per_s, whole_window_s
-from draftbench.harness.metrics.updates import DraftUpdating
 from draftbench.harness.records import CellKey, RequestRecord
 from draftbench.harness.update_records import UpdateRecord
 from tests.fakes.study import FakeArm, FakeRun
