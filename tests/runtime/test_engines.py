@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from itertools import accumulate, islice
+from math import prod
 from pathlib import Path
+from statistics import mean, pvariance
 from typing import Any
 
 import aiohttp
@@ -35,6 +37,7 @@ from draftbench.harness.metrics import acceptance
 from draftbench.harness.metrics.phases import round_split
 from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.harness.runtime.drafts.rules import RULES
 from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
@@ -596,12 +599,36 @@ def test_sampled_output_is_distributed_as_vanillas(measured, arm):
         assert p_value(vanilla, drafted) > 1e-3, place
 
 
+def check_first_drafts(records: Any, architecture: str, checkpoint: Path, tree: Tree, rule: str) -> None:
+    """The first round after an open prompt accepts a draft as often as the rule says, given the first tokens.
+
+    By the distributions of plain torch: each first token that is seen often has its chance, a mean over candidates that
+    the rule draws. Four standard errors, of the counts and of these means.
+    """
+    oracle, rounds = Oracle(TINY / "target"), defaultdict(list)
+    draft, prompt = load_draft(architecture, checkpoint, oracle.target, tree), open_prompts()[0].prompt_ids
+    for record in records:
+        rounds[record.output_ids[0]].append(record.rounds[0].num_accepted_drafts > 0)
+    often = sorted(rounds, key=lambda token: len(rounds[token]), reverse=True)[:12]
+    seen, expected, variance = 0, 0.0, 0.0
+    for first in often:
+        target_V = (oracle.logits(prompt, (first, first))[1] / 0.7).softmax(-1)
+        draft_V = (oracle.first_round_logits(draft, prompt, (first, first))[0] / 0.7).softmax(-1)
+        drawn = [RULES[rule].draw(draft_V[None], tree.topk)[0].tolist() for _ in range(100)]
+        chances = [1 - prod(1 - chance for chance in RULES[rule].judge(target_V, draft_V, each)[0]) for each in drawn]
+        chance, count = mean(chances), len(rounds[first])
+        seen, expected = seen + sum(rounds[first]), expected + count * chance
+        variance += count * chance * (1 - chance) + count**2 * pvariance(chances) / len(drawn)
+    assert expected > 0.5
+    assert abs(seen - expected) < 4 * variance**0.5 + 1
+
+
 @pytest.mark.parametrize("arm", RULED)
 def test_sampled_drafts_are_accepted_by_their_rule(measured, oracle, arm):
     """The receipt names it, sampled drafts are accepted, and greedily every round is the tree's."""
     architecture, checkpoint, tree, rule = RULED[arm]
     assert measured[arm]["receipt"].acceptance_rule == rule
-    assert acceptance.acceptance_length(acceptance.rounds_of(measured[arm]["sampled"].values())) > 1.1
+    check_first_drafts(measured[arm]["sampled"].values(), architecture, TINY / Path(checkpoint).name, Tree(*tree), rule)
     records = measured[arm]["alone"].values()
     asked = {prompt.prompt_id: prompt.prompt_ids for prompt in prompts_alone()}
     answers = [(asked[record.prompt_id], record.output_ids) for record in records]

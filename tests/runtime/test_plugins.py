@@ -21,10 +21,7 @@ from draftbench.drafts.api import Tree
 from draftbench.drafts.training import recipes
 from draftbench.drafts.training.load import load_draft
 from draftbench.harness.models.find import EMBEDDED
-from draftbench.harness.runtime.fleet import find_fleet
-from draftbench.harness.suite import load_suite
 from tests.runtime.oracle import Oracle
-from tests.runtime.test_engines import kinds, open_prompts, p_value, run
 
 ROOT = Path(__file__).parents[2]
 NAUGHTY = ROOT / "tests" / "runtime" / "naughty"
@@ -153,25 +150,6 @@ def test_they_run_over_two_devices(
         if row["arm"] != "vanilla":
             one = float(rows[row["arm"]]["acceptance_length"])
             assert row["acceptance_length"] == pytest.approx(one, rel=0.02), row["arm"]
-
-
-@pytest.mark.slow
-def test_a_proposer_that_draws_leaves_two_devices_in_step(site: Path, tmp_path: Path) -> None:
-    """At temperature 0.7: it runs on one of them, and torch's random numbers are for all of its process."""
-    options = "options: {mischief: draws, good_rounds: 1000000}"
-    draws = f"  - {{name: draws, architecture: naughty, num_steps: 3, topk: 1, num_draft_tokens: 4, {options}}}"
-    (tmp_path / "suite.yaml").write_text(SUITE.format(arms=draws).replace("float32", "float32, tensor_parallel: 2"))
-    arms = find_fleet(load_suite(tmp_path / "suite.yaml"), api.discover(), ROOT, tmp_path, False).forking(pytest.fail)
-    sampled = {}
-    for name in ("vanilla", "draws"):
-        engine = arms.start(name)
-        try:
-            sampled[name], _ = run(engine, name, 3, {"temperature": 0.7}, open_prompts())
-        finally:
-            engine.stop()
-    for place in (slice(0, 2), slice(2, 3), slice(3, 5)):
-        vanilla, drafted = (kinds(sampled[name], place) for name in ("vanilla", "draws"))
-        assert p_value(vanilla, drafted) > 1e-3, place
 
 
 def test_list_names_them(folder: Path) -> None:

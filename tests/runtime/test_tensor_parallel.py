@@ -92,8 +92,9 @@ def fleet(folder: Path, ranks: int) -> SglangFleet:
 
 @cache
 def asked() -> list[Prompt]:
-    """Of three families, one of them longer than a piece, with room for a few rounds."""
-    return [replace(prompt, max_tokens=24) for prompt in prompts()[::4][:3]]
+    """Of two families, one longer than a piece, and at last one of which hardly a draft is accepted."""
+    few = [*prompts()[::8][:2], replace(open_prompts()[0], prompt_id="open")]
+    return [replace(prompt, max_tokens=24) for prompt in few]
 
 
 class Measured:

@@ -12,6 +12,8 @@ from concurrent.futures import TimeoutError as TooLate
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
+
 from draftbench.drafts.api import Tree
 from draftbench.drafts.proposer import Context, Proposer, TokenTree
 
@@ -19,6 +21,31 @@ ANSWER_WITHIN_S = 10.0
 NOTHING = TokenTree((), ())
 Call = tuple[str, tuple[Any, ...]]
 """A method of a proposer and its arguments."""
+
+
+class OwnDraws:
+    """Foreign code draws torch's random numbers from a state of its own while this is entered: ranks sample alike only
+    as long as all of them have drawn as many."""
+
+    def __init__(self) -> None:
+        self._engines: list[torch.Tensor] = []
+        self._own = self._states()
+
+    def __enter__(self) -> None:
+        self._engines = self._states()
+        self._set(self._own)
+
+    def __exit__(self, *_: object) -> None:
+        self._own = self._states()
+        self._set(self._engines)
+
+    def _states(self) -> list[torch.Tensor]:
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+
+    def _set(self, states: list[torch.Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        for state in states[1:]:
+            torch.cuda.set_rng_state(state)
 
 
 class Guarded:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sglang.srt.distributed import get_tp_group
 from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
 from sglang.srt.model_executor.model_runner import ModelRunner
@@ -21,7 +20,7 @@ from sglang.srt.speculative import ngram_worker
 
 from draftbench.drafts.api import DraftSpec, Needs, Tree
 from draftbench.drafts.proposer import Context, Proposer, TokenTree, Verified
-from draftbench.harness.runtime.drafts.guarded import NOTHING, Call, Guarded
+from draftbench.harness.runtime.drafts.guarded import NOTHING, Call, Guarded, OwnDraws
 from draftbench.harness.runtime.drafts.verify_tree import accepted_path, padded, tree_mask
 
 
@@ -41,31 +40,6 @@ class NoCorpus:
 
     def erase_match_state(self, request_ids: list[str]) -> None:
         """Nothing is kept."""
-
-
-class OwnDraws:
-    """Foreign code draws torch's random numbers from a state of its own while this is entered: ranks sample alike only
-    as long as all of them have drawn as many."""
-
-    def __init__(self) -> None:
-        self._engines: list[torch.Tensor] = []
-        self._own = self._states()
-
-    def __enter__(self) -> None:
-        self._engines = self._states()
-        self._set(self._own)
-
-    def __exit__(self, *_: object) -> None:
-        self._own = self._states()
-        self._set(self._engines)
-
-    def _states(self) -> list[torch.Tensor]:
-        return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
-
-    def _set(self, states: list[torch.Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        for state in states[1:]:
-            torch.cuda.set_rng_state(state)
 
 
 class ProposerWorker(ngram_worker.NGRAMWorker):

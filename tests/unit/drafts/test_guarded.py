@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from draftbench.drafts.api import Tree
 from draftbench.drafts.proposer import Context
 from draftbench.harness.runtime.drafts import guarded
-from draftbench.harness.runtime.drafts.guarded import Guarded
+from draftbench.harness.runtime.drafts.guarded import Guarded, OwnDraws
 
 NAUGHTY = Path(__file__).parents[2] / "runtime" / "naughty"
 BUDGET = Tree(3, 1, 4)
@@ -74,3 +75,24 @@ def test_the_call_that_failed_is_named(naughty: Any) -> None:
     guard = Guarded(naughty.Naughty(naughty.NaughtyOptions(mischief="raises"), BUDGET, 100), BUDGET, 100, told.append)
     guard.ask(("reset", ()), ("on_finish", ("a", "one too many")))
     assert told[0].startswith("on_finish raised TypeError")
+
+
+def test_foreign_draws_leave_the_engines_random_numbers_alone(naughty: Any) -> None:
+    """Torch's own go on as if nobody had drawn in between, and so do the proposer's; without it they are shared."""
+    proposer = naughty.Naughty(naughty.NaughtyOptions(mischief="draws"), BUDGET, 100)
+    torch.manual_seed(0)
+    undisturbed = torch.rand(4).tolist()
+    for apart, alike in ((OwnDraws(), True), (None, False)):
+        guard = Guarded(proposer, BUDGET, 100, pytest.fail, apart)
+        torch.manual_seed(0)
+        found = []
+        for _ in range(4):
+            guard.trees(REQUESTS)
+            found += torch.rand(1).tolist()
+        assert (found == undisturbed) is alike
+    own = OwnDraws()
+    drawn = []
+    for _ in range(2):
+        with own:
+            drawn += torch.rand(1).tolist()
+    assert drawn[0] != drawn[1]
