@@ -229,6 +229,9 @@ class DraftSpec:
     """Of a draft with weights: "package.module:name", called as name(config) with the configuration that `read` hands
     to the engine. It makes the torch module (`draftbench.drafts.training.draft.Draft`) that is trained and simulated,
     its weights not in it yet."""
+    updater: str | None = None
+    """Of a draft that is updated between blocks (`draftbench.drafts.updated`): the module that a process of its own
+    runs, with the update's folder as its argument. Its engine takes the new weights at /update_weights_from_disk."""
     recipes: Mapping[str, str] = field(default_factory=dict)
     """Ways to train it, by the name under which recipe files ask for them: "package.module:NAME" of a
     `draftbench.drafts.training.recipe.Recipe`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -102,6 +103,14 @@ class Engine(Protocol):
 
         Raises:
             EngineError: it refused or does not answer.
+        """
+        ...
+
+    async def load_draft(self, folder: Path) -> None:
+        """Put other weights in the draft's place and empty the caches; the target stays as it is.
+
+        Raises:
+            EngineError: it refused, does not answer, or is not ours.
         """
         ...
 

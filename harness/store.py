@@ -35,10 +35,11 @@ from draftbench.harness.records import (
 )
 from draftbench.harness.safe_files import append_line, make_folder, write_parts, write_whole
 from draftbench.harness.telemetry.window_records import WindowRecord
+from draftbench.harness.update_records import UpdateRecord
 
 REQUESTS, CELLS, REFERENCES = "requests.jsonl", "cells.jsonl", "references.jsonl"
 CONTROLS, RESCORES, SAMPLES, SCORES = "controls.jsonl", "rescores.jsonl", "samples.jsonl", "scores.jsonl"
-TELEMETRY, SAMPLE_SCORES = "telemetry.jsonl", "sample_scores.jsonl"
+TELEMETRY, SAMPLE_SCORES, UPDATES = "telemetry.jsonl", "sample_scores.jsonl", "updates.jsonl"
 INTERRUPTED, DAMAGED = "interrupted.jsonl", "damaged.jsonl"
 FILES: dict[type[Line], str] = {
     RequestRecord: REQUESTS,
@@ -50,6 +51,7 @@ FILES: dict[type[Line], str] = {
     ScoreRecord: SCORES,
     WindowRecord: TELEMETRY,
     SampleScoreRecord: SAMPLE_SCORES,
+    UpdateRecord: UPDATES,
 }
 R = TypeVar("R", bound=Line)
 AnyLine = TypeVar("AnyLine", bound=Line)

@@ -23,11 +23,16 @@ def rows_of_run(run: Path, manifest: Manifest, on_broken: Callable[[str], None] 
 
     Texts of the rows are printable: what servers and engines said reaches no terminal or table as it came.
     """
+    records, design, kinds = RunRecords(run, manifest, on_broken), _design(manifest.suite), labels(manifest.devices)
     arms = [
-        KnownArm(arm, manifest.engines.get(arm.name), manifest.trained_tokens.get(arm.name))
+        KnownArm(
+            arm,
+            manifest.engines.get(arm.name),
+            manifest.trained_tokens.get(arm.name),
+            tuple(update for update in records.updates if update.arm == arm.name),
+        )
         for arm in manifest.suite.arms
     ]
-    records, design, kinds = RunRecords(run, manifest, on_broken), _design(manifest.suite), labels(manifest.devices)
     devices = dict.fromkeys(kinds.values())
     if len(devices) < 2:
         return with_strings(build_rows(arms, records, design), printable)

@@ -28,6 +28,7 @@ from draftbench.harness.store import FILES, REQUESTS
 from draftbench.harness.suite import Suite
 from draftbench.harness.telemetry.window_records import WindowRecord
 from draftbench.harness.texts import printable
+from draftbench.harness.update_records import UpdateRecord
 
 R = TypeVar("R", bound=Line)
 
@@ -58,6 +59,9 @@ class RunRecords:
         self._samples = self._filed(SampleRecord, _nothing)
         self._scores = self._filed(ScoreRecord, lambda record: record.cell.workload)
         self._sample_scores = self._filed(SampleScoreRecord, _nothing)
+        updates: dict[tuple[str, int, int], UpdateRecord] = {}
+        self._filed(UpdateRecord, _nothing, lambda made: updates.update({(made.arm, made.launch, made.block): made}))
+        self.updates = tuple(updates.values())
         began_ns: list[int] = []
         self._windows = self._filed(WindowRecord, _by_row, lambda window: began_ns.append(window.started_ns))
         self._began_ns = min(began_ns, default=0)

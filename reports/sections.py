@@ -34,6 +34,7 @@ from draftbench.reports.table import (
     whole_percent,
     workload_text,
 )
+from draftbench.reports.update_tables import UPDATES_MEANING, UPDATING_MEANING, updates_table, updating_table
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def sections(rows: Sequence[Row], manifest: Manifest) -> list[ReportSection]:
             "Acceptance length by kind of prompt, turn and place in the output", *spread_table(rows), SPREAD_MEANING
         ),
         ReportSection("Drafts of a round", *changing_table(rows), CHANGING_MEANING),
+        ReportSection("A draft updated between blocks", *updating_table(rows), UPDATING_MEANING),
+        ReportSection("Its updates", *updates_table(rows), UPDATES_MEANING),
         ReportSection("Acceptance that servers count", *served_table(rows), SERVED_MEANING),
         ReportSection("Gain and cost", *why_table(rows), WHY_MEANING),
         ReportSection("Where a round's time goes", *round_table(rows), ROUND_MEANING, ("round",)),
@@ -212,19 +215,8 @@ def graph_table(rows: Sequence[Row]) -> Table:
 
 def lossless_table(rows: Sequence[Row]) -> Table:
     """Greedy outputs against vanilla's, for every row that has them."""
-    headers = [
-        "arm",
-        "workload",
-        "conc.",
-        "identical",
-        "control",
-        "different",
-        "first at",
-        "gap",
-        "deficit",
-        "δ",
-        "wrong",
-    ]
+    headers = ["arm", "workload", "conc.", "identical", "control", "different"]
+    headers += ["first at", "gap", "deficit", "δ", "wrong"]
     lines = []
     for row in rows:
         found = row.lossless

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -129,6 +130,10 @@ class Endpoint:
 
     async def flush(self) -> None:
         """Its caches are not ours to flush."""
+
+    async def load_draft(self, folder: Path) -> None:
+        """Its draft is not ours to change."""
+        raise EngineError(f"{self.url}: the draft of an endpoint cannot be changed.")
 
     def take_events(self) -> EngineEvents:
         """No rounds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -54,12 +55,21 @@ class OwnServer:
         Raises:
             EngineError: the engine refused or does not answer.
         """
+        await self._post("flush_cache", "flush its caches", params={"timeout": FLUSH_TIMEOUT_S})
+
+    async def load_draft(self, folder: Path) -> None:
+        """Put other weights in the draft's place, of a draft whose engine is made for it, and empty the caches.
+
+        Raises:
+            EngineError: the engine refused or does not answer.
+        """
+        body = {"model_path": str(folder), "flush_cache": True}
+        await self._post("update_weights_from_disk", f"take the draft's weights in {folder}", json=body)
+
+    async def _post(self, path: str, what: str, **sent: Any) -> None:
         try:
-            async with (
-                open_session() as session,
-                session.post(f"{self.url}/flush_cache", params={"timeout": FLUSH_TIMEOUT_S}) as response,
-            ):
+            async with open_session() as session, session.post(f"{self.url}/{path}", **sent) as response:
                 if response.status != 200:
-                    raise EngineError(f"the engine did not flush its caches: {(await response.text())[:300]}")
+                    raise EngineError(f"the engine did not {what}: {(await response.text())[:300]}")
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise EngineError(f"the engine did not answer /flush_cache: {error}. {self.failure() or ''}") from error
+            raise EngineError(f"the engine did not answer /{path}: {error}. {self.failure() or ''}") from error

@@ -22,6 +22,7 @@ from draftbench.harness.records import (
 )
 from draftbench.harness.suite import Arm, Limits
 from draftbench.harness.telemetry.window_records import WindowRecord
+from draftbench.harness.update_records import UpdateRecord
 
 PAIRED = ("EAGLE", "EAGLE3", "FROZEN_KV_MTP")
 """What SGLang 0.5.17 counts as EAGLE (SpeculativeAlgorithm.is_eagle); Medusa and PRISM run as EAGLE."""
@@ -34,11 +35,13 @@ class KnownArm:
     Attributes:
         receipt: None of an arm whose engine gave none, or whose launch has not ended.
         trained_tokens: positions that its draft was made for, where the target has more.
+        updates: of its draft, between blocks.
     """
 
     arm: Arm
     receipt: Receipt | None = None
     trained_tokens: int | None = None
+    updates: tuple[UpdateRecord, ...] = ()
 
     def argument(self, name: str, default: Any) -> Any:
         """An engine argument as it was resolved, or where that is not known as the suite gives it."""

@@ -12,6 +12,7 @@ from draftbench.harness.metrics import gates
 from draftbench.harness.metrics.acceptance import Acceptance
 from draftbench.harness.metrics.arm_point import ArmPoint
 from draftbench.harness.metrics.blocks import Blocks, Pace, geometric_mean, per_block
+from draftbench.harness.metrics.draft_updating import DraftUpdating
 from draftbench.harness.metrics.endpoint_acceptance import acceptance_of
 from draftbench.harness.metrics.energy import WhyNoEnergy
 from draftbench.harness.metrics.evidence import Design, KnownArm, Point, Records
@@ -83,6 +84,11 @@ def _row(at: ArmPoint) -> Row:
     invalid = [found for found in findings if found.makes_invalid("row")]
     untold = any(found.makes_invalid("energy") for found in findings)
     ratio, sooner = at.speedup, at.sooner
+    tokens_per_s = geometric_mean(per_block(blocks, output_tokens_per_s).values())
+    updating = None
+    if arm.is_updated:
+        value = None if ratio is None else ratio.value
+        updating = DraftUpdating.of(blocks, at.vanilla, at.known.updates, tokens_per_s, value)
     return Row(
         arm=arm.label,
         architecture=arm.architecture,
@@ -94,7 +100,7 @@ def _row(at: ArmPoint) -> Row:
         num_requests=len(requests),
         num_failed=sum(request.error is not None for request in requests),
         acceptance_length=at.tau,
-        output_tokens_per_s=geometric_mean(per_block(blocks, output_tokens_per_s).values()),
+        output_tokens_per_s=tokens_per_s,
         speedup=None if ratio is None else ratio.value,
         speedup_low=None if ratio is None else ratio.low,
         speedup_high=None if ratio is None else ratio.high,
@@ -141,6 +147,7 @@ def _row(at: ArmPoint) -> Row:
         findings=findings,
         against={},
         crossover_concurrency=None,
+        updating=updating,
     )
 
 

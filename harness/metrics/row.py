@@ -9,6 +9,7 @@ from typing import Any
 
 from draftbench.harness.metrics.acceptance import Acceptance
 from draftbench.harness.metrics.distribution import SameDistribution
+from draftbench.harness.metrics.draft_updating import DraftUpdating
 from draftbench.harness.metrics.energy import WhyNoEnergy
 from draftbench.harness.metrics.gates.gate import Finding
 from draftbench.harness.metrics.lossless import Losslessness
@@ -79,6 +80,8 @@ class Row:
     against: Mapping[str, Against]
     """By the other row's arm; none of an invalid row."""
     crossover_concurrency: float | None
+    updating: DraftUpdating | None = field(default=None, metadata=IF_KNOWN)
+    """Of a draft that is updated between blocks."""
     device: str | None = field(default=None, metadata=IF_KNOWN)
     """What the row's launches ran on, where a run's ran on devices of several kinds."""
 

@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from draftbench.drafts.api import DraftSpec, Loadable
+from draftbench.drafts.api import DraftError, DraftSpec, Loadable
 from draftbench.harness.errors import CheckpointError
 from draftbench.harness.runtime.tested import TESTED_SGLANG
 
 if TYPE_CHECKING:
-    from draftbench.harness.suite import Target
+    from draftbench.harness.suite import Arm, Target
 
 SHARES, LAYERS = "get_embed_and_head", "set_eagle3_layers_to_capture"
 BLOCK_LAYERS = "set_dflash_layers_to_capture"
@@ -32,6 +32,30 @@ VOCABULARY_STEP = 64
 """SGLang's embeddings have a multiple of so many rows (layers/vocab_parallel_embedding.py, 0.5.17)."""
 SIZES = ("num_hidden_layers", "hidden_size")
 """Fields of config.json that are asked of every target."""
+
+
+def check_arm(arm: Arm, spec: DraftSpec, target: Mapping[str, Any], has_gpu: bool) -> None:
+    """Find out before anything is started whether SGLang can run an arm on this host for a target.
+
+    Args:
+        target: its config.json.
+
+    Raises:
+        DraftError: it cannot.
+    """
+    if (reason := unserved(target, spec)) is not None:
+        raise DraftError(f"arm {arm.name}: {reason}")
+    if spec.needs_gpu is not None and not has_gpu:
+        raise DraftError(f"arm {arm.name}: {spec.name} runs on a GPU alone: {spec.needs_gpu}.")
+    if has_gpu and arm.options.get("acceptance_rule"):
+        raise DraftError(
+            f"arm {arm.name}: options.acceptance_rule was never run on a GPU: draws and rule would be outside of "
+            "its CUDA graphs. Leave it out, or run on a CPU."
+        )
+    try:
+        spec.capabilities.needs.layers_of(target["num_hidden_layers"])
+    except DraftError as error:
+        raise DraftError(f"arm {arm.name}, architecture {spec.name}: {error}") from error
 
 
 def unshared(config: Mapping[str, Any], ranks: int) -> str | None:

@@ -18,8 +18,10 @@ from draftbench.harness.records import CellKey, CellRecord, RequestRecord, Serve
 from draftbench.harness.run.plan import turn_groups, turn_orders
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.progress import Progress
+from draftbench.harness.run.rendered import sent_in
 from draftbench.harness.run.samples import sample_continuations
 from draftbench.harness.run.send import run_loop, sampling_parameters
+from draftbench.harness.run.updates import DraftUpdates
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import Suite
 from draftbench.harness.suite.device_arguments import gpus_in_use
@@ -179,6 +181,7 @@ def run_launch(
     store: RunStore,
     progress: Progress,
     open_prompts: Sequence[Prompt] = (),
+    updates: DraftUpdates | None = None,
 ) -> None:
     """Run one launch's cells on its engines, which are started in the order of its first block.
 
@@ -186,6 +189,7 @@ def run_launch(
 
     Args:
         open_prompts: what every arm samples continuations of, once.
+        updates: of arms whose drafts are updated between blocks.
     """
     warm: dict[tuple[str, str], Engine] = {}
     arms = tuple(dict.fromkeys(cell.arm for cell in cells))
@@ -194,7 +198,7 @@ def run_launch(
         by_turns = suite.turns == "prompts" and pool.holds(arms)
         for group in turn_groups(cells) if by_turns else [[cell] for cell in cells]:
             engines: dict[CellKey, Engine] = {}
-            sent = prompts[group[0].workload][: suite.prompts_at(group[0].load)]
+            sent = sent_in(suite, group[0], prompts[group[0].workload])
 
             def fail(cell: CellKey, error: HarnessError, num_requests: int = len(sent)) -> None:
                 failed = _failed_cell(cell, str(error), num_requests, store.session)
@@ -204,10 +208,13 @@ def run_launch(
             for cell in group:
                 try:
                     engine = pool.get(cell.arm)
+                    if updates is not None and updates.ready(cell, engine, prompts):
+                        warm = {key: other for key, other in warm.items() if other is not engine}
                     if warm.get((cell.arm, cell.load)) is not engine:
                         make_ready(engine, cell, sent, suite, store, sampler, progress.note)
                         warm[(cell.arm, cell.load)] = engine
-                    if open_prompts and engine.gives_token_ids:
+                    waits = updates is not None and updates.samples_wait(cell)
+                    if open_prompts and engine.gives_token_ids and not waits:
                         sample_continuations(engine, cell.arm, open_prompts, suite, store, progress)
                     asyncio.run(engine.flush())
                     engines[cell] = engine

@@ -17,9 +17,10 @@ from draftbench.harness.run.plan import num_launches, plan_cells, plan_launch
 from draftbench.harness.run.pool import EnginePool, Fleet
 from draftbench.harness.run.progress import Progress
 from draftbench.harness.run.reference import control_pass, reference_pass
-from draftbench.harness.run.rendered import check_first_prompts, prompts_alone
+from draftbench.harness.run.rendered import check_first_prompts, check_shares, prompts_alone
 from draftbench.harness.run.rescores import not_rescored, rescore_outputs
 from draftbench.harness.run.samples import open_prompts, score_samples, unscored_samples
+from draftbench.harness.run.updates import DraftUpdates
 from draftbench.harness.store import RunStore
 from draftbench.harness.suite import Suite
 from draftbench.harness.workloads.conversations import load_workload
@@ -47,6 +48,7 @@ def checked_renderer(suite: Suite, arms: Fleet, store: RunStore, progress: Progr
     """
     renderer = ChatRenderer(arms.target, suite.rendering)
     check_arrivals(suite)
+    check_shares(suite)
     longest = check_first_prompts(suite, renderer, arms.context_tokens)
     for name, trained in arms.trained_tokens.items():
         if longest > trained:
@@ -79,6 +81,7 @@ class LiveRun:
             arms.preload()  # imports while we look at the prompts
         self.renderer = checked_renderer(suite, arms, store, progress)
         self._prompts: dict[str, tuple[Prompt, ...]] | None = None
+        self._updates = DraftUpdates(suite, arms.updated, arms.target, store, progress.note)
 
     @cached_property
     def _startable(self) -> Fleet:
@@ -102,7 +105,7 @@ class LiveRun:
             with self._startable.pool(self._progress.starting) as pool:
                 cells_here = list(launch)
                 prompts = self._sent(pool, tuple(dict.fromkeys(cell.arm for cell in cells_here)))
-                run_launch(cells_here, prompts, self._suite, pool, self._store, self._progress, asked)
+                run_launch(cells_here, prompts, self._suite, pool, self._store, self._progress, asked, self._updates)
                 self._score(pool)
 
     def _sent(self, pool: EnginePool, others: Sequence[str]) -> dict[str, tuple[Prompt, ...]]:

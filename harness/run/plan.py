@@ -172,7 +172,8 @@ def estimate(suite: Suite, seen: PastSpeed | None = None) -> Estimate:
         time_s += tokens / tokens_per_s
         reference_s += tokens / tokens_per_s
         for point in suite.load:
-            asked = min(count or 0, point.num_prompts or count or 0)
+            own = math.ceil((count or 0) / suite.blocks_per_launch) if suite.block_prompts == "fresh" else count or 0
+            asked = min(own, point.num_prompts or own)
             sent, span_s = _arrivals(point, workload, asked, suite.sampling.seed)
             num_requests += rounds * sent
             time_s += rounds * max(span_s, tokens * sent / (count or 1) / tokens_per_s)

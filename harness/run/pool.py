@@ -185,6 +185,11 @@ class Fleet(Protocol):
         ...
 
     @property
+    def updated(self) -> Mapping[str, Path]:
+        """Checkpoints of the arms whose drafts are updated between blocks."""
+        ...
+
+    @property
     def starts(self) -> str:
         """How engines are started, as the manifest says it."""
         ...

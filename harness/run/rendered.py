@@ -8,6 +8,7 @@ from typing import Any
 from draftbench.drafts.layout import context_tokens
 from draftbench.harness.errors import WorkloadError
 from draftbench.harness.load.requests import Prompt
+from draftbench.harness.records import CellKey
 from draftbench.harness.suite import Suite, Workload
 from draftbench.harness.workloads.conversations import load_workload
 from draftbench.harness.workloads.prompts import Conversation
@@ -78,6 +79,30 @@ def prompts_alone(suite: Suite, renderer: ChatRenderer, context_tokens: int) -> 
         check_fit(found, context_tokens, suite)
         prompts[workload.name] = found
     return prompts
+
+
+def sent_in(suite: Suite, cell: CellKey, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """What a cell sends of its workload's prompts: its block's own part where blocks share them out, whole
+    conversations, and of these its load point's first so many."""
+    if suite.block_prompts == "fresh":
+        places = {prompt_id: place for place, prompt_id in enumerate(dict.fromkeys(p.prompt_id for p in prompts))}
+        prompts = [p for p in prompts if places[p.prompt_id] % suite.blocks_per_launch == cell.block]
+    return prompts[: suite.prompts_at(cell.load)]
+
+
+def check_shares(suite: Suite) -> None:
+    """Find out before anything is started whether every block has prompts of its own, where the suite asks for that.
+
+    Raises:
+        WorkloadError: a workload has fewer conversations than a launch has blocks.
+    """
+    for workload in suite.workloads if suite.block_prompts == "fresh" else ():
+        found = len(load_workload(workload, suite.sampling.seed))
+        if found < suite.blocks_per_launch:
+            raise WorkloadError(
+                f"workload {workload.name} has {found} conversations, and block_prompts: fresh shares them out over "
+                f"{suite.blocks_per_launch} blocks; take more prompts or fewer blocks."
+            )
 
 
 def context_left(suite: Suite, target: Mapping[str, Any]) -> int:

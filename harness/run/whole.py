@@ -110,6 +110,11 @@ def measure_suite(
         suite = dated(suite, arms.target, folder / MANIFEST if resume else None)
         check_fairness(suite, arms.ledgers())
         contamination = suite_contamination(suite, arms.target, console)
+        if not alone and arms.updated:
+            raise EngineError(
+                f"arm {next(iter(arms.updated))} is updated between blocks, which launches on other devices (--on) "
+                "cannot be yet; leave --on out."
+            )
         if resume and alone:
             check_began_alone(folder)
         ready = (

@@ -19,7 +19,7 @@ from draftbench.harness.models.checkpoints import check_target, lay_out, load_ar
 from draftbench.harness.models.fairness import read_ledger
 from draftbench.harness.models.find import model_folder, num_parameters, read_config, read_target
 from draftbench.harness.models.memory import DTYPE_BYTES, engine_bytes, memory, weight_bytes
-from draftbench.harness.models.served import check_shared, unserved
+from draftbench.harness.models.served import check_arm, check_shared
 from draftbench.harness.run.pool import EnginePool
 from draftbench.harness.run.rendered import context_left
 from draftbench.harness.runtime.arguments import (
@@ -79,6 +79,11 @@ class SglangFleet:
             for name, loadable in self.loadables.items()
             if loadable.trained_tokens is not None
         }
+
+    @property
+    def updated(self) -> dict[str, Path]:
+        """Checkpoints of the arms whose drafts are updated between blocks."""
+        return {name: paths.draft for name, paths in self.paths.items() if paths.draft and self.specs[name].updater}
 
     @property
     def reference(self) -> str | None:
@@ -267,19 +272,7 @@ def find_fleet(
         if arm.architecture not in known:
             raise DraftError(f"arm {arm.name}: architecture {arm.architecture} is not installed; see bench.py list.")
         spec = specs[arm.name] = known[arm.architecture]
-        if (reason := unserved(target_config, spec)) is not None:
-            raise DraftError(f"arm {arm.name}: {reason}")
-        if spec.needs_gpu is not None and not has_gpu:
-            raise DraftError(f"arm {arm.name}: {spec.name} runs on a GPU alone: {spec.needs_gpu}.")
-        if has_gpu and arm.options.get("acceptance_rule"):
-            raise DraftError(
-                f"arm {arm.name}: options.acceptance_rule was never run on a GPU: draws and rule would be outside of "
-                "its CUDA graphs. Leave it out, or run on a CPU."
-            )
-        try:
-            spec.capabilities.needs.layers_of(target_config["num_hidden_layers"])
-        except DraftError as error:
-            raise DraftError(f"arm {arm.name}, architecture {spec.name}: {error}") from error
+        check_arm(arm, spec, target_config, has_gpu)
         draft = None if arm.checkpoint is None else model_folder(arm.checkpoint, suite_folder)
         paths[arm.name] = ModelPaths(target, draft)
     if preload and arms:

@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PrivateAttr, Tag
 
-from draftbench.drafts.api import Tree
+from draftbench.drafts.api import Tree, installed
 from draftbench.harness.records import ENDPOINT
 from draftbench.harness.suite.fields import Alphas, Name, PathText, Positive, Repeats
 from draftbench.harness.suite.strict_yaml import UNSPELLED, Section
 
 NOT_TAKEN = "that is taken from no manifest. Look at the suite, save it as a file, and run that"
-SIMULATED = " (simulated acceptance)"
-"""Follows the name of an arm whose acceptance is."""
+SIMULATED, UPDATED = " (simulated acceptance)", " (updated between blocks)"
+"""Follow the name of an arm whose acceptance, or draft, is."""
 SimulatedAcceptance = Annotated[
     Annotated[Alphas, Tag(UNSPELLED + "shares")]
     | Annotated[dict[str, Alphas], Tag(UNSPELLED + "by workload")]
@@ -102,11 +102,19 @@ class Arm(Section):
         return self.architecture not in ("vanilla", ENDPOINT)
 
     @property
+    def is_updated(self) -> bool:
+        """Whether its draft is updated between blocks."""
+        spec = installed()[0].get(self.architecture)
+        return spec is not None and spec.updater is not None
+
+    @property
     def label(self) -> str:
-        """The name that tables and figures show: simulated acceptance, or another rule of acceptance than SGLang's own,
-        is told wherever the arm is."""
+        """The name that tables and figures show: simulated acceptance, a draft that is updated, or another rule of
+        acceptance than SGLang's own, is told wherever the arm is."""
         if self.simulated_acceptance is not None:
             return self.name + SIMULATED
+        if self.is_updated:
+            return self.name + UPDATED
         rule = self.options.get("acceptance_rule")
         return self.name if rule is None else f"{self.name} ({rule})"
 

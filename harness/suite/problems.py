@@ -16,6 +16,7 @@ from draftbench.harness.suite.device_arguments import device_problems
 from draftbench.harness.suite.engine_arguments import argument_problem, risky
 from draftbench.harness.suite.strict_yaml import nearest, spelled
 from draftbench.harness.suite.trace import read_trace
+from draftbench.harness.suite.update_problems import update_problems
 from draftbench.harness.suite.yaml_lines import Path_
 from draftbench.harness.workloads.regular import DATA_BYTES, TEMPLATE_BYTES, file_problem
 from draftbench.harness.workloads.sources import COUNTED, EAGLE, EAGLE_QUESTIONS, SOURCES, HubSet
@@ -45,6 +46,7 @@ def suite_problems(suite: Suite, folder: Path, allowed: Collection[str] = ()) ->
         *workload_problems(suite.workloads, folder),
         *_rendering_problems(suite, folder),
         *_load_problems(suite, folder),
+        *update_problems(suite),
     ]
 
 
@@ -153,7 +155,8 @@ VERIFIED_APART = {
 def _simulation_problems(index: int, arm: Arm, spec: DraftSpec, suite: Suite) -> Problems:
     at: Path_ = ("arms", index, "simulated_acceptance")
     alphas, name = arm.simulated_acceptance, f"arms[{index}].simulated_acceptance"
-    simulable = spec.drafts and spec.sglang_algorithm not in VERIFIED_APART and spec.proposer_factory is None
+    learns = spec.proposer_factory is not None or spec.updater is not None
+    simulable = spec.drafts and spec.sglang_algorithm not in VERIFIED_APART and not learns
     if alphas is not None and not simulable:
         why = "it decodes without a draft" if not spec.drafts else VERIFIED_APART.get(str(spec.sglang_algorithm))
         why = why or VERIFIED_APART["NGRAM"]

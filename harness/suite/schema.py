@@ -85,6 +85,10 @@ class Suite(Section):
         description="At concurrency 1, where the engines of a launch run side by side: the arms take turns prompt by "
         "prompt, or cell by cell.",
     )
+    block_prompts: Literal["same", "fresh"] = Field(
+        "same",
+        description="Whether every block of a launch sends all prompts, or a part of its own that no other block has.",
+    )
     warmup_requests: Annotated[int, Field(ge=0, le=100_000)] = Field(
         2, description="Unmeasured requests before the first cell."
     )

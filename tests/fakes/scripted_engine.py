@@ -83,6 +83,7 @@ class Script:
         interrupts: whether Ctrl-C is pressed while this request is under way.
         start_error: why the engine does not start.
         flush_error: why the engine does not flush its caches.
+        load_error: why the engine does not take other weights for its draft.
         score_error: why the engine does not score.
         arguments: of its receipt, where they are not what the suite says.
         deficit: by how many nats the scores put the first token that is not the target's own below the best.
@@ -99,6 +100,7 @@ class Script:
     interrupts: Callable[[Asked], bool] = lambda asked: False
     start_error: str | None = None
     flush_error: str | None = None
+    load_error: str | None = None
     score_error: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     deficit: float = 2.0
@@ -110,7 +112,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.events: list[str] = []
-        """`begin ARM`, `ready ARM`, `stop ARM`, `flush ARM`, in their order."""
+        """`begin ARM`, `ready ARM`, `stop ARM`, `flush ARM`, `load ARM FOLDER`, in their order."""
         self.asked: list[Asked] = []
         """Every request for tokens that was sent."""
         self.engines: list[ScriptedEngine] = []
@@ -161,6 +163,7 @@ class ScriptedEngine(OwnServer):
         app = web.Application()
         app.router.add_post("/generate", self._generate)
         app.router.add_post("/flush_cache", self._flush)
+        app.router.add_post("/update_weights_from_disk", self._load)
         self._runner, self.url = stage.serve(app)
         self._note("begin")
         stage.engines.append(self)
@@ -214,6 +217,12 @@ class ScriptedEngine(OwnServer):
     async def _flush(self, request: web.Request) -> web.Response:
         self._note("flush")
         error = self.script.flush_error
+        return web.Response(status=200 if error is None else 400, text=error or "")
+
+    async def _load(self, request: web.Request) -> web.Response:
+        folder = Path((await request.json())["model_path"])
+        self._stage.events.append(f"load {self.arm.name} {folder.name}")
+        error = self.script.load_error
         return web.Response(status=200 if error is None else 400, text=error or "")
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
@@ -337,6 +346,11 @@ class ScriptedFleet:
     def trained_tokens(self) -> Mapping[str, int]:
         """As found."""
         return self._found.trained_tokens
+
+    @property
+    def updated(self) -> Mapping[str, Path]:
+        """As found."""
+        return self._found.updated
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:

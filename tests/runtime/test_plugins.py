@@ -132,26 +132,6 @@ def test_packages_add_architectures(rows: dict[str, dict[str, str]], arm: str) -
     assert float(rows[arm]["acceptance_length"]) > (1.5 if arm in ("gated", "layered") else 1.02)
 
 
-@pytest.mark.slow
-def test_they_run_over_two_devices(
-    folder: Path, rows: dict[str, dict[str, str]], command: Callable[..., tuple[int, str]]
-) -> None:
-    """Drafts with an attention of their own keep half of its heads on each; one proposer speaks for both."""
-    arms = "".join(line + "\n" for line in ARMS.splitlines() if "mischief" not in line)
-    text = SUITE.format(arms=arms).replace("dtype: float32", "dtype: float32, tensor_parallel: 2")
-    (folder / "two.yaml").write_text(text)
-    code, printed = command(str(folder / "two.yaml"), "--out", str(folder / "two"))
-    assert code == 0, printed
-    shared = json.loads((folder / "two" / "results.json").read_text())
-    assert len(shared) == 1 + arms.count("\n")
-    for row in shared:
-        assert row["valid"], (row["arm"], row["reason"])
-        assert row["lossless_share"] == 1.0, row["arm"]
-        if row["arm"] != "vanilla":
-            one = float(rows[row["arm"]]["acceptance_length"])
-            assert row["acceptance_length"] == pytest.approx(one, rel=0.02), row["arm"]
-
-
 def test_list_names_them(folder: Path) -> None:
     """`list` shows what is installed, with its origin."""
     listed = call(folder, "bench.py", "list").stdout

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections import defaultdict
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from draftbench.drafts.api import Tree, discover
@@ -22,11 +14,10 @@ from draftbench.drafts.training.load import load_draft
 from draftbench.harness.host.provenance import has_gpu
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics import acceptance
-from draftbench.harness.models.find import EMBEDDED, read_target
-from draftbench.harness.models.memory import engine_bytes, weight_bytes
+from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import RequestRecord
 from draftbench.harness.runtime.fleet import SglangFleet, find_fleet
-from draftbench.harness.suite import Suite, load_suite
+from draftbench.harness.suite import Suite
 from tests.runtime.oracle import Oracle
 from tests.runtime.test_engines import accepted, kinds, open_prompts, p_value, prompts, run
 
@@ -176,56 +167,3 @@ def test_prism_drafts_over_two_devices_as_simulated(tmp_path: Path) -> None:
     assert outputs == [oracle.continued(prompt, len(output)) for prompt, output in answers]
     draft = load_draft("prism", TINY / "prism", oracle.target, TREE)
     assert [accepted(records[prompt.prompt_id]) for prompt in few] == list(oracle.rounds(draft, answers, TREE))
-
-
-RUN = """\
-version: 1
-name: shared
-target: {model: tiny, dtype: float32, tensor_parallel: 2}
-arms:
-  - {name: vanilla, architecture: vanilla}
-  - {name: prism, architecture: prism, checkpoint: tiny/prism, num_steps: 4, topk: 3, num_draft_tokens: 10}
-  - {name: lookup, architecture: prompt_lookup, num_steps: 4, topk: 1, num_draft_tokens: 5}
-workloads:
-  - {name: dialogue, source: synthetic, family: dialogue, num_prompts: 3}
-sampling: {temperature: 0, max_tokens: 40, seed: 0}
-load: [{concurrency: 1}]
-blocks: 1
-"""
-
-
-def group_bytes(root: int) -> dict[int, int]:
-    """Memory of the engines under a process, each a group with its server and schedulers; shared pages are divided."""
-    found: dict[int, int] = defaultdict(int)
-    with suppress(psutil.Error):
-        for process in psutil.Process(root).children(recursive=True):
-            with suppress(psutil.Error, OSError):
-                group = os.getpgid(process.pid)
-                if group == process.pid or group in found:
-                    found[group] += process.memory_full_info().pss
-    return found
-
-
-@pytest.mark.slow
-def test_a_run_over_two_devices(tmp_path: Path) -> None:
-    """`bench.py` from its start to its report; no engine takes more memory than is reckoned with."""
-    path, out = tmp_path / "suite.yaml", tmp_path / "run"
-    path.write_text(RUN)
-    most: dict[int, int] = defaultdict(int)
-    with (tmp_path / "said").open("w") as said:
-        words = [sys.executable, "bench.py", str(path), "--out", str(out)]
-        process = subprocess.Popen(words, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            for group, size in group_bytes(process.pid).items():
-                most[group] = max(most[group], size)
-            time.sleep(0.5)
-    assert process.returncode == 0, (tmp_path / "said").read_text()
-    rows = json.loads((out / "results.json").read_text())
-    assert [(row["arm"], row["valid"], row["lossless_share"]) for row in rows] == [
-        (arm, True, 1.0) for arm in ("vanilla", "prism", "lookup")
-    ]
-    assert "| devices of each engine | 2: tensor parallel 2 |" in (out / "report.md").read_text()
-    target, draft = TINY / "target", TINY / "prism"
-    room = engine_bytes(load_suite(path), read_target(target), weight_bytes(target), weight_bytes(draft), on_gpu=False)
-    assert len(most) >= 3
-    assert max(most.values()) < room

@@ -22,7 +22,7 @@ TINY = EMBEDDED / "tiny"
 TARGET = read_config(TINY / "target")
 TREE = Tree(4, 4, 16)
 NAMES = {name: name for name in ("standalone", "s2d", "eagle", "fspad", "prism", "medusa", "eagle3", "chimera")}
-NAMES["flash_text"] = "flash-text"
+NAMES |= {"flash_text": "flash-text", "online": "standalone"}
 
 
 def facts_of(folder: Path) -> dict[str, TensorFacts]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from draftbench.harness.metrics.arm_point import ArmPoint
-from draftbench.harness.metrics.gates import conditions, drafting, target_outputs, timing
+from draftbench.harness.metrics.gates import conditions, drafting, target_outputs, timing, updating
 from draftbench.harness.metrics.gates.gate import Finding, Gate
 
 GATES: Mapping[str, Gate] = {
@@ -26,6 +26,8 @@ GATES: Mapping[str, Gate] = {
         timing.UNSTABLE_STEP_TIME,
         target_outputs.LOOPING_OUTPUTS,
         drafting.BEYOND_TRAINING,
+        updating.FAILED_UPDATE,
+        updating.LEARNT_PROMPTS,
         timing.LATE_SENDS,
         timing.LATE_CLIENT,
         timing.UNSTEADY_LOAD,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from draftbench.harness.metrics.acceptance import acceptance_length, disagrees_with_engine, rounds_of
@@ -86,21 +87,25 @@ ENGINE_COUNTERS = Gate(
 
 
 def unsteady_acceptance(blocks: Iterable[Sequence[RequestRecord]], greedy: bool, keeps_state: bool) -> Iterable[str]:
-    """Greedy blocks repeat the same tokens, so their acceptance must be the same.
+    """Greedy blocks of the same prompts repeat the same tokens, so their acceptance must be the same.
 
     Args:
         keeps_state: the suite lets the draft remember.
     """
     if not greedy or keeps_state:
         return
-    lengths = [acceptance_length(rounds_of(requests)) for requests in blocks]
-    present = [length for length in lengths if length is not None]
-    if present and max(present) - min(present) > 1e-9:
-        yield "acceptance length by block: " + ", ".join(f"{length:.3f}" for length in present)
+    alike: dict[frozenset[tuple[str, int]], list[float]] = defaultdict(list)
+    for requests in blocks:
+        if (length := acceptance_length(rounds_of(requests))) is not None:
+            alike[frozenset((request.prompt_id, request.turn) for request in requests)].append(length)
+    for present in alike.values():
+        if max(present) - min(present) > 1e-9:
+            yield "acceptance length by block: " + ", ".join(f"{length:.3f}" for length in present)
+            return
 
 
 def _unsteady(at: ArmPoint) -> Iterable[str]:
-    keeps_state = at.arm.options.get("state") == "keep" or at.simulated
+    keeps_state = at.arm.options.get("state") == "keep" or at.arm.is_updated or at.simulated
     return unsteady_acceptance(at.blocks.values(), at.greedy, keeps_state)
 
 
@@ -112,7 +117,8 @@ def _is_exact(at: ArmPoint) -> bool:
 LEFTOVER_STATE = Gate(
     "leftover state", "invalid", "row",
     "Under greedy decoding in float32 at concurrency 1 all blocks have one acceptance length.",
-    "The same prompts give the same tokens, so acceptance can only move if a draft remembers earlier blocks.",
+    "The same prompts give the same tokens, so acceptance can only move if a draft remembers earlier blocks. "
+    "Where blocks have prompts of their own, those of different launches are held against each other.",
     "Let the draft forget in `reset`, or say `options: {state: keep}` if it is meant to remember.",
     lambda at: _unsteady(at) if _is_exact(at) else (),
 )  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 from draftbench.harness.metrics.gates import GATES
 from draftbench.harness.metrics.gates.drafting import MANY_ROUNDS
 from draftbench.harness.records import RequestRecord, RescoreRecord, Round
+from draftbench.harness.update_records import UpdateRecord
 from tests.fakes.healthy import NODES, Shape, Study, any_shape, healthy
 from tests.fakes.known import receipt
 
@@ -99,6 +100,15 @@ def one_output_wrong(study: Study) -> None:
     ]  # fmt: skip
 
 
+def update(error: str | None = None) -> UpdateRecord:
+    """After the first block, made or failed."""
+    return UpdateRecord(
+        launch=0, block=0, arm="eagle", num_requests=1, num_tokens=8, num_positions=2, num_dropped=0, num_steps=4,
+        loss_before=2.0, loss_after=1.0, wall_ns=MS, learning_ns=MS, processor_s=1.0, swap_ns=MS,
+        weights_sha256="0" * 64 if error is None else None, folder="updates/l0-b0-eagle", error=error,
+    )  # fmt: skip
+
+
 FAULTS: dict[str, tuple[Shape, Fault]] = {
     "failed cell": (GREEDY, lambda study: study.change_cells("eagle", lambda cell: {"error": "died"})),
     "failures": (GREEDY, of_requests(lambda request: {"error": "lost"} if request.prompt_id == "p1" else {})),
@@ -117,6 +127,8 @@ FAULTS: dict[str, tuple[Shape, Fault]] = {
     "unstable step time": (GREEDY, of_requests(slower_decode(2.5), block=1)),
     "looping outputs": (SAMPLED, of_requests(lambda request: {"output_ids": (7,) * len(request.output_ids)})),
     "beyond training": (GREEDY, lambda study: study.change_known("eagle", lambda known: {"trained_tokens": 4})),
+    "failed update": (GREEDY, lambda study: study.change_known("eagle", lambda known: {"updates": (update("full"),)})),
+    "learnt prompts": (GREEDY, lambda study: study.change_known("eagle", lambda known: {"updates": (update(),)})),
     "late sends": (OPEN, of_requests(lambda request: {"sent_ns": request.sent_ns + 10 * MS})),
     "late client": (OPEN, of_requests(lambda request: {"sent_ns": request.sent_ns + 90 * MS})),
     "unsteady load": (OPEN, of_requests(slower_decode(60))),

@@ -23,7 +23,9 @@ from tests.fakes import published
 ROOT = Path(__file__).parents[3]
 RECORDED = json.loads((Path(__file__).parent / "recorded_h200.json").read_text())["resolved"]
 """What receipts of an H200 said of three arms of this suite, before the sizes of graphs were set."""
-CHECKPOINTS = {"eagle": "hass"} | {name: name for name in ("standalone", "s2d", "fspad", "eagle3", "medusa", "prism")}
+CHECKPOINTS = {"eagle": "hass", "online": "standalone"} | {
+    name: name for name in ("standalone", "s2d", "fspad", "eagle3", "medusa", "prism")
+}
 SUITE = {
     "version": 1,
     "name": "equal",
