@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -31,6 +32,7 @@ torch.save([heads.heads[number](hidden) for number in range(4)], sys.argv[3])
 """
 
 
+@pytest.mark.slow
 def test_torch_and_engine_heads_give_the_same_logits(tmp_path: Path) -> None:
     """Four heads on 16 hidden states, within 1e-4."""
     weights = EMBEDDED / "tiny" / "medusa" / "model.safetensors"

@@ -68,7 +68,7 @@ def test_packages_of_others_are_named_with_version_and_hash(package: Path) -> No
         "package": "their-draft", "version": "1.2", "entry_point": "their_draft:SPEC", "sha256": "",
     }  # fmt: skip
     assert list(draft_packages(["vanilla", "ngram"], discover())) == ["SGLang plugin spy"]
-    (package / "__pycache__").mkdir()
+    (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "engine.cpython-311.pyc").write_bytes(b"compiled")
     assert draft_packages(["theirs"], discover())["theirs"] == facts
     (package / "engine.py").write_text("ALPHA = 2\n")
