@@ -238,20 +238,22 @@ def run_update(module: str, job: UpdateJob, folder: Path) -> UpdateOutcome | str
     (folder / OUTCOME).unlink(missing_ok=True)
     write_whole(folder / JOB, job.model_dump_json() + "\n")
     write_whole(folder / LOG, b"")
+    process = None
     with (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            process_group=0,
-            preexec_fn=die_with_parent,
-        )
         try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+                preexec_fn=die_with_parent,
+            )
             code = process.wait()
         except BaseException:
-            process.kill()
-            process.wait()
+            if process is not None:
+                process.kill()
+                process.wait()
             raise
     if code == 0 and (folder / OUTCOME).is_file():
         return UpdateOutcome.model_validate_json((folder / OUTCOME).read_text())
