@@ -95,3 +95,11 @@ def test_the_harness_process_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_package_holds_links_alone() -> None:
+    """One bench.py, one harness: a tool that writes through a link leaves a copy, which then goes its own way."""
+    own = {"__init__.py", "__main__.py", "py.typed", "__pycache__"}
+    linked = {path.name: path for path in Path("draftbench").iterdir() if path.name not in own}
+    assert set(linked) == {"bench.py", "drafts", "harness", "reports", "suites"}
+    assert {name: str(path.readlink()) for name, path in linked.items()} == {name: f"../{name}" for name in linked}
