@@ -48,7 +48,7 @@ from tests.runtime.oracle import Oracle
 TINY = EMBEDDED / "tiny"
 ALL = "DRAFTBENCH_TEST_ALL" in os.environ
 """As `make test-all` sets it: more prompts and more arms."""
-PROMPTS_PER_FAMILY, ALONE_PER_FAMILY = (5, 3) if ALL else (2, 1)
+PROMPTS_PER_FAMILY, ALONE_PER_FAMILY = (5, 3) if ALL else (3, 2)
 """The second: of these, so many per family are also run alone and simulated."""
 CONCURRENCY = 5
 SAMPLED_AT_ONCE = 6
@@ -628,6 +628,8 @@ def test_sampled_drafts_are_accepted_by_their_rule(measured, oracle, arm):
     """The receipt names it, sampled drafts are accepted, and greedily every round is the tree's."""
     architecture, checkpoint, tree, rule = RULED[arm]
     assert measured[arm]["receipt"].acceptance_rule == rule
+    if arm != "prism-spectr":  # there the rule itself accepts hardly any, as check_first_drafts shows
+        assert acceptance.acceptance_length(acceptance.rounds_of(measured[arm]["sampled"].values())) > 1.1
     check_first_drafts(measured[arm]["sampled"].values(), architecture, TINY / Path(checkpoint).name, Tree(*tree), rule)
     records = measured[arm]["alone"].values()
     asked = {prompt.prompt_id: prompt.prompt_ids for prompt in prompts_alone()}

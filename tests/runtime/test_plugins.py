@@ -35,7 +35,7 @@ arms:
   - {{name: vanilla, architecture: vanilla}}
 {arms}
 workloads:
-  - {{name: dialogue, source: synthetic, family: dialogue, num_prompts: 5}}
+  - {{name: dialogue, source: synthetic, family: dialogue, num_prompts: 8}}
 sampling: {{temperature: 0, max_tokens: 48, seed: 0}}
 load: [{{concurrency: 3}}]
 blocks: 1
@@ -149,7 +149,7 @@ def test_the_module_that_was_trained_is_the_one_that_drafts(
     references = (folder / "run" / "references.jsonl").read_text().splitlines()
     prompts = {found["prompt_id"]: tuple(found["prompt_ids"]) for found in map(json.loads, references)}
     records = [record for record in requests if record["cell"]["arm"] == arm]
-    assert len(records) == 5
+    assert len(records) == 8
     answers = [(prompts[record["prompt_id"]], tuple(record["output_ids"])) for record in records]
     with torch.no_grad():
         simulated = list(oracle.rounds(draft, answers, Tree(*TREE)))
