@@ -94,6 +94,14 @@ class Engine(Protocol):
         """Send one prompt; failures are returned, never raised."""
         ...
 
+    def rest(self) -> None:
+        """Take no time from the engine that is measured, until woken; nothing where the server is not ours."""
+        ...
+
+    def wake(self) -> None:
+        """Run again after a rest."""
+        ...
+
     async def connect(self, session: aiohttp.ClientSession) -> None:
         """Open a connection again that was closed while others were asked; nothing where the server is not ours."""
         ...

@@ -125,6 +125,12 @@ class Endpoint:
     def _authorization(self) -> dict[str, str]:
         return {name: value for name, value in self._headers.items() if name == "Authorization"}
 
+    def rest(self) -> None:
+        """It is not ours to stop."""
+
+    def wake(self) -> None:
+        """It never rests."""
+
     async def connect(self, session: aiohttp.ClientSession) -> None:
         """Its connections are as any client's."""
 

@@ -37,6 +37,12 @@ class OwnServer:
         """Send one prompt; failures are returned, never raised."""
         return await stream_request(session, self.url, request_id, prompt.prompt_ids, sampling, watch=watch)
 
+    def rest(self) -> None:
+        """Nothing, unless whoever inherits it can."""
+
+    def wake(self) -> None:
+        """As `rest`."""
+
     def counters(self) -> None:
         """Its rounds are recorded."""
 

@@ -72,6 +72,8 @@ class EnginePool:
     def get(self, arm: str) -> Engine:
         """The arm's engine, started anew if it died; an arm that failed to start is not tried again.
 
+        The others rest until they are asked for in their turn.
+
         Raises:
             EngineError: it cannot be started, or its resolved arguments differ from the other arms'.
         """
@@ -93,6 +95,9 @@ class EnginePool:
             if (engine := self._finish(arm)) is None:
                 raise EngineError(self._starts_failed[arm])
             del self._running[arm]
+        for other in self._running.values():
+            other.rest()
+        engine.wake()
         self._running[arm] = engine  # the last one used
         return engine
 

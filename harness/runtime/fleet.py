@@ -190,7 +190,8 @@ class SglangFleet:
         }
         environment = engine_environment(self.suite, self.has_gpu)
         origin = None if self.preloaded is None else preloaded(environment)  # a new one where it was killed
-        engine = start_engine(arguments, self.engines_folder / name, draft, environment, origin)
+        rests = not self.has_gpu  # there an idle server has cores enough
+        engine = start_engine(arguments, self.engines_folder / name, draft, environment, origin, rests)
         return StartingArm(arm, spec, self.loadables.get(name), engine)
 
     def pool(self, announce: Callable[[str], None]) -> EnginePool:

@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from draftbench.harness.runtime.fleet import SglangFleet
 from draftbench.harness.suite import Arm
 
 Tokens = tuple[int, ...]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 EOS = 1
 WORDS = range(100, 400)
 """Token ids that outputs are made of."""
@@ -48,6 +49,8 @@ class Asked:
     prompt_ids: Tokens
     max_tokens: int
     temperature: float
+    awake: tuple[str, ...] = ()
+    """Arms whose engines ran and did not rest meanwhile."""
 
     def is_of(self, *slugs: str) -> bool:
         """Whether it belongs to a cell or pass whose slug begins so: `l0-b1-hass-`, `l0-b-50-control-`."""
@@ -151,16 +154,27 @@ class Stage:
         """Arms whose engines were not stopped."""
         return [engine.arm.name for engine in self.engines if not engine.stopped]
 
+    @property
+    def awake(self) -> tuple[str, ...]:
+        """Arms whose engines run and do not rest."""
+        return tuple(engine.arm.name for engine in self.engines if not (engine.stopped or engine.resting))
+
 
 class ScriptedEngine(OwnServer):
     """An engine, from its start on; where it is waited for it fails if its script says so."""
 
     def __init__(self, arm: Arm, script: Script, stage: Stage, receipt: Receipt) -> None:
         self.arm, self.script, self.receipt, self.stopped = arm, script, receipt, False
+        self.resting = False
         self._stage, self._died = stage, ""
         self._lock = threading.Lock()
         self._accepted: dict[str, list[int]] = {}
-        app = web.Application()
+
+        @web.middleware
+        async def unless_resting(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return web.Response(status=503, text="it rests") if self.resting else await handler(request)
+
+        app = web.Application(middlewares=[unless_resting])
         app.router.add_post("/generate", self._generate)
         app.router.add_post("/flush_cache", self._flush)
         app.router.add_post("/update_weights_from_disk", self._load)
@@ -204,6 +218,14 @@ class ScriptedEngine(OwnServer):
         """Why it died."""
         return self._died or None
 
+    def rest(self) -> None:
+        """Until woken."""
+        self.resting = True
+
+    def wake(self) -> None:
+        """Where it rested."""
+        self.resting = False
+
     def stop(self) -> None:
         """May be called twice."""
         if not self.stopped:
@@ -231,8 +253,9 @@ class ScriptedEngine(OwnServer):
             return self._scores(body)
         sampling = body["sampling_params"]
         asked = Asked(
-            self.arm.name, body["rid"], tuple(body["input_ids"]), sampling["max_new_tokens"], sampling["temperature"]
-        )
+            self.arm.name, body["rid"], tuple(body["input_ids"]), sampling["max_new_tokens"], sampling["temperature"],
+            self._stage.awake,
+        )  # fmt: skip
         self._stage.asked.append(asked)
         if self.script.dies(asked):
             self._died = "exit code -9; the last lines of its log:\n  it was killed"

@@ -163,16 +163,18 @@ from draftbench.drafts.api import discover
 from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import load_suite
 arms = find_fleet(load_suite(Path("suites/quickstart.yaml")), discover(), Path("suites"), Path(sys.argv[1]), False)
-engine = arms.forking(print).start("vanilla")
+engine = (arms if sys.argv[2] == "cold" else arms.forking(print)).start("vanilla")
+engine.rest()
 print("running", flush=True)
 time.sleep(100)
 """
 
 
 @pytest.mark.skipif(has_gpu(), reason="starts on the CPU")
-def test_nothing_is_left_where_the_harness_is_killed(tmp_path):
-    """SIGKILL leaves no time to clean up."""
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("starts", ["forked", pytest.param("cold", marks=pytest.mark.slow)])
+def test_nothing_is_left_where_the_harness_is_killed(starts, tmp_path):
+    """SIGKILL leaves no time to clean up, nor to wake an engine that rests."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), starts], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "running\n"
     family = psutil.Process(process.pid).children(recursive=True)

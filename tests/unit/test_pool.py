@@ -16,7 +16,7 @@ class FakeEngine:
     """An engine that only starts, lives and ends."""
 
     def __init__(self, arm: str, events: list[str]) -> None:
-        self.arm, self.events, self.stopped = arm, events, False
+        self.arm, self.events, self.stopped, self.resting = arm, events, False, False
         self.receipt = receipt()
         events.append(f"begin {arm}")
 
@@ -31,6 +31,12 @@ class FakeEngine:
 
     def failure(self) -> str | None:
         return "ended" if self.stopped else None
+
+    def rest(self) -> None:
+        self.resting = True
+
+    def wake(self) -> None:
+        self.resting = False
 
     def stop(self) -> None:
         self.stopped = True
@@ -140,3 +146,17 @@ def test_an_interruption_while_they_start_ends_them_all():
     ):
         pool.start_all(["a", "interrupted", "b"])
     assert all(engine.stopped for engine in started.engines)
+
+
+def test_whoever_is_not_asked_for_rests():
+    """And runs again where it is; one that is still starting is left alone."""
+    started = Started()
+    with EnginePool(started.begin, lambda running: 4, agree) as pool:
+        pool.start_all(["a", "b"])
+        pool.begin(["c"])
+        pool.get("a")
+        assert [engine.resting for engine in started.engines] == [False, True, False]
+        pool.get("b")
+        assert [engine.resting for engine in started.engines] == [True, False, False]
+        pool.get("c")
+        assert [engine.resting for engine in started.engines] == [True, True, False]

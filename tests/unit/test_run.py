@@ -203,6 +203,16 @@ def test_prompts_are_equal_across_arms_and_turns_have_history(play):
     assert len(play.stage.sent("l0-b-50-control-")) == 6
 
 
+def test_engines_rest_while_another_is_measured(play):
+    """Where arms take turns prompt by prompt, and where they take turns cell by cell; one that rests answers nobody."""
+    assert play(SOUND) == 0
+    for load in ("c1", "c2"):
+        measured = [asked for asked in play.stage.asked if asked.request_id[:5] in ("l0-b0", "l0-b1")]
+        measured = [asked for asked in measured if f"-{load}-" in asked.request_id]
+        assert {asked.arm for asked in measured} == {"vanilla", "hass", "lookup"}
+        assert all(asked.awake == (asked.arm,) for asked in measured)
+
+
 def test_an_interrupted_run_goes_on_where_it_was(play):
     """Ctrl-C in a cell: engines end, sealed cells and references stay, the cell is measured anew from its beginning."""
     interrupted = {**SOUND, "hass": replace(DRAFTS, interrupts=once("l0-b1-hass-"))}

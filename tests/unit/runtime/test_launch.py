@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from draftbench.harness.errors import RecordError
@@ -47,6 +48,41 @@ def test_a_zombie_that_nobody_buries_is_not_waited_for(tmp_path: Path) -> None:
     assert time.monotonic() - began_s < launch.STOP_TIMEOUT_S / 2
     assert server.returncode is not None
     assert child.wait() == -9
+
+
+FAMILY = """
+import subprocess, sys
+from multiprocessing import resource_tracker
+resource_tracker.ensure_running()
+child = subprocess.Popen(["sleep", "60"])
+print(child.pid, resource_tracker._resource_tracker._pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_an_engine_that_rests_takes_no_time_until_it_is_woken(rests: bool, tmp_path: Path) -> None:
+    """All its processes stand still but the tracker, which no signal ends; where it should not rest none does."""
+    server = subprocess.Popen([sys.executable, "-c", FAMILY], process_group=0, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    child, tracker = map(int, server.stdout.readline().split())
+    engine = SglangEngine(server, 0, tmp_path, rests=rests)
+
+    def stand_still() -> list[bool]:
+        time.sleep(0.2)  # a signal reaches a sleeping process when the system wakes it
+        return [psutil.Process(pid).status() == psutil.STATUS_STOPPED for pid in (server.pid, child, tracker)]
+
+    for _ in range(2):
+        engine.rest()
+        assert stand_still() == [rests, rests, False]
+        assert engine.failure() is None
+        engine.wake()
+        assert stand_still() == [False, False, False]
+    engine.rest()
+    engine.stop()
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    engine.rest()
+    engine.wake()
 
 
 def test_rounds_in_which_nothing_was_proposed_are_counted(tmp_path: Path) -> None:
