@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,16 @@ COMMANDS = tuple(name for chapter in CONTENTS.values() for name in chapter)
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; errors that a user can mend become a message and exit code 2."""
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads what is printed, `head` for one, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _run(words: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
@@ -61,6 +72,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         args = parse(words)
         return int(args.function(args, console))
+    except BrokenPipeError:
+        raise
     except (HarnessError, OSError) as error:
         # A disk or a network that fails where nobody foresaw it is no fault of the program's either.
         Terminal(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)

@@ -172,6 +172,7 @@ def greet(cluster: Cluster, note: Callable[[str], None], any_device: bool) -> di
         raise EngineError("no device can run this suite.\n" + "\n".join(refused))
     if refused:
         raise EngineError("not every device can run this suite; mend it, or take it away.\n" + "\n".join(refused))
+    said = dict(sorted(said.items()))  # which one was ready first is chance
     check_packages({cluster.places[number]: told.packages for number, told in said.items()})
     if not any_device:
         check_identical({cluster.places[number]: device_of(told) for number, told in said.items()})

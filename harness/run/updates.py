@@ -103,8 +103,8 @@ class DraftUpdates:
         every, changed = self._options(arm).every, False
         for block in range(every - 1, cell.block, every):
             if block not in made:
-                changed |= self._update(arm, cell.launch, block, list(made.values()), engine, prompts)
-                made = {record.block: record for record in self._store.read(UpdateRecord) if self._is_of(record, cell)}
+                made[block] = self._update(arm, cell.launch, block, list(made.values()), engine, prompts)
+                changed |= made[block].swap_ns is not None
         wanted = self._weights(arm, [record for block, record in made.items() if block < cell.block])
         return self._load(arm, engine, wanted) is not None or changed
 
@@ -148,8 +148,8 @@ class DraftUpdates:
 
     def _update(
         self, arm: Arm, launch: int, block: int, made: list[UpdateRecord], engine: Engine, prompts: Prompts
-    ) -> bool:
-        """Make an update, give it to the engine, and record both; whether the engine got it."""
+    ) -> UpdateRecord:
+        """Make an update, give it to the engine, and record both."""
         options = self._options(arm)
         since = max((record.block for record in made if record.is_made), default=-1)
         learnt = self._learnt(arm, launch, range(since + 1, block + 1), options.buffer, prompts)
@@ -195,7 +195,7 @@ class DraftUpdates:
             )
             self._store.append(record)
             self._note(told(record))
-        return swap_ns is not None
+        return record
 
     def _learnt(self, arm: Arm, launch: int, blocks: range, buffer: int, prompts: Prompts) -> Learnt:
         """The rejected positions of sealed cells; equal requests, at another load point, count once.

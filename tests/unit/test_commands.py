@@ -55,6 +55,13 @@ def test_the_table_of_contents_is_complete():
     assert len(Path("bench.py").read_text().splitlines()) <= 150
 
 
+def test_who_has_read_enough_may_hang_up():
+    """As `head` does: no traceback, and the exit code of a program that was told so."""
+    command = f"(sleep 0.2; {sys.executable} bench.py --help; echo $? >&2) | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=300)
+    assert done.stderr.split() == ["141"]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_commands_help_is_its_own(name, capsys):
     """It says what the command does and explains every argument, and names no other command's."""

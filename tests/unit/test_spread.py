@@ -220,6 +220,25 @@ def test_devices_of_two_kinds_are_refused_with_what_differs(play, spread):
     assert play.events("begin") == []
 
 
+def test_devices_stand_in_their_order_whichever_is_ready_first(play, spread):
+    """So a sentence about two of them is the same every time."""
+    other = XEON.model_copy(update={"cores": 2})
+    assert spread(LocalCluster({2: other, 1: XEON})) == 2
+    assert "device 1 and device 2 are not identical: cores 1 and 2." in play.said_wrong
+
+
+def test_a_draft_that_is_updated_between_blocks_stays_on_one_host(play, spread):
+    """Its updates need the records of the blocks before; it is said before anything starts."""
+    tree = "num_steps: 3, topk: 1, num_draft_tokens: 4"
+    online = f"  - {{name: fresh, architecture: online, checkpoint: tiny/standalone, {tree}}}\n"
+    suite = SPREAD.replace("workloads:\n", online + "workloads:\n") + "block_prompts: fresh\n"
+    assert spread(two(), suite=suite, scripts={**SOUND, "fresh": DRAFTS}) == 2
+    assert "arm fresh is updated between blocks" in play.said_wrong
+    assert "leave --on out" in play.said_wrong
+    assert play.events("begin") == []
+    assert not play.out.exists()
+
+
 def test_with_devices_any_each_kind_has_rows_of_its_own(play, spread):
     """With the device as a column; nothing is held against another kind's, figures are apart, and `verify` passes."""
     other = XEON.model_copy(update={"cpu": "EPYC"})
