@@ -67,6 +67,7 @@ def run_cells(
     progress.begin_cells(tuple(engines), len(prompts))
     started_ns = time.monotonic_ns()
     if len(engines) == 1:
+        engines[first].wake()  # it rests where another arm of its turns was tried after it and failed
         watched[first].begin()
         books = {first: run_loop(engines[first], first, prompts, sampling, keep, arrivals_s, silence[first])}
         watched[first].pause()
