@@ -55,10 +55,24 @@ class KnownArm:
 
         SGLang 0.5.17 keys its cache by pairs of tokens (mem_cache/radix_cache.py), and n tokens make n - 1 pairs.
         """
-        algorithm = None if self.receipt is None else self.receipt.algorithm
-        pairs = algorithm in PAIRED if algorithm is not None else self.arm.drafts
-        page_size = None if self.receipt is None else self.receipt.server_args.get("page_size")
-        return int(page_size or 1) if pairs else 0
+        pairs = self._algorithm in PAIRED if self._algorithm is not None else self.arm.drafts
+        return self._page_size if pairs else 0
+
+    @property
+    def longer_by(self) -> int:
+        """Tokens by which a prefix that ends with an answer may exceed vanilla's: one page, but for EAGLE's family.
+
+        Where an answer's last token was a draft, verification has written its key and value. Vanilla never does.
+        """
+        return 0 if self.arm.architecture == "vanilla" or self._algorithm in PAIRED else self._page_size
+
+    @property
+    def _algorithm(self) -> str | None:
+        return None if self.receipt is None else self.receipt.algorithm
+
+    @property
+    def _page_size(self) -> int:
+        return int((None if self.receipt is None else self.receipt.server_args.get("page_size")) or 1)
 
 
 @dataclass(frozen=True)

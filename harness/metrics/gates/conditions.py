@@ -63,9 +63,13 @@ def unequal_cache(
     blocks: Mapping[CellKey, Sequence[RequestRecord]],
     baseline: Mapping[CellKey, Sequence[RequestRecord]],
     shorter_by: int = 0,
+    longer_by: int = 0,
     is_on: bool = True,
 ) -> Iterable[str]:
     """Prompt tokens from the prefix cache that are not the baseline's in the same block.
+
+    Where the two had answered an earlier turn differently, nothing follows of their caches, and the turn is left out:
+    its prompt holds the reference's answer.
 
     Where requests run side by side, those that are sent before the first prefill ends find nothing in the cache, and
     which of them comes first is chance. So there a block's sum is looked at, and it may be off by what the requests
@@ -73,23 +77,29 @@ def unequal_cache(
 
     Args:
         shorter_by: by how many tokens each prefix may be shorter than the baseline's.
+        longer_by: by how many it may be longer where it can end with an answer.
         is_on: the suite asks for the cache; else nobody may find anything, at any concurrency.
     """
     plain = {(cell.launch, cell.block): requests for cell, requests in baseline.items()}
     for cell, requests in blocks.items():
-        ours, theirs = _cached(requests), _cached(plain.get((cell.launch, cell.block), ()))
-        pairs = {key: (ours[key], theirs[key]) for key in ours if key in theirs}
+        others = plain.get((cell.launch, cell.block), ())
+        ours, theirs = _cached(requests), _cached(others)
+        parted = _parted(requests, others)
+        pairs = {key: (ours[key], theirs[key]) for key in ours if key in theirs and key not in parted}
+        more = {key: longer_by if is_on and key[1] else 0 for key in pairs}
         if cell.concurrency == 1 or not is_on:
-            off = [key for key, (own, other) in pairs.items() if not max(0, other - shorter_by) <= own <= other]
+            off = [
+                key for key, (own, other) in pairs.items() if not max(0, other - shorter_by) <= own <= other + more[key]
+            ]
             if off:
                 own, other = pairs[off[0]]
                 yield f"{off[0][0]}: {own} cached tokens, vanilla had {other}"
                 return
             continue
         own, other = (sum(pair[side] for pair in pairs.values()) for side in (0, 1))
-        at_once = cell.concurrency or _most_at_once(plain.get((cell.launch, cell.block), ()))
-        chance = max(sum(sorted(found.values())[-at_once:]) for found in (ours, theirs))
-        if not other - shorter_by * len(pairs) - chance <= own <= other + chance:
+        at_once = cell.concurrency or _most_at_once(others)
+        chance = max(sum(sorted(pair[side] for pair in pairs.values())[-at_once:]) for side in (0, 1))
+        if not other - shorter_by * len(pairs) - chance <= own <= other + sum(more.values()) + chance:
             yield f"block {cell.block}: {own} cached tokens of {len(pairs)} prompts, vanilla had {other}"
             return
 
@@ -103,6 +113,18 @@ def _cached(requests: Iterable[RequestRecord]) -> dict[PromptKey, int]:
     }
 
 
+def _parted(ours: Iterable[RequestRecord], theirs: Iterable[RequestRecord]) -> set[PromptKey]:
+    """Later turns before which the two gave other answers, as far as their answers are known."""
+    left, right = (
+        {(each.prompt_id, each.turn): (each.output_ids, each.output_text) for each in side} for side in (ours, theirs)
+    )
+    return {
+        (prompt, turn)
+        for prompt, turn in left
+        if any(left.get((prompt, before)) != right.get((prompt, before)) for before in range(turn))
+    }
+
+
 def _most_at_once(requests: Sequence[RequestRecord]) -> int:
     """Requests that were under way at one time."""
     return max((sum(r.began_ns <= at.began_ns < r.finished_ns for r in requests) for at in requests), default=1) or 1
@@ -110,10 +132,10 @@ def _most_at_once(requests: Sequence[RequestRecord]) -> int:
 
 UNEQUAL_CACHE = Gate(
     "unequal cache", "invalid", "row",
-    "As many prompt tokens came from the prefix cache as for vanilla, up to EAGLE's one less.",
+    "As many prompt tokens came from the prefix cache as for vanilla, up to EAGLE's one less or a drafted one more.",
     "A warm cache saves prefill and looks like a fast draft.",
     "Leave prefix_cache off, or make the cache equally warm for all arms.",
-    lambda at: unequal_cache(at.blocks, at.vanilla, at.known.shorter_by, at.design.prefix_cache),
+    lambda at: unequal_cache(at.blocks, at.vanilla, at.known.shorter_by, at.known.longer_by, at.design.prefix_cache),
 )  # fmt: skip
 
 

@@ -318,6 +318,83 @@ def test_a_shared_prefix_is_equal_up_to_what_pairs_and_chance_take(
     assert list(off) == ["p2: 1 cached tokens, vanilla had 0"]
 
 
+LATER_TURNS = {
+    "standalone": ((0, 2, 4, 2, 74, 81, 67, 72), 0),
+    "hass": ((0, 1, 3, 1, 72, 80, 67, 71), 1),
+    "eagle": ((0, 1, 3, 1, 73, 80, 66, 71), 1),
+}
+"""Cached tokens of four conversations' first and second turns, and by how many they may be shorter; recorded with
+suites/prism_paper-tiny.yaml from SGLang 0.5.17, where vanilla had the following."""
+LATER_VANILLA = (0, 2, 4, 2, 73, 81, 67, 71)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+@pytest.mark.parametrize("arm", LATER_TURNS)
+def test_an_answers_last_token_may_be_cached_where_it_was_drafted(request_record, concurrency, arm):
+    """Verification has written its key and value, which vanilla never does for the last one. At a first turn there is
+    no answer before, and two tokens more are a warm cache everywhere."""
+
+    def block(counts: tuple[int, ...]) -> dict[CellKey, list[Any]]:
+        cell = CellKey(launch=0, block=0, arm="a", workload="w", concurrency=concurrency)
+        return {
+            cell: [
+                request_record(cell=cell, prompt_id=f"p{number % 4}", turn=number // 4, num_cached_tokens=count)
+                for number, count in enumerate(counts)
+            ]
+        }
+
+    counts, shorter_by = LATER_TURNS[arm]
+    vanilla = block(LATER_VANILLA)
+    longer_by = 1 - shorter_by
+    assert list(conditions.unequal_cache(block(counts), vanilla, shorter_by, longer_by)) == []
+    if concurrency > 1:
+        return
+    for changed, finding in (
+        ((*counts[:4], 75, *counts[5:]), "p0: 75 cached tokens, vanilla had 73"),
+        ((1, *counts[1:]), "p0: 1 cached tokens, vanilla had 0"),
+    ):
+        assert list(conditions.unequal_cache(block(changed), vanilla, shorter_by, longer_by)) == [finding]
+    if arm == "standalone":
+        assert list(conditions.unequal_cache(block(counts), vanilla)) == ["p0: 74 cached tokens, vanilla had 73"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_follows_another_answer_is_not_held_against_vanillas_cache(request_record, concurrency):
+    """A second turn's prompt holds the reference's answer: where an arm had given another one, as by rounding in
+    bfloat16 and always when sampling, it finds less of it, or by chance more."""
+
+    def block(counts: tuple[int, ...], answers: tuple[int, ...]) -> dict[CellKey, list[Any]]:
+        cell = CellKey(launch=0, block=0, arm="a", workload="w", concurrency=concurrency)
+        return {
+            cell: [
+                request_record(
+                    cell=cell, prompt_id=f"p{number % 2}", turn=number // 2, num_cached_tokens=count,
+                    output_ids=(answers[number], 2, 3, 4),
+                )
+                for number, count in enumerate(counts)
+            ]
+        }  # fmt: skip
+
+    vanilla = block((0, 1, 160, 180), (7, 8, 9, 9))
+    assert list(conditions.unequal_cache(block((0, 1, 40, 180), (6, 8, 9, 9)), vanilla)) == []
+    assert list(conditions.unequal_cache(block((0, 1, 40, 20), (6, 5, 9, 9)), vanilla)) == []
+    assert list(conditions.unequal_cache(block((0, 1, 400, 180), (6, 8, 9, 9)), vanilla)) == []
+    if concurrency > 1:
+        return
+    for answers in ((6, 8, 9, 9), (7, 8, 9, 9)):
+        assert len(list(conditions.unequal_cache(block((0, 1, 160, 500), answers), vanilla))) == 1
+    assert len(list(conditions.unequal_cache(block((0, 300, 40, 180), (6, 8, 9, 9)), vanilla))) == 1
+
+
+def test_which_arms_may_find_a_longer_prefix_after_an_answer():
+    """Whoever drafts, by a page; for EAGLE's family that makes up for what pairs take."""
+    algorithms = {"EAGLE": 0, "EAGLE3": 0, "STANDALONE": 1, "NGRAM": 1, None: 1}
+    for algorithm, tokens in algorithms.items():
+        assert known("a", "prism", receipt(algorithm)).longer_by == tokens
+    assert known("a", "vanilla").longer_by == 0
+    assert known("a", "ngram", receipt("NGRAM", page_size=16)).longer_by == 16
+
+
 def test_which_arms_may_find_a_shorter_prefix():
     """SGLang's EAGLE family, by the receipt; without one yet every draft. A page is what they may lack."""
     algorithms = {"EAGLE": 1, "EAGLE3": 1, "STANDALONE": 0, "NGRAM": 0, None: 1}
