@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +30,9 @@ from draftbench.reports.table import place
 
 WIDTH_IN = 3.35
 """A column of the usual two-column papers."""
+_HANDLE_IN, _LETTER_IN, _LINE_IN = 0.5, 0.052, 0.15
+"""Of a legend: the sample of a line with the space around it, a letter, a line."""
+_LABEL_LETTERS = 20
 INK = "#222222"
 """Text and axes; the page puts its own text colour in its place."""
 _BASELINE = "#808080"
@@ -76,22 +80,27 @@ class Plot:
 
     def svg(self) -> str:
         """The figure as SVG, the same bytes for the same rows."""
-        return self._drawn
+        text = io.StringIO()
+        self._save(text, format="svg", transparent=True, metadata={"Date": None})
+        return text.getvalue()
 
     def png(self) -> bytes:
         """The figure at 300 dots per inch, the same bytes for the same rows."""
-        assert self._drawn, "each time that a figure is drawn its layout moves a little: SVG comes first"
         picture = io.BytesIO()
-        with mpl.rc_context(STYLE):
-            self.figure.savefig(picture, format="png", dpi=300)
+        self._save(picture, format="png", dpi=300)
         return picture.getvalue()
 
-    @cached_property
-    def _drawn(self) -> str:
-        text = io.StringIO()
+    def _save(self, file: io.StringIO | io.BytesIO, **how: Any) -> None:
         with mpl.rc_context(STYLE):
-            self.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-        return text.getvalue()
+            self.laid_out.savefig(file, **how)
+
+    @cached_property
+    def laid_out(self) -> Figure:
+        """The figure with everything in its final place."""
+        with mpl.rc_context(STYLE):
+            self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+        return self.figure
 
 
 def draw_figures(rows: Sequence[Row], first_stage: int | None = None) -> tuple[Plot, ...]:
@@ -199,7 +208,7 @@ def _bars(name: str, kind: str, where: str, bars: Sequence[_Bar], looks: dict[st
         ends = [[bar.value - (bar.low or 0.0)], [(bar.high or 0.0) - bar.value]] if has_ends else None
         axes.errorbar(bar.value, height, xerr=ends, capsize=2, **_look(bar, looks, line=False))
     axes.axvline(1, color=INK, linewidth=0.8, linestyle="--")
-    labels = [plain_text(bar.arm) + ("" if bar.lack is None else f"\n({bar.lack})") for bar in bars]
+    labels = [label(bar.arm) + ("" if bar.lack is None else f"\n({bar.lack})") for bar in bars]
     axes.set_yticks(range(len(bars)), labels)
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -225,19 +234,20 @@ _STEP_FIGURES: dict[str, tuple[str, str, Callable[[Row], list[float | None]]]] =
 
 
 def _by_step(name: str, kind: str, where: str, rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
-    label, words, curve_of = _STEP_FIGURES[kind]
+    symbol, words, curve_of = _STEP_FIGURES[kind]
     drawn = [row for row in rows if any(value is not None for value in curve_of(row))]
     if not drawn:
         return []
     figure, axes = _axes(where, 2.3)
     for row in drawn:
         curve = [float("nan") if value is None else value for value in curve_of(row)]
-        axes.plot(range(1, len(curve) + 1), curve, label=plain_text(row.arm), **_look(row, looks))
+        axes.plot(range(1, len(curve) + 1), curve, label=label(row.arm), **_look(row, looks))
     lowest = min(value for row in drawn for value in curve_of(row) if value is not None)
     axes.set_ylim(math.floor(10 * lowest) / 10 - 0.02, 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter("{x:.2f}")  # as wide whichever ticks the axes' height allows
     axes.set_xlabel("draft step k")
-    axes.set_ylabel(label)
+    axes.set_ylabel(symbol)
     legend(figure, axes)
     return [Plot(name, kind, f"{words} over the draft step on {where}, a line for each arm.", figure)]
 
@@ -267,7 +277,7 @@ def _round(name: str, where: str, rows: Sequence[Row]) -> list[Plot]:
         widths = [1000 * step_s * getattr(split, part) for _, split, step_s in drawn]
         axes.barh(range(len(drawn)), widths, 0.65, left, label=part, color=colour, edgecolor="white", linewidth=0.5)
         left = [start + width for start, width in zip(left, widths, strict=True)]
-    axes.set_yticks(range(len(drawn)), [plain_text(row.arm) for row, _, _ in drawn])
+    axes.set_yticks(range(len(drawn)), [label(row.arm) for row, _, _ in drawn])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("ms per round")
@@ -282,7 +292,7 @@ def _energy(name: str, where: str, rows: Sequence[Row], looks: dict[str, int]) -
     figure, axes = _axes(where, 0.75 + 0.25 * len(drawn))
     colours = [_look(row, looks)["color"] for row, _ in drawn]
     axes.barh(range(len(drawn)), [joules for _, joules in drawn], 0.65, color=colours)
-    axes.set_yticks(range(len(drawn)), [plain_text(row.arm) for row, _ in drawn])
+    axes.set_yticks(range(len(drawn)), [label(row.arm) for row, _ in drawn])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("J per delivered token, gross")
@@ -301,8 +311,8 @@ def _machine(rows: Sequence[Row], looks: dict[str, int]) -> list[Plot]:
     for row in drawn:
         look = _look(row, looks) | {"linestyle": "none"}
         at_s = [cell.at_s for cell in row.over_time]
-        label = {} if row.arm in told else {"label": plain_text(row.arm)}
-        power.plot(at_s, [cell.power_w for cell in row.over_time], **look, **label)
+        named = {} if row.arm in told else {"label": label(row.arm)}
+        power.plot(at_s, [cell.power_w for cell in row.over_time], **look, **named)
         clocks.plot(at_s, [cell.sm_clock_mhz for cell in row.over_time], **look)
         told.add(row.arm)
     power.set_ylabel("power, W")
@@ -327,7 +337,7 @@ def _throughput(name: str, workload: str, rows: Sequence[Row], looks: dict[str, 
     for arm, curve in curves.items():
         values = {concurrency: row.output_tokens_per_s or 0.0 for concurrency, row in sorted(curve.items())}
         look = _look(next(iter(curve.values())), looks)
-        axes.plot(list(values), list(values.values()), label=plain_text(arm), **look)
+        axes.plot(list(values), list(values.values()), label=label(arm), **look)
         for concurrency, tokens_per_s in crossovers(values, alone):
             axes.plot(concurrency, tokens_per_s, "x", color=INK, markersize=6, zorder=5)
             crossed.append(f"{arm} and vanilla cross near concurrency {concurrency:.1f}")
@@ -345,23 +355,40 @@ def _throughput(name: str, workload: str, rows: Sequence[Row], looks: dict[str, 
 def _axes(title: str, height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(plain_text(title), loc="left")
+    # Over the figure, not the axes, which long names make narrow.
+    figure.suptitle(plain_text(title), x=0.02, ha="left", fontsize=STYLE["axes.titlesize"])
     return figure, axes
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    count = len(axes.get_legend_handles_labels()[0])
-    if count > 1:
-        figure.legend(loc="outside lower center", ncols=count if count < 5 else 3, handlelength=1.8, columnspacing=1)
+    """Below the axes, in as many columns as fit; the figure grows with its lines: the axes keep their height."""
+    names = axes.get_legend_handles_labels()[1]
+    if len(names) < 2:
+        return
+    widest = max(len(line) for name in names for line in name.splitlines())
+    columns = max(1, min(len(names), int(figure.get_figwidth() / (_HANDLE_IN + _LETTER_IN * widest))))
+    if len(names) > 4:
+        columns = min(columns, 3)
+    lines = math.ceil(sum(len(name.splitlines()) for name in names) / columns)
+    figure.set_figheight(figure.get_figheight() + _LINE_IN * max(0, lines - 1))
+    figure.legend(loc="outside lower center", ncols=columns, handlelength=1.8, columnspacing=1)
 
 
 def _look(row: Row | _Bar, looks: dict[str, int], line: bool = True) -> dict[str, Any]:
     if row.architecture == "vanilla":
         return {"color": _BASELINE, "marker": "_", "linestyle": "-"}
-    index = looks[row.arm]
-    style = _LINES[index // len(COLOURS) % len(_LINES)] if line else "none"
+    return line_look(looks[row.arm]) | ({} if line else {"linestyle": "none"})
+
+
+def line_look(index: int) -> dict[str, Any]:
+    """Colour, marker and style of the line with this number, unlike those of any other up to 28."""
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-    return {"color": colour, "marker": marker, "linestyle": style}
+    return {"color": colour, "marker": marker, "linestyle": _LINES[index // len(COLOURS) % len(_LINES)]}
+
+
+def label(arm: str) -> str:
+    """An arm's name in lines that leave room for a figure beside them."""
+    return "\n".join(textwrap.wrap(plain_text(arm), _LABEL_LETTERS, break_long_words=False))
 
 
 def plain_text(text: str) -> str:

@@ -214,6 +214,8 @@ def draw(drafts: Mapping[str, Sequence[Trained]], curves: Mapping[str, Sequence[
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    from draftbench.reports.plots import line_look
+
     matplotlib.rcParams["svg.hashsalt"] = "draftbench"
     sizes = by_size(drafts)
     smaller = {f"{family}-{count}" for family, own in sizes.items() for count, _ in own}
@@ -231,8 +233,9 @@ def draw(drafts: Mapping[str, Sequence[Trained]], curves: Mapping[str, Sequence[
             continue
         figure = Figure(figsize=(6, 3.2), layout="constrained")
         axes = figure.add_subplot()
-        for label, points in lines.items():
-            axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=label)
+        for number, (label, points) in enumerate(lines.items()):
+            look = line_look(number)
+            axes.plot([x for x, _ in points], [y for _, y in points], markersize=4, linewidth=1.2, label=label, **look)
         axes.set(xlabel=across, ylabel=up)
         if name == "steps":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -28,7 +28,10 @@ class Question:
 
 QUESTIONS = (
     Question("Does PRISM accept more than HASS, trained as long?", "prism", "hass"),
-    Question("And than HASS trained for PRISM's first phase alone?", "prism", "hass-half", (5.46, 5.06)),
+    Question("And than one module, trained as PRISM is?", "prism", "prism-1"),
+    Question("Does one module, trained as PRISM is, accept more than HASS?", "prism-1", "hass"),
+    Question("Does PRISM that keeps HASS's loss on hidden states?", "prism-features", "hass"),
+    Question("And PRISM than HASS trained for its first phase alone?", "prism", "hass-half", (5.46, 5.06)),
     Question("What do three layers add to PRISM?", "prism-layers", "prism", (5.68, 5.46)),
     Question("What do three layers add to HASS?", "hass-layers", "hass"),
     Question("What do three layers add to EAGLE?", "eagle-layers", "eagle"),

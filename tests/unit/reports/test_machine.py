@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,20 @@ def test_training_is_told_or_unknown(run: Path) -> None:
     assert cells[1][:2] == ["hass", "unknown training"]
     assert cells[2][:2] == ["looked-up", "needs no training"]
     assert cells[2][-1] == "tuned, 6 configurations, run tune-try"
+
+
+@pytest.mark.parametrize("num_arms", [1, 3, 20])
+def test_many_arms_with_long_names_stay_inside_their_figures(gpu_run: Path, num_arms: int) -> None:
+    """Titles, names, legends and axes; and the axes keep their height."""
+    vanilla, eagle, *_ = read_run(gpu_run).rows
+    arms = tuple(replace(eagle, arm=f"draft-{number} (updated between blocks)") for number in range(num_arms))
+    figures = {plot.kind: plot.laid_out for plot in draw_figures((vanilla, *arms))}
+    assert {"speedup", "acceptance", "energy", "machine"} <= figures.keys()
+    for kind, figure in figures.items():
+        found = figure.get_tightbbox()
+        assert found.x0 > -0.01, kind
+        assert found.y0 > -0.01, kind
+        assert found.x1 < figure.get_figwidth() + 0.01, kind
+        assert found.y1 < figure.get_figheight() + 0.01, kind
+    acceptance = figures["acceptance"]
+    assert acceptance.axes[0].get_position().height * acceptance.get_figheight() > 1.2
