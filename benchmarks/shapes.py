@@ -39,7 +39,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 32, "max_position_embeddings": 4096, "vocab_size": 32000, "rope_theta": 10000.0,
     },
     "small": {
-        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 2,
         "num_key_value_heads": 1, "max_position_embeddings": 1024, "vocab_size": 2048, "rope_theta": 10000.0,
     },
 }  # fmt: skip
