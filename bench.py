@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -48,9 +49,10 @@ COMMANDS = tuple(name for chapter in CONTENTS.values() for name in chapter)
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; errors that a user can mend become a message and exit code 2."""
     try:
-        code = _run(words)
-        sys.stdout.flush()
-        return code
+        try:
+            return _run(words)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:  # who reads what is printed, `head` for one, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -72,9 +74,9 @@ def _run(words: Sequence[str] | None) -> int:
     try:
         args = parse(words)
         return int(args.function(args, console))
-    except BrokenPipeError:
-        raise
     except (HarnessError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise
         # A disk or a network that fails where nobody foresaw it is no fault of the program's either.
         Terminal(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         return 2
@@ -114,6 +116,12 @@ def overview() -> str:
 def program() -> str:
     """How this was called: from a checkout, or as the installed command."""
     return "python bench.py" if Path(sys.argv[0]).name == "bench.py" else "draftbench"
+
+
+def _nobody_reads() -> bool:
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def _interrupt(*_: object) -> None:

@@ -86,7 +86,7 @@ def core_share(engine: Engine) -> float:
     return (spent_s() - before) / LOOK_S
 
 
-def main(num_engines: int, num_blocks: int) -> None:
+def main(num_engines: int = 20, num_blocks: int = 24) -> None:
     """Measure and print."""
     asked, ratios = prompts(), list[float]()
     with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +94,8 @@ def main(num_engines: int, num_blocks: int) -> None:
         with arms.pool(lambda name: None) as pool:
             pool.start_all(arms.by_name)
             measured, *others = map(pool.get, arms.by_name)
+            if measured.failure() is not None:
+                raise SystemExit(f"there is no room for {num_engines} engines side by side; name a smaller number.")
             shares = []
             for wake in (True, False):
                 for engine in others:
@@ -118,5 +120,4 @@ def main(num_engines: int, num_blocks: int) -> None:
 
 
 if __name__ == "__main__":
-    given = list(map(int, sys.argv[1:]))
-    main(*given, *(20, 24)[len(given) :])
+    main(*map(int, sys.argv[1:]))

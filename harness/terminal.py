@@ -16,6 +16,10 @@ class Terminal(Console):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"emoji": False, **settings})
 
+    def on_broken_pipe(self) -> None:
+        """Who hears of it is bench.py."""
+        raise
+
     def render_str(self, text: str, **settings: Any) -> Text:
         """A text as it is printed, titles and cells of tables too."""
         return super().render_str(printable(text), **settings)

@@ -369,7 +369,8 @@ def legend(figure: Figure, axes: Axes) -> None:
     columns = max(1, min(len(names), int(figure.get_figwidth() / (_HANDLE_IN + _LETTER_IN * widest))))
     if len(names) > 4:
         columns = min(columns, 3)
-    lines = math.ceil(sum(len(name.splitlines()) for name in names) / columns)
+    tall = sorted((len(name.splitlines()) for name in names), reverse=True)
+    lines = sum(tall[: math.ceil(len(names) / columns)])
     figure.set_figheight(figure.get_figheight() + _LINE_IN * max(0, lines - 1))
     figure.legend(loc="outside lower center", ncols=columns, handlelength=1.8, columnspacing=1)
 
@@ -388,7 +389,7 @@ def line_look(index: int) -> dict[str, Any]:
 
 def label(arm: str) -> str:
     """An arm's name in lines that leave room for a figure beside them."""
-    return "\n".join(textwrap.wrap(plain_text(arm), _LABEL_LETTERS, break_long_words=False))
+    return "\n".join(textwrap.wrap(plain_text(arm), _LABEL_LETTERS, break_on_hyphens=False))
 
 
 def plain_text(text: str) -> str:

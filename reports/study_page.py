@@ -228,13 +228,14 @@ def draw(drafts: Mapping[str, Sequence[Trained]], curves: Mapping[str, Sequence[
         "sizes": ("samples", "acceptance length",
             {family: [(count, mean_length(seeds)) for count, seeds in own] for family, own in sizes.items()}),
     }  # fmt: skip
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*drafts, *curves, *sizes]))}
     for name, (across, up, lines) in series.items():
         if not lines:
             continue
         figure = Figure(figsize=(6, 3.2), layout="constrained")
         axes = figure.add_subplot()
-        for number, (label, points) in enumerate(lines.items()):
-            look = line_look(number)
+        for label, points in lines.items():
+            look = line_look(numbers[label])
             axes.plot([x for x, _ in points], [y for _, y in points], markersize=4, linewidth=1.2, label=label, **look)
         axes.set(xlabel=across, ylabel=up)
         if name == "steps":

@@ -149,7 +149,7 @@ async def run_turns(
 ) -> None:
     """Send every prompt to one arm after the other, before the next prompt; each finished request is handed over.
 
-    Engines rest while others are asked.
+    Engines rest before and after their turns.
 
     Args:
         orders: of each prompt, the arms' order.
@@ -158,7 +158,6 @@ async def run_turns(
     async with open_session() as session, contextlib.AsyncExitStack() as stack:
         for turn in turns:
             await stack.enter_async_context(turn.watch.watching())
-            turn.engine.rest()
         sends = [_sender(turn.engine, session, turn.cell, sampling, turn.book, on_record, turn.watch) for turn in turns]
         for number, (prompt, order) in enumerate(zip(prompts, orders, strict=True)):
             for index in order:

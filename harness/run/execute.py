@@ -41,7 +41,7 @@ def run_cells(
     progress: Progress,
     sampler: Sampler | None,
 ) -> None:
-    """Measure and seal one cell, or cells whose arms take turns prompt by prompt.
+    """Measure and seal one cell, or cells whose arms take turns prompt by prompt; their engines rest until then.
 
     Requests that fail are records; an engine that dies fails its cell. A trace sends as many prompts as it has
     arrivals, the first ones.
@@ -67,7 +67,7 @@ def run_cells(
     progress.begin_cells(tuple(engines), len(prompts))
     started_ns = time.monotonic_ns()
     if len(engines) == 1:
-        engines[first].wake()  # it rests where another arm of its turns was tried after it and failed
+        engines[first].wake()
         watched[first].begin()
         books = {first: run_loop(engines[first], first, prompts, sampling, keep, arrivals_s, silence[first])}
         watched[first].pause()
@@ -221,6 +221,7 @@ def run_launch(
                     engines[cell] = engine
                 except HarnessError as error:
                     fail(cell, error)
+            pool.rest()
             try:
                 if engines:
                     run_cells(engines, sent, suite, store, progress, sampler)

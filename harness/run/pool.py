@@ -95,11 +95,15 @@ class EnginePool:
             if (engine := self._finish(arm)) is None:
                 raise EngineError(self._starts_failed[arm])
             del self._running[arm]
-        for other in self._running.values():
-            other.rest()
+        self.rest()
         engine.wake()
         self._running[arm] = engine  # the last one used
         return engine
+
+    def rest(self) -> None:
+        """Let every engine rest that runs."""
+        for engine in self._running.values():
+            engine.rest()
 
     def begin(self, arms: Iterable[str]) -> None:
         """Start arms in this order, side by side, as many as there is room for now; they are not waited for."""

@@ -190,7 +190,8 @@ class SglangFleet:
         }
         environment = engine_environment(self.suite, self.has_gpu)
         origin = None if self.preloaded is None else preloaded(environment)  # a new one where it was killed
-        rests = not self.has_gpu  # there an idle server has cores enough
+        # A GPU's host has cores enough for idle servers; ranks that wait for each other give up after a time.
+        rests = not self.has_gpu and self.suite.target.tensor_parallel == 1
         engine = start_engine(arguments, self.engines_folder / name, draft, environment, origin, rests)
         return StartingArm(arm, spec, self.loadables.get(name), engine)
 

@@ -126,7 +126,7 @@ class SglangEngine(OwnServer):
         return f"{how}; {self._log_end()}"
 
     def rest(self) -> None:
-        """Stop its processes: an idle server takes 2 to 3% of a core (0.5.17) and interrupts who has one."""
+        """Stop its processes: an idle server takes 1 to 3% of a core (0.5.17) and interrupts who has one."""
         for process in self._stoppable:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.suspend()

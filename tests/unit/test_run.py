@@ -213,6 +213,14 @@ def test_engines_rest_while_another_is_measured(play):
         assert all(asked.awake == (asked.arm,) for asked in measured)
 
 
+def test_an_engine_that_cannot_be_measured_rests_too(play):
+    """Whichever place it has among those that take turns."""
+    assert play({**SOUND, "hass": replace(DRAFTS, flush_error="requests are running")}, suite=ONE_LOAD) == 0
+    measured = [asked for asked in play.stage.asked if asked.is_of("l0-b0-", "l0-b1-")]
+    assert {asked.arm for asked in measured} == {"vanilla", "lookup"}
+    assert all(asked.awake == (asked.arm,) for asked in measured)
+
+
 def test_an_interrupted_run_goes_on_where_it_was(play):
     """Ctrl-C in a cell: engines end, sealed cells and references stay, the cell is measured anew from its beginning."""
     interrupted = {**SOUND, "hass": replace(DRAFTS, interrupts=once("l0-b1-hass-"))}

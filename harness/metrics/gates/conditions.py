@@ -8,6 +8,7 @@ from typing import Any
 from draftbench.harness.metrics.blocks import PromptKey, sent
 from draftbench.harness.metrics.endpoint_acceptance import EndpointAcceptance, refusals
 from draftbench.harness.metrics.gates.gate import Gate
+from draftbench.harness.metrics.lossless import Output
 from draftbench.harness.records import CellKey, CellRecord, RequestRecord
 
 
@@ -65,11 +66,12 @@ def unequal_cache(
     shorter_by: int = 0,
     longer_by: int = 0,
     is_on: bool = True,
+    reference: Mapping[PromptKey, Output] | None = None,
 ) -> Iterable[str]:
     """Prompt tokens from the prefix cache that are not the baseline's in the same block.
 
-    Where the two had answered an earlier turn differently, nothing follows of their caches, and the turn is left out:
-    its prompt holds the reference's answer.
+    A later turn's prompt holds the reference's answers, so an arm that had given another one finds less of it. It
+    cannot find more than a baseline that had given them; of one that had not, nothing follows.
 
     Where requests run side by side, those that are sent before the first prefill ends find nothing in the cache, and
     which of them comes first is chance. So there a block's sum is looked at, and it may be off by what the requests
@@ -79,27 +81,29 @@ def unequal_cache(
         shorter_by: by how many tokens each prefix may be shorter than the baseline's.
         longer_by: by how many it may be longer where it can end with an answer.
         is_on: the suite asks for the cache; else nobody may find anything, at any concurrency.
+        reference: its answers.
     """
     plain = {(cell.launch, cell.block): requests for cell, requests in baseline.items()}
     for cell, requests in blocks.items():
         others = plain.get((cell.launch, cell.block), ())
         ours, theirs = _cached(requests), _cached(others)
-        parted = _parted(requests, others)
-        pairs = {key: (ours[key], theirs[key]) for key in ours if key in theirs and key not in parted}
-        more = {key: longer_by if is_on and key[1] else 0 for key in pairs}
+        pairs = {key: (ours[key], theirs[key]) for key in ours if key in theirs}
+        answers = _answers(others)
+        less = _parted(_answers(requests), answers) if is_on else set()
+        more = less & _parted(answers, reference or {})
+        spare = {key: longer_by if is_on and key[1] else 0 for key in pairs}
         if cell.concurrency == 1 or not is_on:
-            off = [
-                key for key, (own, other) in pairs.items() if not max(0, other - shorter_by) <= own <= other + more[key]
-            ]
-            if off:
-                own, other = pairs[off[0]]
-                yield f"{off[0][0]}: {own} cached tokens, vanilla had {other}"
-                return
+            for key, (own, other) in pairs.items():
+                if (own < other - shorter_by and key not in less) or (own > other + spare[key] and key not in more):
+                    yield f"{key[0]}: {own} cached tokens, vanilla had {other}"
+                    return
             continue
+        pairs = {key: pair for key, pair in pairs.items() if key not in less}
         own, other = (sum(pair[side] for pair in pairs.values()) for side in (0, 1))
         at_once = cell.concurrency or _most_at_once(others)
         chance = max(sum(sorted(pair[side] for pair in pairs.values())[-at_once:]) for side in (0, 1))
-        if not other - shorter_by * len(pairs) - chance <= own <= other + sum(more.values()) + chance:
+        spared = sum(spare[key] for key in pairs)
+        if not other - shorter_by * len(pairs) - chance <= own <= other + spared + chance:
             yield f"block {cell.block}: {own} cached tokens of {len(pairs)} prompts, vanilla had {other}"
             return
 
@@ -113,16 +117,15 @@ def _cached(requests: Iterable[RequestRecord]) -> dict[PromptKey, int]:
     }
 
 
-def _parted(ours: Iterable[RequestRecord], theirs: Iterable[RequestRecord]) -> set[PromptKey]:
-    """Later turns before which the two gave other answers, as far as their answers are known."""
-    left, right = (
-        {(each.prompt_id, each.turn): (each.output_ids, each.output_text) for each in side} for side in (ours, theirs)
-    )
-    return {
-        (prompt, turn)
-        for prompt, turn in left
-        if any(left.get((prompt, before)) != right.get((prompt, before)) for before in range(turn))
-    }
+def _answers(requests: Iterable[RequestRecord]) -> dict[PromptKey, Output]:
+    """Outputs, where the engine gives their tokens."""
+    return {(each.prompt_id, each.turn): each.output_ids for each in requests if each.output_ids}
+
+
+def _parted(ours: Mapping[PromptKey, Output], theirs: Mapping[PromptKey, Output]) -> set[PromptKey]:
+    """Turns before which the two are known to have given different answers."""
+    apart = {key for key, answer in ours.items() if answer != theirs.get(key, answer)}
+    return {(prompt, turn) for prompt, turn in ours if any((prompt, before) in apart for before in range(turn))}
 
 
 def _most_at_once(requests: Sequence[RequestRecord]) -> int:
@@ -135,7 +138,8 @@ UNEQUAL_CACHE = Gate(
     "As many prompt tokens came from the prefix cache as for vanilla, up to EAGLE's one less or a drafted one more.",
     "A warm cache saves prefill and looks like a fast draft.",
     "Leave prefix_cache off, or make the cache equally warm for all arms.",
-    lambda at: unequal_cache(at.blocks, at.vanilla, at.known.shorter_by, at.known.longer_by, at.design.prefix_cache),
+    lambda at: unequal_cache(at.blocks, at.vanilla, at.known.shorter_by, at.known.longer_by, at.design.prefix_cache,
+                             {key[1:]: record.output_ids for key, record in at.judged.references.items()}),
 )  # fmt: skip
 
 

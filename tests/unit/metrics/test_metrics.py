@@ -375,18 +375,31 @@ def test_what_follows_another_answer_is_not_held_against_vanillas_cache(request_
             ]
         }  # fmt: skip
 
+    references = {("p0", 0): (7, 2, 3, 4), ("p1", 0): (8, 2, 3, 4)}
+
+    def found(ours: Any, theirs: Any, shorter_by: int = 0, is_on: bool = True) -> list[str]:
+        return list(conditions.unequal_cache(ours, theirs, shorter_by, 0, is_on, references))
+
     # Recorded at temperature 1 from SGLang 0.5.17: HASS had found 33 tokens of a second turn where vanilla found 36.
     sampled = block((0, 2, 26, 36), (1857, 946, 522, 522))
-    assert list(conditions.unequal_cache(block((0, 1, 25, 33), (379, 294, 1441, 522)), sampled, 1)) == []
+    assert found(block((0, 1, 25, 33), (379, 294, 1441, 522)), sampled, 1) == []
     vanilla = block((0, 1, 160, 180), (7, 8, 9, 9))
-    assert list(conditions.unequal_cache(block((0, 1, 40, 180), (6, 8, 9, 9)), vanilla)) == []
-    assert list(conditions.unequal_cache(block((0, 1, 40, 20), (6, 5, 9, 9)), vanilla)) == []
-    assert list(conditions.unequal_cache(block((0, 1, 400, 180), (6, 8, 9, 9)), vanilla)) == []
+    assert found(block((0, 1, 40, 180), (6, 8, 9, 9)), vanilla) == []
+    assert found(block((0, 1, 40, 20), (6, 5, 9, 9)), vanilla) == []
+    strayed = block((0, 1, 40, 180), (6, 8, 9, 9))
+    assert found(block((0, 1, 160, 180), (7, 8, 9, 9)), strayed) == [], "vanilla had given another answer"
+    assert found(block((0, 1, 400, 180), (6, 8, 9, 9)), vanilla, is_on=False), "no cache, no chance"
     if concurrency > 1:
         return
-    for answers in ((6, 8, 9, 9), (7, 8, 9, 9)):
-        assert len(list(conditions.unequal_cache(block((0, 1, 160, 500), answers), vanilla))) == 1
-    assert len(list(conditions.unequal_cache(block((0, 300, 40, 180), (6, 8, 9, 9)), vanilla))) == 1
+    for ours, theirs in (
+        (block((0, 1, 160, 500), (6, 8, 9, 9)), vanilla),
+        (block((0, 1, 160, 500), (7, 8, 9, 9)), vanilla),
+        (block((0, 1, 160, 20), (7, 8, 9, 9)), vanilla),
+        (block((0, 1, 400, 180), (6, 8, 9, 9)), vanilla),
+        (block((0, 300, 40, 180), (6, 8, 9, 9)), vanilla),
+        (block((0, 300, 40, 180), (7, 8, 9, 9)), strayed),
+    ):
+        assert len(found(ours, theirs)) == 1
 
 
 def test_which_arms_may_find_a_longer_prefix_after_an_answer():

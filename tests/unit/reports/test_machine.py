@@ -87,7 +87,9 @@ def test_training_is_told_or_unknown(run: Path) -> None:
 def test_many_arms_with_long_names_stay_inside_their_figures(gpu_run: Path, num_arms: int) -> None:
     """Titles, names, legends and axes; and the axes keep their height."""
     vanilla, eagle, *_ = read_run(gpu_run).rows
-    arms = tuple(replace(eagle, arm=f"draft-{number} (updated between blocks)") for number in range(num_arms))
+    arms = tuple(
+        replace(eagle, arm=f"draft-{number}_of_a_very_long_name (updated between blocks)") for number in range(num_arms)
+    )
     figures = {plot.kind: plot.laid_out for plot in draw_figures((vanilla, *arms))}
     assert {"speedup", "acceptance", "energy", "machine"} <= figures.keys()
     for kind, figure in figures.items():
