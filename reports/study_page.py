@@ -138,7 +138,7 @@ def speed_table(rows: Sequence[Row]) -> str:
     lines = []
     for arm, own in found.items():
         costs = [row.step_cost_ratio for row in own.values() if row.valid and row.step_cost_ratio is not None]
-        cost = f"{min(costs):.2f} to {max(costs):.2f}" if costs else MISSING
+        cost = " to ".join(dict.fromkeys((f"{min(costs):.2f}", f"{max(costs):.2f}"))) if costs else MISSING
         lines.append((arm, *(_speed(own.get(workload)) for workload in workloads), cost))
     return str(tabulate(lines, ("draft", *workloads, "round, in vanilla's steps"), "github"))
 
