@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +23,13 @@ from draftbench.drafts.api import discover
 from draftbench.harness.engine import Engine
 from draftbench.harness.load.requests import Prompt
 from draftbench.harness.metrics.throughput import output_tokens_per_s
-from draftbench.harness.models.find import EMBEDDED
 from draftbench.harness.records import CellKey, RequestRecord
+from draftbench.harness.run.rendered import prompts_alone
 from draftbench.harness.run.send import run_loop
 from draftbench.harness.runtime.fleet import find_fleet
 from draftbench.harness.suite import Suite
-from draftbench.harness.workloads.render import ChatRenderer, prompt_sha256
-from draftbench.harness.workloads.synthetic import generate
+from draftbench.harness.workloads.render import ChatRenderer
 
-NUM_PROMPTS, MAX_TOKENS = 2, 64
 LOOK_S = 10.0
 
 
@@ -44,22 +41,12 @@ def new_suite(num_engines: int) -> Suite:
             "name": "resting",
             "target": {"model": "tiny", "dtype": "float32"},
             "arms": tuple({"name": f"engine-{n}", "architecture": "vanilla"} for n in range(num_engines)),
-            "workloads": ({"name": "dialogue", "source": "synthetic", "family": "dialogue", "num_prompts": 1},),
-            "sampling": {"temperature": 0, "max_tokens": MAX_TOKENS, "seed": 0},
+            "workloads": ({"name": "dialogue", "source": "synthetic", "family": "dialogue", "num_prompts": 2},),
+            "sampling": {"temperature": 0, "max_tokens": 64, "seed": 0},
             "load": ({"concurrency": 1},),
             "blocks": 1,
         }
     )
-
-
-def prompts() -> list[Prompt]:
-    """Of the dialogue family."""
-    renderer = ChatRenderer(EMBEDDED / "tiny" / "target")
-    asked = []
-    for number, task in enumerate(islice(generate("dialogue", "heldout", 0), NUM_PROMPTS)):
-        ids = renderer.render([{"role": "user", "content": task.prompt}])
-        asked.append(Prompt("dialogue", f"p{number}", 0, None, ids, prompt_sha256(ids), MAX_TOKENS))
-    return asked
 
 
 def tokens_per_s(engine: Engine, asked: Sequence[Prompt]) -> float:
@@ -70,6 +57,12 @@ def tokens_per_s(engine: Engine, asked: Sequence[Prompt]) -> float:
     found = output_tokens_per_s(records)
     assert found is not None
     return found
+
+
+def keep(engines: Sequence[Engine], awake: bool) -> None:
+    """Let engines run, or rest."""
+    for engine in engines:
+        engine.wake() if awake else engine.rest()
 
 
 def core_share(engine: Engine) -> float:
@@ -88,9 +81,10 @@ def core_share(engine: Engine) -> float:
 
 def main(num_engines: int = 20, num_blocks: int = 24) -> None:
     """Measure and print."""
-    asked, ratios = prompts(), list[float]()
+    suite, ratios = new_suite(num_engines), list[float]()
     with tempfile.TemporaryDirectory() as folder:
-        arms = find_fleet(new_suite(num_engines), discover(), Path(), Path(folder), has_gpu=False).forking(print)
+        arms = find_fleet(suite, discover(), Path(), Path(folder), has_gpu=False).forking(print)
+        (asked,) = prompts_alone(suite, ChatRenderer(arms.target, suite.rendering), arms.context_tokens).values()
         with arms.pool(lambda name: None) as pool:
             pool.start_all(arms.by_name)
             measured, *others = map(pool.get, arms.by_name)
@@ -98,8 +92,7 @@ def main(num_engines: int = 20, num_blocks: int = 24) -> None:
                 raise SystemExit(f"there is no room for {num_engines} engines side by side; name a smaller number.")
             shares = []
             for wake in (True, False):
-                for engine in others:
-                    engine.wake() if wake else engine.rest()
+                keep(others, wake)
                 shares.append(core_share(others[0]))
             print(f"of a core: {shares[0]:.3f} awake, {shares[1]:.3f} resting", flush=True)
             measured.wake()
@@ -107,8 +100,7 @@ def main(num_engines: int = 20, num_blocks: int = 24) -> None:
             for block in range(num_blocks):
                 found = {}
                 for wake in (True, False) if block % 2 else (False, True):
-                    for engine in others:
-                        engine.wake() if wake else engine.rest()
+                    keep(others, wake)
                     found[wake] = tokens_per_s(measured, asked)
                 ratios.append(found[True] / found[False])
                 told = f"{found[True]:.1f} tokens/s awake, {found[False]:.1f} resting"

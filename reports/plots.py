@@ -80,9 +80,7 @@ class Plot:
 
     def svg(self) -> str:
         """The figure as SVG, the same bytes for the same rows."""
-        text = io.StringIO()
-        self._save(text, format="svg", transparent=True, metadata={"Date": None})
-        return text.getvalue()
+        return self._svg  # a file and the page have it
 
     def png(self) -> bytes:
         """The figure at 300 dots per inch, the same bytes for the same rows."""
@@ -93,6 +91,12 @@ class Plot:
     def _save(self, file: io.StringIO | io.BytesIO, **how: Any) -> None:
         with mpl.rc_context(STYLE):
             self.laid_out.savefig(file, **how)
+
+    @cached_property
+    def _svg(self) -> str:
+        text = io.StringIO()
+        self._save(text, format="svg", transparent=True, metadata={"Date": None})
+        return text.getvalue()
 
     @cached_property
     def laid_out(self) -> Figure:
